@@ -1,0 +1,279 @@
+//! The receive buffers of one shard.
+//!
+//! One allocation holds `count` buffers of equal size. At every moment each buffer has one owner:
+//!
+//! * **free**: listed here, to be given out or published to the kernel;
+//! * **kernel**: published to the ring by the engine, which took it with [`RecvPool::take`];
+//! * **runtime or handlers**: reachable through [`Chunk`]s, counted without atomics; the last one
+//!   to go puts the buffer back on the free list.
+#![allow(
+    unsafe_code,
+    reason = "the kernel fills this memory while no reference to it exists, which safe slices can't express"
+)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// A pool of equal receive buffers on one shard.
+#[derive(Debug)]
+pub struct RecvPool {
+    memory: NonNull<u8>,
+    layout: Layout,
+    buffer_bytes: usize,
+    /// How many `Chunk`s refer to each buffer.
+    holders: Box<[Cell<u32>]>,
+    free: RefCell<Vec<u16>>,
+}
+
+impl RecvPool {
+    /// Allocates `count` zeroed buffers of `buffer_bytes` each, page-aligned.
+    ///
+    /// # Panics
+    /// When `count` is 0 or above 32768, or `buffer_bytes` is 0 or no multiple of 16: configuration
+    /// is checked before.
+    pub fn new(count: u16, buffer_bytes: usize) -> Rc<Self> {
+        assert!((1..=32_768).contains(&count), "1 to 32768 receive buffers");
+        assert!(
+            buffer_bytes > 0 && buffer_bytes.is_multiple_of(16),
+            "buffers are 16-aligned"
+        );
+        let layout = Layout::from_size_align(usize::from(count) * buffer_bytes, 4096)
+            .expect("32768 buffers of at most 1 GiB fit the address space");
+        // SAFETY: the layout's size is not zero: both factors were just checked.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        Rc::new(Self {
+            memory,
+            layout,
+            buffer_bytes,
+            holders: vec![Cell::new(0); usize::from(count)].into_boxed_slice(),
+            free: RefCell::new((0..count).rev().collect()),
+        })
+    }
+
+    /// Number of buffers.
+    pub fn count(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Bytes of each buffer.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    /// Buffers that are neither with the kernel nor held by a [`Chunk`].
+    pub fn free_count(&self) -> usize {
+        self.free.borrow().len()
+    }
+
+    /// Buffers that are held by a [`Chunk`].
+    pub fn held_count(&self) -> usize {
+        self.holders
+            .iter()
+            .filter(|holders| holders.get() > 0)
+            .count()
+    }
+
+    /// Takes a buffer off the free list, to publish it to the kernel or to read into it.
+    pub fn take(&self) -> Option<u16> {
+        self.free.borrow_mut().pop()
+    }
+
+    /// Puts back a buffer that was taken and of which no chunk was made.
+    pub fn put_back(&self, buffer: u16) {
+        assert_eq!(
+            self.holders[usize::from(buffer)].get(),
+            0,
+            "a held buffer is not free"
+        );
+        self.free.borrow_mut().push(buffer);
+    }
+
+    /// Address of a buffer, for the kernel.
+    pub fn address(&self, buffer: u16) -> *mut u8 {
+        assert!(usize::from(buffer) < self.count());
+        // SAFETY: the index was checked, so the offset lies inside the one allocation.
+        unsafe {
+            self.memory
+                .as_ptr()
+                .add(usize::from(buffer) * self.buffer_bytes)
+        }
+    }
+
+    /// Lends a taken buffer as a slice to be filled by `read`, and makes a chunk of what it says.
+    /// An error or zero bytes put the buffer back.
+    pub fn fill_with<E>(
+        self: &Rc<Self>,
+        buffer: u16,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Option<Chunk>, E> {
+        assert_eq!(
+            self.holders[usize::from(buffer)].get(),
+            0,
+            "a held buffer is read only"
+        );
+        // SAFETY: the buffer was taken and nobody holds it, so this is the only reference; the
+        // memory was zeroed at allocation and only ever written with bytes.
+        let memory =
+            unsafe { std::slice::from_raw_parts_mut(self.address(buffer), self.buffer_bytes) };
+        match read(memory) {
+            Ok(bytes) if bytes > 0 => Ok(Some(self.filled(buffer, bytes))),
+            other => {
+                self.put_back(buffer);
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// Makes a chunk of a taken buffer whose first `bytes` were filled by the kernel, which has
+    /// given the buffer back with its completion.
+    pub fn filled(self: &Rc<Self>, buffer: u16, bytes: usize) -> Chunk {
+        assert!(
+            bytes <= self.buffer_bytes,
+            "the kernel filled more than the buffer"
+        );
+        let holders = &self.holders[usize::from(buffer)];
+        assert_eq!(
+            holders.get(),
+            0,
+            "the kernel filled a buffer that it did not own"
+        );
+        holders.set(1);
+        Chunk {
+            pool: Rc::clone(self),
+            buffer,
+            start: 0,
+            end: bytes as u32,
+        }
+    }
+}
+
+impl Drop for RecvPool {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout. Chunks hold the pool, so none is left; the
+        // engine closes its ring, which ends all receives, before it drops its pool.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+/// A range of a receive buffer, shared and read-only. Cloning counts without atomics.
+#[derive(Debug)]
+pub struct Chunk {
+    pool: Rc<RecvPool>,
+    buffer: u16,
+    start: u32,
+    end: u32,
+}
+
+impl Chunk {
+    /// The bytes.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `start..end` lies in the buffer (checked by `filled` and `slice`), its bytes
+        // were written before the chunk was made, and while a chunk exists the holder count keeps
+        // the buffer off the free list, so neither kernel nor `fill_with` writes to it.
+        unsafe {
+            let first = self
+                .pool
+                .memory
+                .as_ptr()
+                .add(usize::from(self.buffer) * self.pool.buffer_bytes + self.start as usize);
+            std::slice::from_raw_parts(first, (self.end - self.start) as usize)
+        }
+    }
+
+    /// A part of this chunk, holding the same buffer.
+    #[inline]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= (self.end - self.start) as usize);
+        let mut part = self.clone();
+        part.end = self.start + range.end as u32;
+        part.start = self.start + range.start as u32;
+        part
+    }
+}
+
+impl Clone for Chunk {
+    #[inline]
+    fn clone(&self) -> Self {
+        let holders = &self.pool.holders[usize::from(self.buffer)];
+        holders.set(
+            holders
+                .get()
+                .checked_add(1)
+                .expect("fewer than 2^32 chunks of one buffer"),
+        );
+        Self {
+            pool: Rc::clone(&self.pool),
+            buffer: self.buffer,
+            start: self.start,
+            end: self.end,
+        }
+    }
+}
+
+impl Drop for Chunk {
+    #[inline]
+    fn drop(&mut self) {
+        let holders = &self.pool.holders[usize::from(self.buffer)];
+        holders.set(holders.get() - 1);
+        if holders.get() == 0 {
+            self.pool.free.borrow_mut().push(self.buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_free_again_when_its_last_chunk_goes() {
+        let pool = RecvPool::new(2, 64);
+        let buffer = pool.take().expect("free");
+        let chunk = pool
+            .fill_with(buffer, |memory| {
+                memory[..5].copy_from_slice(b"hello");
+                Ok::<_, ()>(5)
+            })
+            .unwrap()
+            .expect("bytes were read");
+        let part = chunk.slice(1..4);
+        drop(chunk);
+        assert_eq!(
+            (part.as_slice(), pool.free_count(), pool.held_count()),
+            (&b"ell"[..], 1, 1)
+        );
+        drop(part);
+        assert_eq!((pool.free_count(), pool.held_count()), (2, 0));
+    }
+
+    #[test]
+    fn a_failed_or_empty_read_puts_the_buffer_back() {
+        let pool = RecvPool::new(1, 64);
+        let buffer = pool.take().expect("free");
+        assert_eq!(
+            pool.fill_with(buffer, |_| Err::<usize, _>("no"))
+                .unwrap_err(),
+            "no"
+        );
+        let buffer = pool.take().expect("put back");
+        assert!(
+            pool.fill_with(buffer, |_| Ok::<_, ()>(0))
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(pool.free_count(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "did not own")]
+    fn a_held_buffer_cannot_be_filled_again() {
+        let pool = RecvPool::new(1, 64);
+        let buffer = pool.take().expect("free");
+        let _held = pool.filled(buffer, 10);
+        pool.filled(buffer, 10);
+    }
+}

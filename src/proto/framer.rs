@@ -1,0 +1,359 @@
+//! Cuts the byte stream of a peer into frames.
+
+use super::header::Header;
+use super::limits::{DIRECT_BODY_BYTES_MIN, FRAME_ALIGN, HEADER_BYTES};
+use super::violation::Violation;
+use crate::buf::AlignedBuf;
+use std::ops::Range;
+
+/// Where the payload of a whole frame lies. Always 16-aligned.
+#[derive(Debug)]
+pub enum Body {
+    /// In the chunk that was handed in, at this range.
+    InPlace(Range<usize>),
+    /// In a buffer of its own: it was misaligned or straddled chunks.
+    Gathered(AlignedBuf),
+    /// In a buffer of its own, because it is large.
+    Direct(AlignedBuf),
+}
+
+/// One whole frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// Its header.
+    pub header: Header,
+    /// Where its payload lies.
+    pub body: Body,
+}
+
+impl Frame {
+    /// The payload; `chunk` is the one that the frame came out of.
+    pub fn payload<'a>(&'a self, chunk: &'a [u8]) -> &'a [u8] {
+        match &self.body {
+            Body::InPlace(range) => &chunk[range.clone()],
+            Body::Gathered(buf) | Body::Direct(buf) => buf.as_slice(),
+        }
+    }
+}
+
+/// What the stream stands in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Midway {
+    /// Between frames.
+    Nothing,
+    /// In a header.
+    Header,
+    /// In a body of which this many bytes have arrived.
+    Body {
+        /// Bytes of the body that are here.
+        received: usize,
+    },
+}
+
+/// The incomplete end of the stream: nothing, part of a header, or part of a body.
+///
+/// Call [`Framer::next_frame`] until it returns `None`, which means that the chunk is used up.
+/// While [`Framer::wants_direct`] holds, the driver may receive into the memory of
+/// [`Framer::take_direct`] instead, and give it back by [`Framer::put_direct`].
+#[derive(Debug)]
+pub struct Framer {
+    message_bytes_max: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Header {
+        bytes: [u8; HEADER_BYTES],
+        filled: usize,
+    },
+    Body {
+        header: Header,
+        buf: AlignedBuf,
+        filled: usize,
+    },
+    /// The driver holds the body; see [`Framer::take_direct`].
+    Lent { header: Header, filled: usize },
+}
+
+const BETWEEN_FRAMES: State = State::Header {
+    bytes: [0; HEADER_BYTES],
+    filled: 0,
+};
+
+/// A body that is received straight into place, owned by the driver while it does so.
+#[derive(Debug)]
+pub struct DirectBody {
+    buf: AlignedBuf,
+    filled: usize,
+}
+
+impl DirectBody {
+    /// The memory still to be filled.
+    pub fn unfilled(&mut self) -> &mut [u8] {
+        &mut self.buf.as_mut_slice()[self.filled..]
+    }
+
+    /// Records that the first `received` bytes of [`DirectBody::unfilled`] have arrived.
+    pub fn advance(&mut self, received: usize) {
+        self.filled += received;
+        assert!(
+            self.filled <= self.buf.len(),
+            "more was received than there was room for"
+        );
+    }
+}
+
+impl Framer {
+    /// A framer that refuses messages above `message_bytes_max`.
+    pub fn new(message_bytes_max: u32) -> Self {
+        Self {
+            message_bytes_max,
+            state: BETWEEN_FRAMES,
+        }
+    }
+
+    /// What the stream stands in the middle of.
+    pub fn midway(&self) -> Midway {
+        match &self.state {
+            State::Header { filled: 0, .. } => Midway::Nothing,
+            State::Header { .. } => Midway::Header,
+            State::Body { filled, .. } | State::Lent { filled, .. } => {
+                Midway::Body { received: *filled }
+            }
+        }
+    }
+
+    /// The next whole frame in `chunk`, from `*at` on, which moves past what was used.
+    /// `None`: the chunk is used up, and what was incomplete is kept here.
+    #[inline]
+    pub fn next_frame(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
+        if let State::Header { filled: 0, .. } = self.state
+            && let Some(wire) = chunk[*at..].first_chunk::<HEADER_BYTES>()
+        {
+            let header = Header::decode(wire, self.message_bytes_max)?;
+            let body = *at + HEADER_BYTES;
+            let aligned = (chunk.as_ptr() as usize + body).is_multiple_of(FRAME_ALIGN);
+            if aligned && chunk.len() - body >= header.body_bytes() {
+                let payload = body..body + header.payload_bytes as usize;
+                *at = body + header.body_bytes();
+                check_padding(&chunk[payload.end..*at])?;
+                return Ok(Some(Frame {
+                    header,
+                    body: Body::InPlace(payload),
+                }));
+            }
+        }
+        self.gather(chunk, at)
+    }
+
+    /// The slow path: what is misaligned, straddles chunks, or is large.
+    fn gather(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
+        if let State::Header { bytes, filled } = &mut self.state {
+            *filled += copy_some(&mut bytes[*filled..], chunk, at);
+            if *filled < HEADER_BYTES {
+                return Ok(None);
+            }
+            let header = Header::decode(bytes, self.message_bytes_max)?;
+            let buf = AlignedBuf::with_len(header.body_bytes());
+            self.state = State::Body {
+                header,
+                buf,
+                filled: 0,
+            };
+        }
+        let State::Body { buf, filled, .. } = &mut self.state else {
+            assert!(
+                *at == chunk.len(),
+                "bytes arrived elsewhere while a direct receive is under way"
+            );
+            return Ok(None);
+        };
+        *filled += copy_some(&mut buf.as_mut_slice()[*filled..], chunk, at);
+        self.take_whole()
+    }
+
+    fn take_whole(&mut self) -> Result<Option<Frame>, Violation> {
+        match std::mem::replace(&mut self.state, BETWEEN_FRAMES) {
+            State::Body {
+                header,
+                mut buf,
+                filled,
+            } if filled == buf.len() => {
+                let payload_bytes = header.payload_bytes as usize;
+                check_padding(&buf.as_slice()[payload_bytes..])?;
+                let is_large = buf.len() >= DIRECT_BODY_BYTES_MIN;
+                buf.truncate(payload_bytes);
+                let body = if is_large {
+                    Body::Direct(buf)
+                } else {
+                    Body::Gathered(buf)
+                };
+                Ok(Some(Frame { header, body }))
+            }
+            unfinished => {
+                self.state = unfinished;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a large body is arriving that is best received straight into its place.
+    pub fn wants_direct(&self) -> bool {
+        match &self.state {
+            State::Body { buf, .. } => buf.len() >= DIRECT_BODY_BYTES_MIN,
+            _ => false,
+        }
+    }
+
+    /// Hands the large body to the driver, which receives into it and must give it back.
+    pub fn take_direct(&mut self) -> Option<DirectBody> {
+        if !self.wants_direct() {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, BETWEEN_FRAMES) {
+            State::Body {
+                header,
+                buf,
+                filled,
+            } => {
+                self.state = State::Lent { header, filled };
+                Some(DirectBody { buf, filled })
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// Takes a body back from the driver. [`Framer::next_frame`] then yields it when it is whole.
+    pub fn put_direct(&mut self, body: DirectBody) {
+        match self.state {
+            State::Lent { header, .. } => {
+                self.state = State::Body {
+                    header,
+                    buf: body.buf,
+                    filled: body.filled,
+                };
+            }
+            _ => panic!("a direct body came back that was never lent"),
+        }
+    }
+}
+
+/// Copies as much as fits from `chunk[*at..]`, moves `*at`, and returns how much it was.
+fn copy_some(into: &mut [u8], chunk: &[u8], at: &mut usize) -> usize {
+    let bytes = into.len().min(chunk.len() - *at);
+    into[..bytes].copy_from_slice(&chunk[*at..*at + bytes]);
+    *at += bytes;
+    bytes
+}
+
+#[inline]
+fn check_padding(padding: &[u8]) -> Result<(), Violation> {
+    debug_assert!(padding.len() < FRAME_ALIGN);
+    if padding.iter().fold(0, |all, byte| all | byte) != 0 {
+        return Err(Violation::Padding);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::Kind;
+    use super::*;
+
+    fn frame(call_id: u64, payload: &[u8]) -> Vec<u8> {
+        let mut wire = Header::new(Kind::Request, call_id, payload.len() as u32)
+            .encode()
+            .to_vec();
+        wire.extend_from_slice(payload);
+        wire.resize(super::super::limits::padded(wire.len()), 0);
+        wire
+    }
+
+    fn stream() -> (Vec<u8>, Vec<Vec<u8>>) {
+        let payloads: Vec<Vec<u8>> = [0usize, 1, 15, 16, 17, 300, 20_000, 5]
+            .iter()
+            .enumerate()
+            .map(|(index, &len)| vec![index as u8 + 1; len])
+            .collect();
+        let wire = payloads
+            .iter()
+            .enumerate()
+            .flat_map(|(i, p)| frame(i as u64 + 1, p))
+            .collect();
+        (wire, payloads)
+    }
+
+    fn collect(framer: &mut Framer, chunk: &[u8], got: &mut Vec<Vec<u8>>) -> Result<(), Violation> {
+        let mut at = 0;
+        while let Some(frame) = framer.next_frame(chunk, &mut at)? {
+            assert_eq!(frame.payload(chunk).as_ptr() as usize % 16, 0);
+            got.push(frame.payload(chunk).to_vec());
+        }
+        assert_eq!(at, chunk.len());
+        Ok(())
+    }
+
+    #[test]
+    fn any_cut_of_the_stream_yields_the_same_frames() {
+        let (wire, payloads) = stream();
+        for cut_bytes in [1, 7, 16, 31, 32, 33, 100, 4096, wire.len()] {
+            let (mut framer, mut got) = (Framer::new(1 << 20), Vec::new());
+            for cut in wire.chunks(cut_bytes) {
+                collect(&mut framer, AlignedBuf::copy_of(cut).as_slice(), &mut got).unwrap();
+            }
+            assert_eq!(got, payloads, "cut every {cut_bytes} bytes");
+            assert_eq!(framer.midway(), Midway::Nothing);
+        }
+    }
+
+    #[test]
+    fn an_aligned_whole_frame_is_read_in_place_and_a_misaligned_one_is_not() {
+        let wire = frame(1, b"hello");
+        let chunk = AlignedBuf::copy_of(&wire);
+        let whole = Framer::new(1 << 20)
+            .next_frame(chunk.as_slice(), &mut 0)
+            .unwrap()
+            .unwrap();
+        assert!(matches!(whole.body, Body::InPlace(_)));
+        let shifted = AlignedBuf::copy_of(&[&[0; 8], &wire[..]].concat());
+        let whole = Framer::new(1 << 20)
+            .next_frame(shifted.as_slice(), &mut 8)
+            .unwrap()
+            .unwrap();
+        assert!(matches!(whole.body, Body::Gathered(_)));
+    }
+
+    #[test]
+    fn a_large_body_can_be_received_straight_into_place() {
+        let wire = frame(1, &[7; 40_000]);
+        let mut framer = Framer::new(1 << 20);
+        assert!(framer.next_frame(&wire[..100], &mut 0).unwrap().is_none());
+        assert_eq!(framer.midway(), Midway::Body { received: 68 });
+        let mut body = framer.take_direct().expect("large");
+        body.unfilled()[..1000].copy_from_slice(&wire[100..1100]);
+        body.advance(1000);
+        framer.put_direct(body);
+        let rest = AlignedBuf::copy_of(&wire[1100..]);
+        let whole = framer.next_frame(rest.as_slice(), &mut 0).unwrap().unwrap();
+        assert!(matches!(&whole.body, Body::Direct(buf) if buf.as_slice() == [7; 40_000]));
+    }
+
+    #[test]
+    fn padding_must_be_zero() {
+        let mut wire = frame(1, b"hello");
+        *wire.last_mut().unwrap() = 1;
+        let chunk = AlignedBuf::copy_of(&wire);
+        let refused = Framer::new(1 << 20).next_frame(chunk.as_slice(), &mut 0);
+        assert_eq!(refused.unwrap_err(), Violation::Padding);
+        let mut framer = Framer::new(1 << 20);
+        assert!(framer.next_frame(&wire[..40], &mut 0).unwrap().is_none());
+        assert_eq!(
+            framer.next_frame(&wire[40..], &mut 0).unwrap_err(),
+            Violation::Padding
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! HELLO and WELCOME: the first frame of each side.
+//!
+//! Both carry the same 40 bytes:
+//! ```text
+//!  0  magic                8 bytes  "RINGCALL"
+//!  8  version_min          u16      lowest version spoken (WELCOME: the chosen one, twice)
+//! 10  version_max          u16      highest version spoken
+//! 12  rkyv_format          u32      layout of archives, see RKYV_FORMAT
+//! 16  features             u64      offered (WELCOME: accepted), none defined yet
+//! 24  payload_bytes_max    u32      largest message that the sender accepts
+//! 28  calls_in_flight_max  u32      calls that the sender runs at once for this connection
+//! 32  reserved             u64      zero
+//! ```
+
+use super::limits::Limits;
+use super::violation::Violation;
+
+/// First bytes of every handshake payload.
+pub const MAGIC: [u8; 8] = *b"RINGCALL";
+/// Lowest protocol version that this side speaks.
+pub const VERSION_MIN: u16 = 1;
+/// Highest protocol version that this side speaks.
+pub const VERSION_MAX: u16 = 1;
+/// Bytes of a handshake payload.
+pub const HANDSHAKE_BYTES: usize = 40;
+/// Features that this side offers and accepts: none are defined in version 1.
+pub const FEATURES: u64 = 0;
+
+/// How archives are laid out: bit 0 little-endian, bit 1 aligned, bits 8 to 15 the width of
+/// relative pointers, bits 16 to 23 rkyv's format generation (8, for 0.8).
+///
+/// rkyv's format is chosen by cargo features of the whole build, so it is looked up, not assumed.
+pub const RKYV_FORMAT: u32 = {
+    let pointer_bits = size_of::<rkyv::primitive::FixedIsize>() as u32 * 8;
+    let layout = <rkyv::primitive::ArchivedU32 as IntegerLayout>::BITS;
+    layout | pointer_bits << 8 | 8 << 16
+};
+
+/// Which of rkyv's integer types a build uses says which format features are on.
+trait IntegerLayout {
+    const BITS: u32;
+}
+
+impl IntegerLayout for rkyv::rend::u32_le {
+    const BITS: u32 = 0b11;
+}
+impl IntegerLayout for rkyv::rend::u32_be {
+    const BITS: u32 = 0b10;
+}
+impl IntegerLayout for rkyv::rend::unaligned::u32_ule {
+    const BITS: u32 = 0b01;
+}
+impl IntegerLayout for rkyv::rend::unaligned::u32_ube {
+    const BITS: u32 = 0b00;
+}
+
+/// What one side says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// Lowest version spoken.
+    pub version_min: u16,
+    /// Highest version spoken.
+    pub version_max: u16,
+    /// Layout of archives.
+    pub rkyv_format: u32,
+    /// Features offered or accepted.
+    pub features: u64,
+    /// Largest message that the sender accepts, in bytes.
+    pub payload_bytes_max: u32,
+    /// Calls that the sender runs at once for this connection.
+    pub calls_in_flight_max: u32,
+}
+
+impl Handshake {
+    /// What this side says with these limits.
+    pub fn ours(limits: &Limits) -> Self {
+        Self {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            rkyv_format: RKYV_FORMAT,
+            features: FEATURES,
+            payload_bytes_max: limits.payload_bytes_max,
+            calls_in_flight_max: limits.calls_in_flight_max,
+        }
+    }
+
+    /// The payload as it goes on the wire.
+    pub fn encode(&self) -> [u8; HANDSHAKE_BYTES] {
+        let mut wire = [0; HANDSHAKE_BYTES];
+        wire[0..8].copy_from_slice(&MAGIC);
+        wire[8..10].copy_from_slice(&self.version_min.to_le_bytes());
+        wire[10..12].copy_from_slice(&self.version_max.to_le_bytes());
+        wire[12..16].copy_from_slice(&self.rkyv_format.to_le_bytes());
+        wire[16..24].copy_from_slice(&self.features.to_le_bytes());
+        wire[24..28].copy_from_slice(&self.payload_bytes_max.to_le_bytes());
+        wire[28..32].copy_from_slice(&self.calls_in_flight_max.to_le_bytes());
+        wire
+    }
+
+    /// Reads and checks the peer's payload: magic, a common version, the rkyv format.
+    pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
+        let wire: &[u8; HANDSHAKE_BYTES] =
+            payload.try_into().map_err(|_| Violation::NotRingcall)?;
+        if wire[0..8] != MAGIC {
+            return Err(Violation::NotRingcall);
+        }
+        let half = |at: usize| u16::from_le_bytes([wire[at], wire[at + 1]]);
+        let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        let peer = Self {
+            version_min: half(8),
+            version_max: half(10),
+            rkyv_format: word(12),
+            features: long(16),
+            payload_bytes_max: word(24),
+            calls_in_flight_max: word(28),
+        };
+        if peer.version_min > VERSION_MAX || peer.version_max < VERSION_MIN {
+            return Err(Violation::Version {
+                peer: (peer.version_min, peer.version_max),
+            });
+        }
+        if peer.rkyv_format != RKYV_FORMAT {
+            return Err(Violation::Format {
+                peer: peer.rkyv_format,
+            });
+        }
+        if long(32) != 0 || peer.version_min > peer.version_max || peer.calls_in_flight_max == 0 {
+            return Err(Violation::Malformed { what: "handshake" });
+        }
+        Ok(peer)
+    }
+
+    /// A server's answer to `peer`: the highest common version, the common features.
+    pub fn answer(limits: &Limits, peer: &Self) -> Self {
+        let version = peer.version_max.min(VERSION_MAX);
+        Self {
+            version_min: version,
+            version_max: version,
+            features: FEATURES & peer.features,
+            ..Self::ours(limits)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_little_endian_aligned_32_bit() {
+        assert_eq!(RKYV_FORMAT, 0x0008_2003);
+    }
+
+    #[test]
+    fn a_handshake_survives_the_wire() {
+        let ours = Handshake::ours(&Limits::default());
+        assert_eq!(Handshake::decode(&ours.encode()), Ok(ours));
+    }
+
+    #[test]
+    fn strangers_are_told_apart() {
+        let ours = Handshake::ours(&Limits::default());
+        let later = Handshake {
+            version_min: 2,
+            version_max: 9,
+            ..ours
+        };
+        assert_eq!(
+            Handshake::decode(&later.encode()),
+            Err(Violation::Version { peer: (2, 9) })
+        );
+        let foreign = Handshake {
+            rkyv_format: 0,
+            ..ours
+        };
+        assert_eq!(
+            Handshake::decode(&foreign.encode()),
+            Err(Violation::Format { peer: 0 })
+        );
+        assert_eq!(
+            Handshake::decode(b"GET / HTTP/1.1"),
+            Err(Violation::NotRingcall)
+        );
+    }
+
+    #[test]
+    fn the_answer_is_the_highest_common_version_and_no_unknown_feature() {
+        let peer = Handshake {
+            version_max: 7,
+            features: u64::MAX,
+            ..Handshake::ours(&Limits::default())
+        };
+        let answer = Handshake::answer(&Limits::default(), &peer);
+        assert_eq!(
+            (answer.version_min, answer.version_max, answer.features),
+            (1, 1, 0)
+        );
+    }
+}

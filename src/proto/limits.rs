@@ -1,0 +1,171 @@
+//! Every bound of the protocol in one place, with the relations between them asserted.
+//!
+//! Fixed numbers are part of the wire format or guard this implementation; [`Limits`] holds the
+//! ones that a deployment may set. Both ends enforce their own.
+
+use std::time::Duration;
+
+/// Bytes of every frame header.
+pub const HEADER_BYTES: usize = 32;
+/// Frames start and end at multiples of this many bytes of the stream.
+pub const FRAME_ALIGN: usize = 16;
+/// Depth of nested pointers that validation follows in a message.
+pub const VALIDATION_DEPTH_MAX: usize = 64;
+/// Largest payload that any configuration may allow, in bytes (1 GiB).
+pub const PAYLOAD_BYTES_CEILING: u32 = 1 << 30;
+/// Bytes of a control payload (handshake, resolution, error, goaway) that either side accepts.
+pub const CONTROL_BYTES_MAX: u32 = 64 * 1024;
+/// Methods that one server may register, over all its services.
+pub const METHODS_MAX: usize = 1024;
+/// Methods in one RESOLVE frame.
+pub const RESOLVE_METHODS_MAX: usize = 256;
+/// Bytes of a full method name, `service/method`.
+pub const METHOD_NAME_BYTES_MAX: usize = 255;
+/// Bytes of an error message in an ERROR or GOAWAY frame; longer ones are cut at a character.
+pub const STATUS_MESSAGE_BYTES_MAX: usize = 4096;
+/// Frames whose padded payload is at least this long are received into a buffer of their own.
+pub const DIRECT_BODY_BYTES_MIN: usize = 16 * 1024;
+/// PING frames that a peer may send in one [`PING_WINDOW`].
+pub const PINGS_PER_WINDOW_MAX: u32 = 32;
+/// The window in which pings are counted.
+pub const PING_WINDOW: Duration = Duration::from_secs(1);
+/// CANCEL frames that a peer may send beyond the number of its requests.
+pub const CANCELS_BEYOND_REQUESTS_MAX: u64 = 64;
+/// RESOLVE frames that a peer may send on one connection.
+pub const RESOLVES_PER_CONNECTION_MAX: u32 = 256;
+/// Longest time-out that travels, in microseconds; longer ones are clamped (about 71 minutes).
+pub const TIMEOUT_US_MAX: u32 = u32::MAX;
+
+const _: () = {
+    assert!(HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+    assert!(DIRECT_BODY_BYTES_MIN.is_multiple_of(FRAME_ALIGN));
+    assert!(STATUS_MESSAGE_BYTES_MAX + HEADER_BYTES < CONTROL_BYTES_MAX as usize);
+    assert!(CONTROL_BYTES_MAX < PAYLOAD_BYTES_CEILING);
+    assert!(RESOLVE_METHODS_MAX <= METHODS_MAX);
+    assert!(RESOLVE_METHODS_MAX * (METHOD_NAME_BYTES_MAX + 16) < CONTROL_BYTES_MAX as usize * 2);
+    assert!(METHODS_MAX <= u16::MAX as usize);
+};
+
+/// What one end of a connection accepts from the other. Plain data; see each field's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest payload of one message, in bytes. A longer one ends the connection before any
+    /// memory is reserved for it. Default 16 MiB, ceiling 1 GiB, floor 64 KiB.
+    pub payload_bytes_max: u32,
+    /// Calls of one connection that may be suspended in handlers at once. When it is reached the
+    /// server stops reading from that connection until one ends. Default 1024.
+    pub calls_in_flight_max: u32,
+    /// Time in which the handshake must complete. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// Time in which all 32 bytes of a header must arrive, counted from its first. Default 5 s.
+    pub header_timeout: Duration,
+    /// Time after which a body that is still arriving must keep [`Limits::body_rate_min`].
+    /// Default 5 s.
+    pub body_grace: Duration,
+    /// Slowest permitted arrival of a body after its grace, in bytes per second. Default 1 KiB/s.
+    pub body_rate_min: u64,
+    /// Silence after which a PING asks whether the peer is alive. Default 20 s.
+    pub keepalive_interval: Duration,
+    /// Time that a PING may go unanswered. Default 10 s.
+    pub keepalive_timeout: Duration,
+    /// Queued output above which nothing more is read from that peer. Default 256 KiB.
+    pub write_queue_bytes_high: usize,
+    /// Queued output above which the connection is given up: its peer does not read. Default
+    /// 64 MiB; at least one message of the largest size always fits.
+    pub write_queue_bytes_max: usize,
+    /// Time in which queued output must make some progress. Default 30 s.
+    pub write_stall_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 16 << 20,
+            calls_in_flight_max: 1024,
+            handshake_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(5),
+            body_grace: Duration::from_secs(5),
+            body_rate_min: 1024,
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            write_queue_bytes_high: 256 << 10,
+            write_queue_bytes_max: 64 << 20,
+            write_stall_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// Checks the relations between the fields; the text says which field to change and how.
+    pub fn check(&self) -> Result<(), String> {
+        let payload = self.payload_bytes_max;
+        if !(CONTROL_BYTES_MAX..=PAYLOAD_BYTES_CEILING).contains(&payload) {
+            return Err(format!(
+                "payload_bytes_max is {payload}; it must lie between {CONTROL_BYTES_MAX} and {PAYLOAD_BYTES_CEILING}"
+            ));
+        }
+        if self.calls_in_flight_max == 0 {
+            return Err("calls_in_flight_max is 0; at least one call must be possible".into());
+        }
+        let frame_bytes_max = payload as usize + HEADER_BYTES + FRAME_ALIGN;
+        if self.write_queue_bytes_max < self.write_queue_bytes_high + frame_bytes_max {
+            return Err(format!(
+                "write_queue_bytes_max is {}; it must be at least write_queue_bytes_high + one frame = {}",
+                self.write_queue_bytes_max,
+                self.write_queue_bytes_high + frame_bytes_max
+            ));
+        }
+        let times = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("header_timeout", self.header_timeout),
+            ("body_grace", self.body_grace),
+            ("keepalive_interval", self.keepalive_interval),
+            ("keepalive_timeout", self.keepalive_timeout),
+            ("write_stall_timeout", self.write_stall_timeout),
+        ];
+        for (name, time) in times {
+            if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {
+                return Err(format!(
+                    "{name} is {time:?}; it must lie between 1 ms and 24 h"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `bytes` rounded up to the next multiple of [`FRAME_ALIGN`].
+#[inline]
+pub const fn padded(bytes: usize) -> usize {
+    (bytes + FRAME_ALIGN - 1) & !(FRAME_ALIGN - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_consistent() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_queue_smaller_than_one_message_is_refused_by_name() {
+        let limits = Limits {
+            write_queue_bytes_max: 1 << 20,
+            ..Limits::default()
+        };
+        assert!(
+            limits
+                .check()
+                .unwrap_err()
+                .contains("write_queue_bytes_max")
+        );
+    }
+
+    #[test]
+    fn padding_reaches_the_next_multiple_only() {
+        assert_eq!([0, 1, 16, 17].map(padded), [0, 16, 16, 32]);
+    }
+}
