@@ -4,7 +4,7 @@
 //! back, and containers take them away.
 
 use super::refusal::{Refusal, Step};
-use super::ring::{SetupFlags, build_ring};
+use super::ring::{SetupFlags, build_ring, retry_memory};
 use super::{rlimit, selftest};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use std::fmt;
@@ -39,9 +39,9 @@ pub fn probe() -> Result<Features, Refusal> {
     let (mut ring, setup) = build_ring(PROBE_ENTRIES, PROBE_CQ_ENTRIES)
         .map_err(|error| Refusal::from_io(Step::Setup, &error))?;
     // One of the executor's rings polls its devices; it sets that up without asking before.
-    IoUring::<squeue::Entry, cqueue::Entry>::builder()
-        .setup_iopoll()
-        .build(PROBE_ENTRIES)
+    let mut polled = IoUring::<squeue::Entry, cqueue::Entry>::builder();
+    polled.setup_iopoll();
+    retry_memory(|| polled.build(PROBE_ENTRIES))
         .map(drop)
         .map_err(|error| Refusal::from_io(Step::ExecutorRing, &error))?;
 

@@ -39,12 +39,13 @@ pub fn build_ring(entries: u32, cq_entries: u32) -> io::Result<(IoUring, SetupFl
         cq_entries >= entries.next_power_of_two(),
         "a ring has at least as many completions as submissions"
     );
-    climb_down(|flags| {
-        retry_memory(
-            || set_up(entries, cq_entries, flags),
-            || std::thread::sleep(MEMORY_PAUSE),
-        )
-    })
+    climb_down(|flags| retry_memory(|| set_up(entries, cq_entries, flags)))
+}
+
+/// Repeats an `attempt` that makes rings while it fails with `ENOMEM`, for up to half a second; see
+/// [`build_ring`], which needs no other retry around it.
+pub fn retry_memory<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    retry_memory_with(attempt, || std::thread::sleep(MEMORY_PAUSE))
 }
 
 /// Locked memory in bytes that kernels from 6.14 on charge for such a ring to an unprivileged
@@ -92,7 +93,7 @@ fn climb_down<T>(
     Err(refused)
 }
 
-fn retry_memory<T>(
+fn retry_memory_with<T>(
     mut attempt: impl FnMut() -> io::Result<T>,
     mut pause: impl FnMut(),
 ) -> io::Result<T> {
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn missing_memory_is_tried_again_but_not_for_ever() {
         let (mut tries, mut pauses) = (0, 0);
-        let got = retry_memory(
+        let got = retry_memory_with(
             || {
                 tries += 1;
                 if tries < 4 {
@@ -245,7 +246,7 @@ mod tests {
         );
         assert_eq!((got.unwrap(), pauses), (4, 3));
         let mut pauses = 0;
-        let refused = retry_memory(
+        let refused = retry_memory_with(
             || -> io::Result<()> { Err(errno(libc::ENOMEM)) },
             || pauses += 1,
         );
