@@ -1,5 +1,6 @@
 //! ringcall
 pub mod buf;
+pub mod platform;
 pub mod proto;
 pub mod rpc;
 pub use rkyv;
