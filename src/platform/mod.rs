@@ -3,8 +3,10 @@
 //! Nothing here knows of frames, shards or engines. The order at start is [`rlimit`] (raise what
 //! may be raised), [`probe`] (is io_uring usable), [`cpus`] (how many shards, and where).
 
+pub mod address;
 mod cgroup;
 pub mod cpus;
+pub mod listen;
 pub mod probe;
 pub mod refusal;
 pub mod ring;
