@@ -24,7 +24,7 @@ impl Errors {
     }
 
     /// Whether there were none.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
@@ -36,7 +36,11 @@ impl Errors {
     }
 
     /// `value`, unless there were mistakes.
-    pub(crate) fn or<T>(self, value: T) -> syn::Result<T> {
-        self.0.map_or(Ok(value), Err)
+    pub(crate) fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.is_empty() {
+            Ok(value)
+        } else {
+            Err(self)
+        }
     }
 }

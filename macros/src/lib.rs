@@ -4,6 +4,7 @@
 
 mod errors;
 mod message;
+mod service;
 mod wire;
 
 use proc_macro::TokenStream;
@@ -14,8 +15,8 @@ pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
     message::expand(arguments.into(), item.into()).into()
 }
 
-/// service
+/// Makes a trait a service
 #[proc_macro_attribute]
-pub fn service(_arguments: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn service(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    service::expand(arguments.into(), item.into()).into()
 }

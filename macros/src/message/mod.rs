@@ -33,10 +33,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
     NameSelf(item.ident.clone()).visit_data_mut(&mut item.data);
     let message = Message::of(&item, &mut errors);
-    if errors.is_empty() {
-        expand::message(&item, &message)
-    } else {
-        errors.into_compile_errors()
+    match errors.or(message) {
+        Ok(message) => expand::message(&item, &message),
+        Err(errors) => errors.into_compile_errors(),
     }
 }
 
