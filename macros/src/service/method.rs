@@ -61,8 +61,8 @@ fn read_attribute(attr: &Attribute, method: &mut Method, errors: &mut Errors) {
         method.deprecated = Some(attr.clone());
     } else if attr.path().is_ident("idempotent") {
         method.idempotent = true;
-        if let Err(error) = attr.meta.require_path_only() {
-            errors.push(error);
+        if attr.meta.require_path_only().is_err() {
+            errors.at(attr, "#[idempotent] takes no arguments: remove them");
         }
     } else {
         errors.at(
