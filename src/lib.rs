@@ -15,6 +15,7 @@ pub use engine::{Engine, Idle};
 pub use proto::limits::Limits;
 pub use proto::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use proto::status::{Code, Status};
+pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
@@ -24,3 +25,9 @@ pub use server::{Metrics, ServeError, Server, ServerBuilder};
 pub use shard::context::{Context, Shard, Sleep};
 pub use shard::local_client::{LocalCall, LocalClient};
 pub use shard::service::{IncomingCall, IntoServices, Service};
+
+/// What the macros' expansion names; not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
+}

@@ -43,7 +43,7 @@ pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connect
             tokio::task::spawn_local(connection.run(waker));
         }
         Err(error) => {
-            engine.shard.lost(&conn, &error);
+            engine.shard.lost(&conn, &error.into());
             engine.leave(&conn);
         }
     }

@@ -16,7 +16,7 @@ use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(engine: Rc<Engine>, listener: Listener) {
     let Listener { fd, is_tcp } = listener;
-    let socket = match AsyncFd::register_with_interest(fd, Interest::READABLE) {
+    let socket = match AsyncFd::register(fd) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, "a listener can't be watched; the shard drains");

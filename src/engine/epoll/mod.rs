@@ -102,7 +102,7 @@ impl Engine {
             tokio::task::spawn_local(Rc::clone(&self).spin(idle.spin_ns()));
         }
         let eventfd = self.shard.mailbox.eventfd().try_clone_to_owned()?;
-        let eventfd = AsyncFd::register_with_interest(eventfd, Interest::READABLE)?;
+        let eventfd = AsyncFd::register(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
             self.wait(&eventfd).await?;

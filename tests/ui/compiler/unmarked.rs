@@ -1,0 +1,9 @@
+struct Level {
+    price: u64,
+}
+
+#[ringcall::message]
+struct Book {
+    best: Level,
+}
+fn main() {}

@@ -1,0 +1,3 @@
+#[ringcall::message]
+struct Counter(usize);
+fn main() {}

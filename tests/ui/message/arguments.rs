@@ -1,0 +1,5 @@
+#[ringcall::message(version = 2)]
+struct Put {
+    key: String,
+}
+fn main() {}

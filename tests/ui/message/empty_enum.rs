@@ -1,0 +1,3 @@
+#[ringcall::message]
+enum Never {}
+fn main() {}

@@ -1,0 +1,6 @@
+#[ringcall::message]
+fn get() {}
+
+#[ringcall::message]
+trait Get {}
+fn main() {}

@@ -1,0 +1,4 @@
+#[ringcall::service(name = "kv.v1")]
+struct Kv;
+
+fn main() {}
