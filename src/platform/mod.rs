@@ -3,10 +3,14 @@
 //! Nothing here knows of frames, shards or engines. The order at start is [`rlimit`] (raise what
 //! may be raised), [`probe`] (is io_uring usable), [`cpus`] (how many shards, and where).
 
+pub mod address;
 mod cgroup;
 pub mod cpus;
+pub mod listen;
+pub mod options;
 pub mod probe;
 pub mod refusal;
 pub mod ring;
 pub mod rlimit;
 mod selftest;
+mod unix_file;
