@@ -1,0 +1,280 @@
+//! Listening sockets, one set per shard.
+
+use super::address::{Address, resolve};
+use super::options::{StreamOptions, set_stream_options};
+use super::unix_file::{self, SocketFile};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fmt;
+use std::io;
+
+/// How to listen. Plain data; see each field's default.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// Connections that may wait to be accepted, on each shard's socket (in all, for a unix
+    /// address). The kernel caps it at `net.core.somaxconn`, 4096 by default. Default 4096.
+    pub backlog: u32,
+    /// Whether the listening sockets are nonblocking, as epoll needs them. Default false.
+    pub nonblocking: bool,
+    /// Options for what is accepted; see [`set_stream_options`] on which are inherited.
+    pub stream: StreamOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            backlog: 4096,
+            nonblocking: false,
+            stream: StreamOptions::default(),
+        }
+    }
+}
+
+/// What listens at one address. Dropping it frees the address, and removes the socket file.
+#[derive(Debug)]
+pub struct Listening {
+    /// The sockets of each shard: one per resolved address, so usually one. Give them away with
+    /// `take` and keep the rest of this until the end.
+    pub shards: Vec<Vec<Socket>>,
+    address: Address,
+    /// Held for its `Drop`.
+    _file: Option<SocketFile>,
+}
+
+impl Listening {
+    /// The address with the port that was really bound, where 0 was asked for.
+    pub fn bound_address(&self) -> &Address {
+        &self.address
+    }
+}
+
+/// Listens on `address` for `shards` shards.
+///
+/// On TCP each shard has a socket of its own, and the kernel spreads connections over them by a
+/// hash of the addresses (`SO_REUSEPORT`); port 0 is chosen once for all. A host name listens on
+/// all of its addresses, except those that this machine does not have. On a unix socket all shards
+/// share one socket; a file that a dead server left is replaced.
+///
+/// An address at which something listens already is refused. `SO_REUSEPORT` alone would let a
+/// second server of the same user take half of the connections without a word; so the first socket
+/// binds and listens without it, which the kernel grants to one program only, and opens the port
+/// to the other shards afterwards. No moment is left in which two servers could slip in. (A
+/// program that insists on `SO_REUSEPORT` can still join later, if it runs as the same user.)
+///
+/// # Errors
+/// See [`ListenError`]: the address can't be resolved, is in use, not permitted, or not of this
+/// machine.
+///
+/// # Panics
+/// When `shards` is 0.
+pub fn listen(
+    address: &Address,
+    shards: usize,
+    options: &ListenOptions,
+) -> Result<Listening, ListenError> {
+    assert!(shards > 0, "a server has at least one shard");
+    match address {
+        Address::Tcp(host, _) => listen_tcp(address, host, shards, options),
+        Address::Unix(_) | Address::UnixAbstract(_) => listen_unix(address, shards, options),
+    }
+}
+
+fn listen_tcp(
+    address: &Address,
+    host: &str,
+    shards: usize,
+    options: &ListenOptions,
+) -> Result<Listening, ListenError> {
+    let candidates = resolve(address).map_err(ListenError::of(address, "resolve"))?;
+    let mut per_shard: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound_port = None;
+    let mut unavailable = None;
+    for mut candidate in candidates {
+        if let (Some(port), Some(mut chosen)) = (bound_port, candidate.as_socket()) {
+            chosen.set_port(port);
+            candidate = chosen.into();
+        }
+        let first = match listen_alone(&candidate, options) {
+            Ok(first) => first,
+            Err(error) if is_unavailable(&error) => {
+                unavailable = Some(error);
+                continue;
+            }
+            Err(error) => return Err(ListenError::of(address, "bind")(error)),
+        };
+        let others = first
+            .local_addr()
+            .and_then(|bound| {
+                bound_port = bound.as_socket().map(|bound| bound.port());
+                first.set_reuse_port(true)?;
+                (1..shards)
+                    .map(|_| listen_with_others(&bound, options))
+                    .collect::<io::Result<Vec<_>>>()
+            })
+            .map_err(ListenError::of(address, "bind for the other shards"))?;
+        for (shard, socket) in per_shard
+            .iter_mut()
+            .zip(std::iter::once(first).chain(others))
+        {
+            shard.push(socket);
+        }
+    }
+    match (bound_port, unavailable) {
+        (Some(port), _) => Ok(Listening {
+            shards: per_shard,
+            address: Address::Tcp(host.into(), port),
+            _file: None,
+        }),
+        (None, error) => Err(ListenError::of(address, "bind")(
+            error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()),
+        )),
+    }
+}
+
+/// Listens if nobody else does: without `SO_REUSEPORT`, another listener is always a conflict.
+fn listen_alone(at: &SockAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = prepare(at, options)?;
+    socket.bind(at)?;
+    start(&socket, options)?;
+    Ok(socket)
+}
+
+fn listen_with_others(at: &SockAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = prepare(at, options)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(at)?;
+    start(&socket, options)?;
+    Ok(socket)
+}
+
+fn prepare(at: &SockAddr, options: &ListenOptions) -> io::Result<Socket> {
+    // `Socket::new` sets CLOEXEC.
+    let socket = Socket::new(at.domain(), Type::STREAM, None)?;
+    // Connections of the previous run that linger in TIME_WAIT do not keep a restart waiting.
+    socket.set_reuse_address(true)?;
+    if at.domain() == Domain::IPV6 {
+        // [::] serves IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    set_stream_options(&socket, true, &options.stream)?;
+    socket.set_nonblocking(options.nonblocking)?;
+    Ok(socket)
+}
+
+fn start(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))
+}
+
+/// Whether the error means that this machine has no such address, or no IPv6 at all.
+fn is_unavailable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+    )
+}
+
+fn listen_unix(
+    address: &Address,
+    shards: usize,
+    options: &ListenOptions,
+) -> Result<Listening, ListenError> {
+    let bind = |address: &Address| -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(options.nonblocking)?;
+        socket.bind(&resolve(address)?[0])?;
+        start(&socket, options)?;
+        Ok(socket)
+    };
+    let mut file = None;
+    let socket = match address {
+        Address::Unix(path) => unix_file::claim(path, || bind(address)).map(|(socket, claimed)| {
+            file = Some(claimed);
+            socket
+        }),
+        Address::Tcp(..) | Address::UnixAbstract(_) => bind(address),
+    }
+    .map_err(ListenError::of(address, "bind"))?;
+    let mut per_shard = (1..shards)
+        .map(|_| socket.try_clone().map(|socket| vec![socket]))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(ListenError::of(address, "share among shards"))?;
+    per_shard.push(vec![socket]);
+    Ok(Listening {
+        shards: per_shard,
+        address: address.clone(),
+        _file: file,
+    })
+}
+
+/// Why a server can't listen at an address. Its `Display` is one line with what to do.
+#[derive(Debug)]
+pub struct ListenError {
+    /// The address.
+    pub address: Address,
+    /// What failed: `resolve`, `bind`, …
+    pub step: &'static str,
+    /// The error of the system.
+    pub error: io::Error,
+}
+
+impl ListenError {
+    fn of<'a>(address: &'a Address, step: &'static str) -> impl Fn(io::Error) -> Self + 'a {
+        move |error| Self {
+            address: address.clone(),
+            step,
+            error,
+        }
+    }
+
+    fn advice(&self) -> &'static str {
+        match (self.error.kind(), self.address.is_tcp()) {
+            (io::ErrorKind::AddrInUse, true) => {
+                "another program (or a second copy of this one) listens there: stop it (`ss -ltnp` shows it) or choose \
+                 another port"
+            }
+            (io::ErrorKind::AddrInUse, false) => {
+                "another program (or a second copy of this one) listens there: stop it (`ss -lxp` shows it) or choose \
+                 another name"
+            }
+            (io::ErrorKind::PermissionDenied, true) => {
+                "ports below sysctl net.ipv4.ip_unprivileged_port_start, 1024 by default, need CAP_NET_BIND_SERVICE \
+                 (AmbientCapabilities= of a systemd unit): grant it or choose a higher port"
+            }
+            (io::ErrorKind::PermissionDenied, false) => {
+                "this user may not write to the directory, or not connect to the socket that is there: change the \
+                 permissions or the path"
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                "this machine has no such address: use one that `ip address` shows, or 0.0.0.0 for all"
+            }
+            (io::ErrorKind::NotFound, false) => "the directory does not exist: create it",
+            (io::ErrorKind::AlreadyExists, false) => {
+                "something that is not a socket has that path: remove it or choose another path"
+            }
+            _ if self.step == "resolve" => "check the name, or give the IP address",
+            _ => "see the error",
+        }
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "can't listen on {}: {}: {}; {}",
+            self.address,
+            self.step,
+            self.error,
+            self.advice()
+        )
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The file of a listening unix socket: claimed at start, removed at the end.
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file of a listening socket. Dropping it removes the file, unless another one has taken its
+/// place meanwhile.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode tell the file from a successor at the same path.
+    identity: (u64, u64),
+}
+
+/// Makes way for a socket file at `path`, and lets `bind` create it.
+///
+/// A socket file at which nobody listens is removed; a live one is `AddrInUse`, and anything that
+/// is no socket is `AlreadyExists`. Two servers that start at the same moment take turns by a lock
+/// on the directory; where it can't be locked (no permission to read it, some network file
+/// systems), the later one could remove the file of the earlier.
+pub(super) fn claim<T>(
+    path: &Path,
+    bind: impl FnOnce() -> io::Result<T>,
+) -> io::Result<(T, SocketFile)> {
+    // Released when it goes out of scope, after the new socket listens.
+    let _turn = lock_directory(path);
+    remove_stale(path)?;
+    let bound = bind()?;
+    let file = SocketFile {
+        path: path.into(),
+        identity: identity(path)?,
+    };
+    Ok((bound, file))
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "the path exists and is not a socket",
+        ));
+    }
+    if is_live(path)? {
+        return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+    }
+    tracing::info!(path = %path.display(), "removing the socket file that an ended server left");
+    fs::remove_file(path)
+}
+
+fn is_live(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Blocking, the connect would wait while a live server's backlog is full.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Ok(false),
+            // A full backlog, or a live socket that is not a stream.
+            Some(libc::EAGAIN | libc::EPROTOTYPE) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Waits a moment for the lock; a stranger that holds it for long does not keep us from starting.
+fn lock_directory(path: &Path) -> Option<File> {
+    let directory = File::open(path.parent()?).ok()?;
+    for _ in 0..LOCK_TRIES_MAX {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => {
+                if let Err(error) = fs::remove_file(&self.path) {
+                    tracing::warn!(path = %self.path.display(), %error, "socket file could not be removed");
+                }
+            }
+            // Removed or replaced by somebody else, who is welcome to it.
+            _ => {}
+        }
+    }
+}
+
+/// Up to one second for another server in the same directory to finish its start.
+const LOCK_TRIES_MAX: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
