@@ -2,10 +2,9 @@
 
 pub(crate) mod backoff;
 
-use std::net::ToSocketAddrs;
 use std::time::Duration;
 
-use crate::platform::address::Address;
+use crate::platform::address::{Address, resolve};
 use crate::proto::limits::TIMEOUT_US_MAX;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
@@ -60,27 +59,15 @@ impl CallTarget {
         let unavailable = |error: std::io::Error| {
             Status::unavailable(format!("can't resolve {}: {error}", self.address))
         };
-        match &self.address {
-            Address::Tcp(host, port) => {
-                let resolved = (host.as_str(), *port)
-                    .to_socket_addrs()
-                    .map_err(unavailable)?;
-                let address = resolved.into_iter().next().ok_or_else(|| {
-                    Status::unavailable(format!("{} has no address", self.address))
-                })?;
-                Ok(Target {
-                    address: address.into(),
-                    is_tcp: true,
-                })
-            }
-            Address::Unix(path) => {
-                let address = socket2::SockAddr::unix(path).map_err(unavailable)?;
-                Ok(Target {
-                    address,
-                    is_tcp: false,
-                })
-            }
-        }
+        let resolved = resolve(&self.address).map_err(unavailable)?;
+        let address = resolved
+            .into_iter()
+            .next()
+            .ok_or_else(|| Status::unavailable(format!("{} has no address", self.address)))?;
+        Ok(Target {
+            address,
+            is_tcp: self.address.is_tcp(),
+        })
     }
 }
 

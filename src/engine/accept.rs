@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
-use crate::platform::listen::{StreamOptions, set_stream_options};
+use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::proto::frames::append_goaway;
 use crate::proto::goaway::Goaway;
 use crate::proto::violation::Violation;
@@ -65,7 +65,8 @@ pub(super) fn admit(
     is_tcp: bool,
     socket: &impl AsFd,
 ) -> Option<Rc<Conn>> {
-    if let Err(error) = set_stream_options(socket, is_tcp, options) {
+    // What a TCP listener accepts inherits its options.
+    if !is_tcp && let Err(error) = set_stream_options(socket, is_tcp, options) {
         // Seen when the peer has gone already; the connection will say so itself.
         tracing::debug!(%error, "socket options not set");
     }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::platform::cpus::pin_current_thread;
-use crate::platform::listen::StreamOptions;
+use crate::platform::options::StreamOptions;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;

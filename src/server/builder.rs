@@ -13,7 +13,8 @@ use crate::engine::{
 };
 use crate::platform::address::Address;
 use crate::platform::cpus::shard_cpus;
-use crate::platform::listen::{Bound, StreamOptions, listen};
+use crate::platform::listen::{ListenOptions, Listening, listen};
+use crate::platform::options::StreamOptions;
 use crate::platform::{probe, rlimit};
 use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
@@ -39,9 +40,6 @@ pub struct ServerBuilder {
     stream: StreamOptions,
 }
 
-/// Connections that wait to be accepted on one listening socket; the system's own limit
-/// (`net.core.somaxconn`) may be lower.
-const BACKLOG: i32 = 4096;
 /// Stack of a shard's thread. Validation follows at most 64 pointers and handlers run on it.
 const SHARD_STACK_BYTES: usize = 8 << 20;
 
@@ -179,19 +177,20 @@ impl ServerBuilder {
         }
     }
 
-    fn bind(&self, shards: usize, engine: Engine) -> Result<Vec<Bound>, ServeError> {
+    fn bind(&self, shards: usize, engine: Engine) -> Result<Vec<Listening>, ServeError> {
+        let mut options = ListenOptions::default();
+        options.nonblocking = engine == Engine::Epoll;
+        options.stream = self.stream.clone();
         let mut bound = Vec::new();
         for text in &self.addresses {
             let address: Address = text
                 .parse()
                 .map_err(|error| ServeError::Configuration(format!("{error}")))?;
-            let is_nonblocking = engine == Engine::Epoll;
+
             bound.push(
-                listen(&address, shards, BACKLOG, is_nonblocking).map_err(|error| {
-                    ServeError::Listen {
-                        address: text.clone(),
-                        cause: error.to_string(),
-                    }
+                listen(&address, shards, &options).map_err(|error| ServeError::Listen {
+                    address: text.clone(),
+                    cause: error.to_string(),
                 })?,
             );
         }
@@ -203,13 +202,13 @@ impl ServerBuilder {
         engine: Engine,
         features: String,
         cpus: &[usize],
-        bound: Vec<Bound>,
+        mut listening: Vec<Listening>,
         factory: &Arc<Factory>,
     ) -> Result<Server, ServeError> {
         let mut server = Server {
-            addresses: bound
+            addresses: listening
                 .iter()
-                .map(|bound| bound.address.to_string())
+                .map(|one| one.bound_address().to_string())
                 .collect(),
             engine: if engine == Engine::Epoll {
                 "epoll"
@@ -219,19 +218,19 @@ impl ServerBuilder {
             features,
             shards: Vec::new(),
             failures: Arc::default(),
-            _socket_files: Vec::new(),
+            _listening: Vec::new(),
         };
         let mut listeners: Vec<Vec<Listener>> = cpus.iter().map(|_| Vec::new()).collect();
-        for bound in bound {
-            let is_tcp = bound.is_tcp();
-            server._socket_files.extend(bound.unlink);
-            for (shard, fd) in listeners.iter_mut().zip(bound.sockets) {
-                shard.push(Listener {
+        for one in &mut listening {
+            let is_tcp = one.bound_address().is_tcp();
+            for (shard, sockets) in listeners.iter_mut().zip(std::mem::take(&mut one.shards)) {
+                shard.extend(sockets.into_iter().map(|fd| Listener {
                     fd: fd.into(),
                     is_tcp,
-                });
+                }));
             }
         }
+        server._listening = listening;
         let (ready, started) = channel();
         for ((id, &cpu), listeners) in cpus.iter().enumerate().zip(listeners) {
             let place = Place {
@@ -246,7 +245,7 @@ impl ServerBuilder {
                 shard_config: self.shard_config(),
                 engine_config: EngineConfig {
                     idle: self.idle,
-                    stream: self.stream,
+                    stream: self.stream.clone(),
                 },
                 counters: Arc::new(Counters::default()),
                 mailbox,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::engine::Failures;
-use crate::platform::listen::UnlinkGuard;
+use crate::platform::listen::Listening;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
 
@@ -23,7 +23,7 @@ pub struct Server {
     shards: Vec<ShardHandle>,
     failures: Arc<Failures>,
     /// Removes socket files when the server ends.
-    _socket_files: Vec<UnlinkGuard>,
+    _listening: Vec<Listening>,
 }
 
 /// What other threads hold of a shard.

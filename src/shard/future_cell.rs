@@ -52,8 +52,16 @@ impl FutureCell {
     pub(super) fn put<F: Future<Output = ()> + 'static>(&mut self, future: F) {
         assert!(self.held.is_none(), "the cell holds a future");
         if align_of::<F>() > ALIGN {
-            return self.put(Box::pin(future));
+            self.write(Box::pin(future));
+        } else {
+            self.write(future);
         }
+    }
+
+    #[inline]
+    fn write<F: Future<Output = ()> + 'static>(&mut self, future: F) {
+        const { assert!(align_of::<Box<u8>>() <= ALIGN) };
+        assert!(align_of::<F>() <= ALIGN);
         if size_of::<F>() > self.layout.size() {
             self.grow(size_of::<F>());
         }

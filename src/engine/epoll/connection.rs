@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::Engine;
 use super::watched::watch;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::listen::set_stream_options;
+use crate::platform::options::set_stream_options;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::local_client::Target;
 

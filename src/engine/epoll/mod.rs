@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 
 use self::watched::watch;
 use super::{EngineConfig, Idle, Listener, ShardStart};
-use crate::platform::listen::StreamOptions;
+use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::{Conn, Stage};
 
@@ -82,7 +82,7 @@ impl Engine {
     ) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
             shard,
-            stream: config.stream,
+            stream: config.stream.clone(),
             listeners: RefCell::new(listeners),
             wakers: RefCell::default(),
             free: RefCell::default(),

@@ -8,7 +8,7 @@ use super::operation::Operation;
 use super::ring::Ring;
 use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
-use crate::platform::listen::StreamOptions;
+use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 

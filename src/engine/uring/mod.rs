@@ -39,7 +39,7 @@ impl Engine {
     ) -> io::Result<Self> {
         let ring = Ring::new(Rc::clone(&shard.pool), shard.mailbox.eventfd())?;
         Ok(Self {
-            sockets: Sockets::new(config.stream),
+            sockets: Sockets::new(config.stream.clone()),
             listeners: Listeners::new(listeners),
             ring,
             shard,
@@ -102,7 +102,7 @@ impl Engine {
                 let options = self.sockets.options();
                 let accepted =
                     self.listeners
-                        .accepted(&self.shard, &options, listener, result, is_last);
+                        .accepted(&self.shard, options, listener, result, is_last);
                 if let Some((conn, fd)) = accepted {
                     self.sockets.add(&conn, fd);
                 }

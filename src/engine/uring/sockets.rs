@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::operation::{OpKey, Operation};
 use super::ring::Ring;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::listen::{StreamOptions, set_stream_options};
+use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::proto::framer::DirectBody;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::local_client::Target;
@@ -49,8 +49,8 @@ impl Sockets {
     }
 
     /// The options for new sockets.
-    pub(super) fn options(&self) -> StreamOptions {
-        self.options
+    pub(super) fn options(&self) -> &StreamOptions {
+        &self.options
     }
 
     /// Enters a connected socket.
