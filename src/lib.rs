@@ -1,12 +1,30 @@
 //! ringcall
-pub mod buf;
+#![warn(missing_docs)]
+
+pub(crate) mod buf;
+mod client;
+mod engine;
+pub(crate) mod platform;
 pub mod proto;
-pub mod rpc;
+mod rpc;
+mod server;
+mod shard;
+
+pub use client::Caller;
+pub use engine::{Engine, Idle};
+pub use proto::limits::Limits;
 pub use proto::resolve::{MethodDescriptor, ServiceDescriptor};
+pub use proto::status::{Code, Status};
 pub use ringcall_macros::{message, service};
 pub use rkyv;
-pub use rpc::encode::Encode;
+pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
+pub use rpc::received::{LocalResponse, Received, Request, Response};
+pub use rpc::reply::Reply;
+pub use server::{Metrics, ServeError, Server, ServerBuilder};
+pub use shard::context::{Context, Shard, Sleep};
+pub use shard::local_client::{LocalCall, LocalClient};
+pub use shard::service::{IncomingCall, IntoServices, Service};
 
 /// What the macros' expansion names; not part of the API.
 #[doc(hidden)]

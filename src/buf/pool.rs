@@ -25,6 +25,8 @@ pub struct RecvPool {
     /// How many `Chunk`s refer to each buffer.
     holders: Box<[Cell<u32>]>,
     free: RefCell<Vec<u16>>,
+    /// How many buffers have holders.
+    held: Cell<usize>,
 }
 
 impl RecvPool {
@@ -50,6 +52,7 @@ impl RecvPool {
             buffer_bytes,
             holders: vec![Cell::new(0); usize::from(count)].into_boxed_slice(),
             free: RefCell::new((0..count).rev().collect()),
+            held: Cell::new(0),
         })
     }
 
@@ -141,6 +144,7 @@ impl RecvPool {
             "the kernel filled a buffer that it did not own"
         );
         holders.set(1);
+        self.held.set(self.held.get() + 1);
         Chunk {
             pool: Rc::clone(self),
             buffer,
@@ -220,6 +224,7 @@ impl Drop for Chunk {
         let holders = &self.pool.holders[usize::from(self.buffer)];
         holders.set(holders.get() - 1);
         if holders.get() == 0 {
+            self.pool.held.set(self.pool.held.get() - 1);
             self.pool.free.borrow_mut().push(self.buffer);
         }
     }

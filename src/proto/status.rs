@@ -188,7 +188,9 @@ macro_rules! constructors {
 constructors!(
     cancelled Cancelled, invalid_argument InvalidArgument, deadline_exceeded DeadlineExceeded,
     not_found NotFound, resource_exhausted ResourceExhausted,
-    failed_precondition FailedPrecondition, aborted Aborted, out_of_range OutOfRange,
+    failed_precondition FailedPrecondition, aborted Aborted, already_exists AlreadyExists, data_loss DataLoss,
+    permission_denied PermissionDenied, unauthenticated Unauthenticated, unknown Unknown,
+    out_of_range OutOfRange,
     unimplemented Unimplemented, internal Internal, unavailable Unavailable
 );
 

@@ -1,3 +1,8 @@
+//! Typed messages: what may travel, how it is serialised, and how it is read in place.
+
 pub mod encode;
 pub mod fingerprint;
 pub mod message;
+pub mod received;
+pub mod reply;
+mod scratch;

@@ -1,0 +1,127 @@
+//! What waits to be sent on one connection.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Bytes to send, in order: frames that were serialised into buffers, and bodies that were handed
+/// over and go out from where they lie.
+///
+/// Frames are appended to [`SendQueue::filling`]. The engine takes everything that is ready with
+/// [`SendQueue::take`], owns it while the kernel reads it, and gives the memory back.
+#[derive(Debug, Default)]
+pub struct SendQueue {
+    ready: VecDeque<Part>,
+    filling: Vec<u8>,
+    /// Bytes in `ready` and in the hands of the engine.
+    bytes_before: usize,
+}
+
+/// One run of bytes to send.
+#[derive(Debug)]
+pub enum Part {
+    /// Serialised frames.
+    Frames(Vec<u8>),
+    /// A body that is sent without a copy.
+    Body(Bytes),
+}
+
+impl Part {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Frames(frames) => frames,
+            Self::Body(body) => body,
+        }
+    }
+}
+
+impl SendQueue {
+    /// The buffer to append whole frames to.
+    #[inline]
+    pub fn filling(&mut self) -> &mut Vec<u8> {
+        &mut self.filling
+    }
+
+    /// Queues a body behind what was appended so far. The caller appends its padding afterwards.
+    pub fn push_body(&mut self, body: Bytes) {
+        self.seal(Vec::new());
+        self.bytes_before += body.len();
+        self.ready.push_back(Part::Body(body));
+    }
+
+    /// Everything that is queued or being sent, in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes_before + self.filling.len()
+    }
+
+    /// Whether nothing is queued nor being sent.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether something is queued that the engine has not taken.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.filling.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Takes the next part to send; new frames then go to `spare`, which must be empty. What was
+    /// taken counts as queued until [`SendQueue::sent`].
+    #[inline]
+    pub fn take(&mut self, spare: impl FnOnce() -> Vec<u8>) -> Option<Part> {
+        if self.ready.is_empty() {
+            if self.filling.is_empty() {
+                return None;
+            }
+            let frames = std::mem::replace(&mut self.filling, spare());
+            self.bytes_before += frames.len();
+            return Some(Part::Frames(frames));
+        }
+        self.ready.pop_front()
+    }
+
+    fn seal(&mut self, spare: Vec<u8>) {
+        if !self.filling.is_empty() {
+            let frames = std::mem::replace(&mut self.filling, spare);
+            self.bytes_before += frames.len();
+            self.ready.push_back(Part::Frames(frames));
+        }
+    }
+
+    /// Records that `bytes` of what was taken have been sent, or will never be.
+    #[inline]
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes_before -= bytes;
+    }
+
+    /// Gives up everything that was not taken, and the memory.
+    pub fn clear(&mut self) {
+        let dropped: usize = self.ready.drain(..).map(|part| part.as_slice().len()).sum();
+        self.bytes_before -= dropped;
+        self.filling = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_count_survive_a_body_between_frames() {
+        let mut queue = SendQueue::default();
+        queue.filling().extend_from_slice(b"head");
+        queue.push_body(Bytes::from_static(b"body"));
+        queue.filling().extend_from_slice(b"tail");
+        assert_eq!((queue.len(), queue.has_ready()), (12, true));
+        let mut sent = Vec::new();
+        while let Some(part) = queue.take(Vec::new) {
+            sent.extend_from_slice(part.as_slice());
+            assert_eq!(queue.len(), 12);
+        }
+        queue.sent(12);
+        assert_eq!((&sent[..], queue.is_empty()), (&b"headbodytail"[..], true));
+    }
+}

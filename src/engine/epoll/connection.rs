@@ -1,0 +1,244 @@
+//! The task of one connection.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::Engine;
+use crate::engine::outgoing::Outgoing;
+use crate::platform::listen::set_stream_options;
+use crate::shard::conn::{Conn, Stage};
+use crate::shard::local_client::Target;
+
+/// Reads after which other connections get their turn.
+const READS_PER_TURN: usize = 8;
+
+struct Connection {
+    engine: Rc<Engine>,
+    conn: Rc<Conn>,
+    socket: AsyncFd<OwnedFd>,
+    sending: Option<Outgoing>,
+    is_connecting: bool,
+}
+
+/// Starts the task of a connection.
+pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connecting: bool) {
+    let waker = engine.enter(&conn);
+    match AsyncFd::register(fd) {
+        Ok(socket) => {
+            let engine = Rc::clone(engine);
+            let connection = Connection {
+                engine,
+                conn,
+                socket,
+                sending: None,
+                is_connecting,
+            };
+            tokio::task::spawn_local(connection.run(waker));
+        }
+        Err(error) => {
+            engine.shard.lost(&conn, &error.into());
+            engine.leave(&conn);
+        }
+    }
+}
+
+/// Makes the connection of a local client.
+pub(super) fn connect(engine: &Rc<Engine>, conn: Rc<Conn>, target: &Target) {
+    let begin = || -> io::Result<OwnedFd> {
+        let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)?;
+        set_stream_options(&socket, target.is_tcp, &engine.stream)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&target.address) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(socket.into()),
+        }
+    };
+    match begin() {
+        Ok(fd) => spawn(engine, conn, fd, true),
+        Err(error) => engine.shard.connect_failed(&conn, &error),
+    }
+}
+
+impl Connection {
+    async fn run(mut self, waker: Rc<Notify>) {
+        loop {
+            let engine = Rc::clone(&self.engine);
+            if engine.turn(|| self.advance()) {
+                break;
+            }
+            let wants_read = self.conn.wants_read() && !self.is_connecting;
+            let wants_write = self.sending.is_some() || self.is_connecting;
+            tokio::select! {
+                () = waker.notified() => (),
+                ready = self.socket.readable(), if wants_read => {
+                    // The reads themselves find out whether it is still readable.
+                    drop(ready);
+                    engine.turn(|| self.read());
+                }
+                ready = self.socket.writable(), if wants_write => drop(ready),
+            }
+        }
+        let Self {
+            engine,
+            conn,
+            socket,
+            ..
+        } = self;
+        drop(socket);
+        engine.turn(|| engine.leave(&conn));
+    }
+
+    /// Does what the shard wants of the connection; says whether it is over.
+    fn advance(&mut self) -> bool {
+        let conn = Rc::clone(&self.conn);
+        if self.is_connecting {
+            self.finish_connecting();
+        }
+        conn.shard.resume_reading(&conn);
+        if !self.is_connecting && conn.stage() <= Stage::Flushing {
+            if let Err(error) = self.write() {
+                conn.shard.lost(&conn, &error);
+            } else if conn.stage() == Stage::Flushing && conn.queue.borrow().is_empty() {
+                self.shut_down_writing();
+                conn.shard.linger(&conn);
+            }
+        }
+        conn.shard.arm_timer(&conn);
+        conn.stage() == Stage::Closing
+    }
+
+    fn finish_connecting(&mut self) {
+        let socket = socket2::SockRef::from(self.socket.get_ref());
+        let failed = match socket.take_error() {
+            Ok(None) => None,
+            Ok(Some(error)) | Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            self.is_connecting = false;
+            self.conn.shard.connect_failed(&self.conn, &error);
+        } else if socket.peer_addr().is_ok() {
+            self.is_connecting = false;
+        }
+    }
+
+    /// Receives what is there, up to a bound.
+    fn read(&mut self) {
+        let conn = Rc::clone(&self.conn);
+        for _ in 0..READS_PER_TURN {
+            if !conn.wants_read() {
+                return;
+            }
+            let received = match conn.take_direct() {
+                Some(mut body) => {
+                    let received = self.receive(body.unfilled());
+                    if let Ok(bytes) = received {
+                        body.advance(bytes);
+                    }
+                    conn.shard.receive_direct(&conn, body);
+                    received
+                }
+                None => self.read_chunk(&conn),
+            };
+            match received {
+                Ok(0) => return conn.shard.peer_closed(&conn),
+                Ok(_) => (),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return conn.shard.lost(&conn, &error),
+            }
+        }
+        conn.attend();
+    }
+
+    fn read_chunk(&self, conn: &Rc<Conn>) -> io::Result<usize> {
+        let pool = &conn.shard.pool;
+        let Some(buffer) = pool.take() else {
+            conn.shard.counters.buffers_exhausted.add(1);
+            self.engine.starved.borrow_mut().push(Rc::clone(conn));
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let chunk = pool.fill_with(buffer, |memory| self.receive(memory))?;
+        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.as_slice().len());
+        if let Some(chunk) = chunk {
+            conn.shard.receive(conn, chunk);
+        }
+        Ok(bytes)
+    }
+
+    fn receive(&self, memory: &mut [u8]) -> io::Result<usize> {
+        self.socket.try_io(Interest::READABLE, |socket| {
+            // DONTWAIT: the shard never waits for a peer.
+            retry(|| {
+                rustix::net::recv(socket, &mut *memory, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes)
+            })
+        })
+    }
+
+    /// Sends what is queued until the socket takes no more.
+    fn write(&mut self) -> io::Result<()> {
+        let conn = Rc::clone(&self.conn);
+        loop {
+            if self.sending.is_none() {
+                self.sending = Outgoing::take(&mut conn.queue.borrow_mut());
+            }
+            let Some(message) = &mut self.sending else {
+                return Ok(());
+            };
+            let sent = self
+                .socket
+                .try_io(Interest::WRITABLE, |socket| send(socket, message));
+            let bytes = match sent {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    conn.note_output(false);
+                    return Ok(());
+                }
+                Err(error) => {
+                    conn.queue.borrow_mut().sent(message.unsent_bytes());
+                    self.sending = None;
+                    return Err(error);
+                }
+            };
+            conn.queue.borrow_mut().sent(bytes);
+            conn.note_output(bytes > 0);
+            if message.advance(bytes)
+                && let Some(message) = self.sending.take()
+            {
+                message.recycle(&conn.shard);
+            }
+        }
+    }
+
+    fn shut_down_writing(&self) {
+        // It fails when the peer has gone already, which the receive will say too.
+        if let Err(error) = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Write) {
+            tracing::trace!(%error, "shutdown of a connection that is gone");
+        }
+    }
+}
+
+fn send(socket: impl AsFd, message: &Outgoing) -> io::Result<usize> {
+    // NOSIGNAL: a closed peer is an error, not a SIGPIPE. DONTWAIT: the shard never waits.
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if message.part_count() == 1 {
+        let bytes = message.unsent().next().unwrap_or_default();
+        return retry(|| rustix::net::send(&socket, bytes, flags));
+    }
+    let slices: Vec<IoSlice<'_>> = message.unsent().map(IoSlice::new).collect();
+    retry(|| rustix::net::sendmsg(&socket, &slices, &mut SendAncillaryBuffer::default(), flags))
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => (),
+            other => return Ok(other?),
+        }
+    }
+}

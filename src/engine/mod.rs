@@ -1,0 +1,178 @@
+//! What moves the bytes: io_uring, or epoll where io_uring is refused.
+//!
+//! An engine runs one shard on its thread: it accepts, receives and sends, and drives the shard in
+//! turns. Both give the same behaviour; `Engine::Auto` chooses.
+
+mod accept;
+mod epoll;
+mod outgoing;
+mod uring;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::platform::cpus::pin_current_thread;
+use crate::platform::listen::StreamOptions;
+use crate::shard::context::Shard;
+use crate::shard::counters::Counters;
+use crate::shard::mailbox::Mailbox;
+use crate::shard::service::{Service, ServiceTable};
+use crate::shard::{Place, ShardConfig, ShardCore};
+
+/// Which engine a server uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring where it is allowed and complete, else epoll, with one line in the log that says
+    /// why. The default.
+    #[default]
+    Auto,
+    /// io_uring, or an error at start that says why not.
+    Uring,
+    /// epoll, on tokio's current-thread runtime.
+    Epoll,
+}
+
+/// What a shard does when it has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Sleeps at once: no CPU is used, each wake-up costs what the machine takes for it.
+    Park,
+    /// Looks for work for this long, then sleeps. The default, with 50 µs.
+    SpinThenPark(Duration),
+    /// Never sleeps: lowest latency, a whole CPU per shard.
+    Spin,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self::SpinThenPark(Duration::from_micros(50))
+    }
+}
+
+impl Idle {
+    /// How long to look for work before sleeping, in nanoseconds; `u64::MAX` for ever.
+    fn spin_ns(self) -> u64 {
+        match self {
+            Self::Park => 0,
+            Self::SpinThenPark(time) => time.as_nanos().min(u128::from(u64::MAX - 1)) as u64,
+            Self::Spin => u64::MAX,
+        }
+    }
+}
+
+/// A listening socket of one shard.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) fd: OwnedFd,
+    pub(crate) is_tcp: bool,
+}
+
+/// What an engine is told at its start.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineConfig {
+    pub(crate) idle: Idle,
+    pub(crate) stream: StreamOptions,
+}
+
+/// Makes the services of a shard, on its thread.
+pub(crate) type Factory = dyn Fn(&Shard) -> Vec<Box<dyn Service>> + Send + Sync;
+
+/// Everything that a shard's thread needs.
+pub(crate) struct ShardStart {
+    pub(crate) place: Place,
+    pub(crate) shard_config: ShardConfig,
+    pub(crate) engine_config: EngineConfig,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) factory: Arc<Factory>,
+    /// Told once whether the shard has started.
+    pub(crate) ready: Sender<Result<(), String>>,
+}
+
+impl ShardStart {
+    /// Pins the thread and makes the shard with its services. Without pinning it goes on: the CPU
+    /// may have been taken away since it was chosen.
+    fn make_shard(&mut self) -> Result<Rc<ShardCore>, String> {
+        if let Some(cpu) = self.place.cpu
+            && let Err(error) = pin_current_thread(cpu)
+        {
+            tracing::warn!(cpu, %error, "shard {} is not pinned", self.place.id);
+            self.place.cpu = None;
+        }
+        let shard = ShardCore::new(
+            self.place,
+            self.shard_config.clone(),
+            Arc::clone(&self.counters),
+            Arc::clone(&self.mailbox),
+        );
+        shard.begin_turn();
+        let services = (self.factory)(&Shard {
+            core: Rc::clone(&shard),
+        });
+        let table = ServiceTable::new(services)?;
+        shard
+            .services
+            .set(table)
+            .map_err(|_| "services are made once".to_owned())?;
+        Ok(shard)
+    }
+
+    /// Makes the shard and what the engine adds to it, and reports how that went.
+    fn start<E>(
+        mut self,
+        make_engine: impl FnOnce(Rc<ShardCore>, &EngineConfig, Vec<Listener>) -> io::Result<E>,
+    ) -> Option<(E, EngineConfig)> {
+        let listeners = std::mem::take(&mut self.listeners);
+        let made = self.make_shard().and_then(|shard| {
+            make_engine(shard, &self.engine_config, listeners)
+                .map_err(|error| format!("shard {} can't start: {error}", self.place.id))
+        });
+        let (engine, report) = match made {
+            Ok(engine) => (Some(engine), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.report(report);
+        Some((engine?, self.engine_config))
+    }
+
+    /// Reports that the shard can't start.
+    fn fail(&self, why: &str) {
+        self.report(Err(format!("shard {} can't start: {why}", self.place.id)));
+    }
+
+    fn report(&self, report: Result<(), String>) {
+        if self.ready.send(report).is_err() {
+            tracing::debug!("nobody waits for the start of shard {}", self.place.id);
+        }
+    }
+}
+
+/// Runs a shard on the calling thread until it has drained.
+pub(crate) fn run_shard(engine: Engine, start: ShardStart) -> io::Result<()> {
+    match engine {
+        Engine::Auto | Engine::Uring => uring::run(start),
+        Engine::Epoll => epoll::run(start),
+    }
+}
+
+/// Errors that end shards, kept for whoever waits for the server.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<Vec<String>>);
+
+impl Failures {
+    pub(crate) fn add(&self, failure: String) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(failure);
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,115 @@
+//! Bytes on their way out.
+
+use crate::buf::{Part, SendQueue};
+use crate::shard::ShardCore;
+
+/// Bytes that are being sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    first: Part,
+    /// Empty, and so without memory of its own, unless bodies are sent from their place.
+    rest: Vec<Part>,
+    /// The part that is sent next, and how much of it has been sent.
+    part: usize,
+    offset: usize,
+}
+
+impl Outgoing {
+    /// Takes what is queued, up to [`PARTS_MAX`] parts; `None` when there is nothing.
+    #[inline]
+    pub(super) fn take(queue: &mut SendQueue) -> Option<Self> {
+        // The next frames get a buffer when there are some, not now: idle connections have none.
+        let first = queue.take(Vec::new)?;
+        let mut rest = Vec::new();
+        while queue.has_ready() && rest.len() + 1 < PARTS_MAX {
+            rest.extend(queue.take(Vec::new));
+        }
+        Some(Self::new(first, rest))
+    }
+
+    fn new(first: Part, rest: Vec<Part>) -> Self {
+        Self {
+            first,
+            rest,
+            part: 0,
+            offset: 0,
+        }
+    }
+
+    /// Number of parts.
+    pub(super) fn part_count(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    /// Gives the memory back when all is sent.
+    pub(super) fn recycle(self, shard: &ShardCore) {
+        for part in std::iter::once(self.first).chain(self.rest) {
+            if let Part::Frames(buffer) = part {
+                shard.put_buffer(buffer);
+            }
+        }
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.first)
+            .chain(&self.rest)
+            .map(Part::as_slice)
+    }
+
+    /// The parts that are not sent yet, from the first unsent byte on.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = &[u8]> {
+        let offset = self.offset;
+        let left = self.slices().skip(self.part).enumerate();
+        left.map(move |(at, slice)| if at == 0 { &slice[offset..] } else { slice })
+    }
+
+    /// Records that `bytes` more were sent; says whether that was all.
+    pub(super) fn advance(&mut self, mut bytes: usize) -> bool {
+        loop {
+            let Some(left) = self.unsent().next().map(<[u8]>::len) else {
+                assert_eq!(bytes, 0, "the kernel sent more than it was given");
+                return true;
+            };
+            if bytes < left {
+                self.offset += bytes;
+                return false;
+            }
+            bytes -= left;
+            self.part += 1;
+            self.offset = 0;
+        }
+    }
+
+    /// Bytes that are not sent yet.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.unsent().map(<[u8]>::len).sum()
+    }
+}
+
+/// Parts in one system call.
+const PARTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_is_left_to_send_is_found_after_any_short_send() {
+        let message = || {
+            let rest = vec![
+                Part::Body(Bytes::from_static(b"defgh")),
+                Part::Frames(b"i".to_vec()),
+            ];
+            Outgoing::new(Part::Frames(b"abc".to_vec()), rest)
+        };
+        for first in 0..9 {
+            let mut message = message();
+            assert!(!message.advance(first));
+            let left: Vec<u8> = message.unsent().flatten().copied().collect();
+            assert_eq!(left, b"abcdefghi"[first..]);
+            assert_eq!(message.unsent_bytes(), 9 - first);
+            assert!(message.advance(9 - first));
+        }
+    }
+}

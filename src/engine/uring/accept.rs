@@ -1,0 +1,137 @@
+//! Listening sockets on the ring.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+use super::operation::Operation;
+use super::ring::Ring;
+use crate::engine::Listener;
+use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
+use crate::platform::listen::StreamOptions;
+use crate::shard::ShardCore;
+use crate::shard::conn::Conn;
+
+/// The listeners of a shard. Each has one multishot accept in flight, which is started again when
+/// the kernel has ended it.
+pub(super) struct Listeners {
+    listeners: Vec<State>,
+    /// Whether one of them may have to be started.
+    is_stale: bool,
+}
+
+struct State {
+    fd: Rc<OwnedFd>,
+    is_tcp: bool,
+    key: Option<super::operation::OpKey>,
+    /// Not to be started before this time.
+    retry_ns: Option<u64>,
+    backoff: AcceptBackoff,
+    is_cancelled: bool,
+}
+
+impl Listeners {
+    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+        let listeners = listeners.into_iter().map(|listener| State {
+            fd: Rc::new(listener.fd),
+            is_tcp: listener.is_tcp,
+            key: None,
+            retry_ns: None,
+            backoff: AcceptBackoff::new(),
+            is_cancelled: false,
+        });
+        Self {
+            listeners: listeners.collect(),
+            is_stale: true,
+        }
+    }
+
+    /// Starts accepting where that is due; once the shard drains, stops.
+    #[inline]
+    pub(super) fn arm(
+        &mut self,
+        ring: &mut Ring,
+        now_ns: u64,
+        is_draining: bool,
+    ) -> io::Result<()> {
+        if !self.is_stale && !is_draining {
+            return Ok(());
+        }
+        self.is_stale = false;
+        for (index, state) in self.listeners.iter_mut().enumerate() {
+            if is_draining {
+                if let Some(key) = state.key
+                    && !std::mem::replace(&mut state.is_cancelled, true)
+                {
+                    ring.cancel(key)?;
+                }
+                continue;
+            }
+            if state.key.is_some() {
+                continue;
+            }
+            if state.retry_ns.is_some_and(|retry_ns| now_ns < retry_ns) {
+                self.is_stale = true;
+                continue;
+            }
+            state.retry_ns = None;
+            let accept = Operation::Accept {
+                listener: index as u32,
+            };
+            state.key = Some(ring.start(&state.fd, accept)?);
+        }
+        Ok(())
+    }
+
+    /// When a listener that failed must be looked at again.
+    pub(super) fn retry_ns(&self) -> Option<u64> {
+        self.listeners
+            .iter()
+            .filter_map(|state| state.retry_ns)
+            .min()
+    }
+
+    /// Takes the result of an accept: a connection of the shard with its socket, or nothing.
+    pub(super) fn accepted(
+        &mut self,
+        shard: &Rc<ShardCore>,
+        options: &StreamOptions,
+        listener: u32,
+        result: io::Result<u32>,
+        is_last: bool,
+    ) -> Option<(Rc<Conn>, OwnedFd)> {
+        let state = &mut self.listeners[listener as usize];
+        if is_last {
+            state.key = None;
+            self.is_stale = true;
+        }
+        match result {
+            Ok(fd) => {
+                state.backoff.reset();
+                let fd = owned(fd);
+                admit(shard, options, state.is_tcp, &fd).map(|conn| (conn, fd))
+            }
+            Err(error) if state.is_cancelled => {
+                tracing::trace!(%error, "accepting has ended");
+                None
+            }
+            Err(error) => {
+                shard.counters.accept_errors.add(1);
+                tracing::warn!(%error, "accept failed");
+                if AfterAccept::of(&error) == AfterAccept::Later {
+                    state.retry_ns = Some(shard.now_ns() + state.backoff.next_ns());
+                }
+                None
+            }
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the kernel hands over a new descriptor as a number"
+)]
+fn owned(fd: u32) -> OwnedFd {
+    // SAFETY: the number is the result of an accept, a descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}

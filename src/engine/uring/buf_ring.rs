@@ -1,0 +1,102 @@
+//! The ring through which free receive buffers are given to the kernel.
+#![allow(
+    unsafe_code,
+    reason = "the kernel reads this memory while we write to it, by the rules of its interface"
+)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::{IoUring, types::BufRingEntry};
+
+use crate::buf::RecvPool;
+
+/// The one buffer group that a shard uses.
+pub(super) const GROUP: u16 = 0;
+
+/// A ring of provided buffers in our own memory (kernel-mapped ones have had use-after-free bugs).
+#[derive(Debug)]
+pub(super) struct BufRing {
+    entries: NonNull<BufRingEntry>,
+    layout: Layout,
+    mask: u16,
+    tail: u16,
+    pool: Rc<RecvPool>,
+}
+
+impl BufRing {
+    /// Registers the ring and gives all free buffers of the pool to the kernel.
+    pub(super) fn register(ring: &IoUring, pool: Rc<RecvPool>) -> io::Result<Self> {
+        let count = u16::try_from(pool.count().next_power_of_two())
+            .expect("a pool has at most 32768 buffers");
+        let layout = Layout::array::<BufRingEntry>(usize::from(count))
+            .and_then(|layout| layout.align_to(4096))
+            .expect("32768 small entries");
+        // SAFETY: the size is not zero: a pool has at least one buffer.
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<BufRingEntry>();
+        let entries = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        let mut this = Self {
+            entries,
+            layout,
+            mask: count - 1,
+            tail: 0,
+            pool,
+        };
+        // SAFETY: the memory is page-aligned, holds `count` entries, and is freed only in `drop`,
+        // which the engine runs after it has closed the io_uring.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                this.entries.as_ptr() as u64,
+                count,
+                GROUP,
+                0,
+            )?;
+        }
+        this.publish();
+        Ok(this)
+    }
+
+    /// Gives every free buffer to the kernel; says whether there was one.
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        let before = self.tail;
+        while let Some(buffer) = self.pool.take() {
+            self.push(buffer);
+        }
+        if self.tail == before {
+            return false;
+        }
+        // SAFETY: the tail lies in the first entry, which stays allocated; the kernel only reads
+        // it. Release: it must not be seen before the entries that were written.
+        unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+        true
+    }
+
+    fn push(&mut self, buffer: u16) {
+        // SAFETY: the masked index lies in the ring. The kernel has consumed this entry: the ring
+        // has room for all buffers of the pool, and each is in it at most once.
+        let entry = unsafe {
+            &mut *self
+                .entries
+                .as_ptr()
+                .add(usize::from(self.tail & self.mask))
+        };
+        entry.set_addr(self.pool.address(buffer) as u64);
+        entry.set_len(self.pool.buffer_bytes() as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+}
+
+impl Drop for BufRing {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `register` with this layout; the kernel no longer uses it, see there.
+        unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
+    }
+}

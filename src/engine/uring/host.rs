@@ -1,0 +1,117 @@
+//! Where the engine runs: a task on the shard's glommio executor. No glommio type leaves this file.
+#![allow(
+    unsafe_code,
+    reason = "glommio's file takes over a descriptor, which must be ours to give"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+
+use glommio::io::BufferedFile;
+use glommio::{LocalExecutorBuilder, Placement};
+use std::time::Duration;
+
+use super::Engine;
+use crate::engine::{Idle, ShardStart};
+
+/// The executor's own tasks get a turn this often although ours never ends. Each of its passes
+/// costs tens of microseconds, so it is long.
+const PREEMPT: Duration = Duration::from_millis(10);
+/// While handlers wait for something of the executor's, such as a file, a shard that never sleeps
+/// lets it look this often.
+const LOOK_AFTER_EXECUTOR_NS: u64 = 50_000;
+/// Memory of the executor for direct file I/O: its minimum, since the network does not use it.
+const EXECUTOR_IO_BYTES: usize = 64 * 1024;
+/// Entries of the executor's own rings.
+const EXECUTOR_RING: usize = 64;
+
+/// Runs a shard on the calling thread until it has drained.
+///
+/// # Errors
+/// When the executor can't be made, or the ring fails later.
+pub(crate) fn run(start: ShardStart) -> io::Result<()> {
+    // The shard pins its thread itself, alike on both engines.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("ringcall")
+        .io_memory(EXECUTOR_IO_BYTES)
+        .ring_depth(EXECUTOR_RING)
+        .preempt_timer(PREEMPT)
+        .make();
+    let executor = match executor {
+        Ok(executor) => executor,
+        Err(error) => {
+            start.fail(&format!("the shard's executor can't start: {error}"));
+            return Ok(());
+        }
+    };
+    executor.run(async move {
+        match start.start(Engine::new) {
+            Some((engine, config)) => pump(engine, config.idle).await,
+            None => Ok(()),
+        }
+    })
+}
+
+/// The life of a shard.
+async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
+    let sleeper = Sleeper::new(engine.shard.mailbox.eventfd())?;
+    let spin_ns = idle.spin_ns();
+    let mut busy_ns = 0;
+    while !engine.has_ended() {
+        let was_busy = engine.turn()?;
+        let now_ns = engine.shard.now_ns();
+        if was_busy || !engine.is_idle() {
+            busy_ns = now_ns;
+        } else if now_ns - busy_ns >= spin_ns {
+            sleeper.sleep(&mut engine).await?;
+            continue;
+        } else if engine.shard.tasks.waiting() > 0 && now_ns - busy_ns > LOOK_AFTER_EXECUTOR_NS {
+            glommio::executor().yield_task_queue_now().await;
+            continue;
+        } else {
+            std::hint::spin_loop();
+        }
+        glommio::executor().yield_if_needed().await;
+    }
+    sleeper.close().await;
+    Ok(())
+}
+
+/// Sleeps until the eventfd is written: by our ring for a completion, or by another thread.
+struct Sleeper {
+    eventfd: BufferedFile,
+}
+
+impl Sleeper {
+    fn new(eventfd: impl AsFd) -> io::Result<Self> {
+        let owned = rustix::io::fcntl_dupfd_cloexec(eventfd, 0)?;
+        // SAFETY: the descriptor is a fresh duplicate, and is given away whole.
+        let eventfd = unsafe { BufferedFile::from_raw_fd(owned.into_raw_fd()) };
+        Ok(Self { eventfd })
+    }
+
+    /// Gives the CPU to the executor until there may be work. First everybody is told to write to
+    /// the eventfd, then it is looked once more: whoever came before is seen, whoever comes later
+    /// writes.
+    async fn sleep(&self, engine: &mut Engine) -> io::Result<()> {
+        engine.arm_timeout()?;
+        engine.ring.enter()?;
+        engine.ring.wake_by_eventfd(true);
+        engine.shard.mailbox.announce_park();
+        if engine.is_idle() {
+            self.eventfd
+                .read_at(0, size_of::<u64>())
+                .await
+                .map_err(|error| io::Error::other(format!("waiting for work failed: {error}")))?;
+        }
+        engine.shard.mailbox.unpark();
+        engine.ring.wake_by_eventfd(false);
+        Ok(())
+    }
+
+    async fn close(self) {
+        if let Err(error) = self.eventfd.close().await {
+            tracing::debug!(%error, "eventfd not closed");
+        }
+    }
+}

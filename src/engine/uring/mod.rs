@@ -1,0 +1,166 @@
+//! The io_uring engine: one ring per shard, pumped by a task of the shard's glommio executor.
+//!
+//! A turn: take what has completed, act on it, start what follows from it, enter the kernel once.
+
+mod accept;
+mod buf_ring;
+mod host;
+mod operation;
+mod ring;
+mod sockets;
+
+use std::io;
+use std::rc::Rc;
+
+use self::accept::Listeners;
+use self::operation::Operation;
+use self::ring::{Completion, Ring};
+use self::sockets::Sockets;
+use super::{EngineConfig, Listener};
+use crate::shard::ShardCore;
+
+pub(super) use self::host::run;
+
+/// Everything of one shard that belongs to this engine.
+struct Engine {
+    shard: Rc<ShardCore>,
+    ring: Ring,
+    sockets: Sockets,
+    listeners: Listeners,
+    /// When the earliest wake-up that was asked of the kernel comes.
+    timeout_ns: Option<u64>,
+}
+
+impl Engine {
+    fn new(
+        shard: Rc<ShardCore>,
+        config: &EngineConfig,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
+        let ring = Ring::new(Rc::clone(&shard.pool), shard.mailbox.eventfd())?;
+        Ok(Self {
+            sockets: Sockets::new(config.stream),
+            listeners: Listeners::new(listeners),
+            ring,
+            shard,
+            timeout_ns: None,
+        })
+    }
+
+    /// One turn. Says whether something happened.
+    #[inline]
+    fn turn(&mut self) -> io::Result<bool> {
+        self.shard.begin_turn();
+        self.ring.fetch();
+        let completions = self.ring.fetched();
+        for at in 0..completions {
+            let completion = self.ring.completion(at);
+            self.complete(completion)?;
+        }
+        self.ring.drop_handled(completions);
+        self.shard.run_due();
+        while let Some(conn) = self.shard.pop_attention() {
+            self.sockets.attend(&mut self.ring, &conn)?;
+        }
+        self.connect_clients()?;
+        if self.ring.publish_buffers() {
+            self.sockets.feed_starved(&mut self.ring)?;
+        }
+        self.listeners.arm(
+            &mut self.ring,
+            self.shard.now_ns(),
+            self.shard.mailbox.must_drain(),
+        )?;
+        let has_pending = self.ring.has_pending();
+        if has_pending || !self.ring.announces_work() {
+            self.ring.enter()?;
+        }
+        Ok(completions > 0 || has_pending)
+    }
+
+    #[inline]
+    fn complete(&mut self, completion: Completion) -> io::Result<()> {
+        let Completion {
+            operation,
+            result,
+            buffer,
+            is_last,
+        } = completion;
+        match operation {
+            Operation::Receive { socket, .. } => {
+                self.sockets
+                    .received(&mut self.ring, socket, result, buffer, is_last)
+            }
+            Operation::Send {
+                socket, message, ..
+            } => self.sockets.sent(&mut self.ring, socket, message, result),
+            Operation::ReceiveDirect { socket, body } => {
+                self.sockets.received_direct(socket, body, result);
+                Ok(())
+            }
+            Operation::Accept { listener } => {
+                let options = self.sockets.options();
+                let accepted =
+                    self.listeners
+                        .accepted(&self.shard, &options, listener, result, is_last);
+                if let Some((conn, fd)) = accepted {
+                    self.sockets.add(&conn, fd);
+                }
+                Ok(())
+            }
+            Operation::Connect { socket, .. } => {
+                self.sockets.connected(socket, result);
+                Ok(())
+            }
+            Operation::Timeout { .. } => {
+                self.timeout_ns = None;
+                Ok(())
+            }
+            Operation::Cancel => Ok(()),
+        }
+    }
+
+    fn connect_clients(&mut self) -> io::Result<()> {
+        if self.shard.connects.borrow().is_empty() {
+            return Ok(());
+        }
+        let connects = std::mem::take(&mut *self.shard.connects.borrow_mut());
+        for (conn, target) in connects {
+            self.sockets.connect(&mut self.ring, &conn, &target)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the shard has drained.
+    fn has_ended(&self) -> bool {
+        self.shard.is_drained()
+    }
+
+    /// Whether there is nothing to do until something completes or a task is woken.
+    #[inline]
+    fn is_idle(&mut self) -> bool {
+        !self.ring.has_completions() && !self.ring.has_pending() && !self.shard.has_work()
+    }
+
+    /// Nanoseconds until a timer is due; `None`: no timer.
+    fn until_due_ns(&self) -> Option<u64> {
+        let shard = self.shard.next_deadline_ns();
+        let listeners = self.listeners.retry_ns();
+        let due_ns = [shard, listeners].into_iter().flatten().min()?;
+        Some(due_ns.saturating_sub(self.shard.clock.now_ns()))
+    }
+
+    /// Asks the kernel for a wake-up at the next timer, before the shard sleeps.
+    fn arm_timeout(&mut self) -> io::Result<()> {
+        let Some(after_ns) = self.until_due_ns() else {
+            return Ok(());
+        };
+        let due_ns = self.shard.clock.now_ns() + after_ns;
+        // An earlier wake-up that is under way is enough: the shard looks again then.
+        if self.timeout_ns.is_none_or(|armed_ns| due_ns < armed_ns) {
+            self.ring.start_timeout(after_ns.max(1))?;
+            self.timeout_ns = Some(due_ns);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! Our io_uring: starts operations, enters the kernel, hands out completions.
+#![allow(
+    unsafe_code,
+    reason = "submissions carry pointers; here alone it is seen to that what they point to lives long enough"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::types::{Fd, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buf_ring::{BufRing, GROUP};
+use super::operation::{OpKey, Operation, Operations, Vectors};
+use crate::buf::RecvPool;
+use crate::engine::outgoing::Outgoing;
+use crate::platform::ring::build_ring;
+
+/// A completion. `operation` is the whole operation at its last one, and a copy of what it is for
+/// at earlier ones of a multishot.
+#[derive(Debug)]
+pub(super) struct Completion {
+    pub(super) operation: Operation,
+    /// What the system call would have returned, or the error.
+    pub(super) result: io::Result<u32>,
+    /// The receive buffer that the kernel has filled, and so given back.
+    pub(super) buffer: Option<u16>,
+    /// Whether the operation has ended.
+    pub(super) is_last: bool,
+}
+
+/// The ring of one shard with everything that the kernel may touch through it.
+///
+/// Fields are dropped in order: the io_uring first, which ends all operations, then their memory.
+pub(super) struct Ring {
+    io: IoUring,
+    operations: Operations,
+    buffers: BufRing,
+    /// Completions taken off the ring in this turn: `user_data`, result, flags.
+    batch: Vec<(u64, i32, u32)>,
+    /// Whether the kernel announces pending work in shared memory; else each look is a call.
+    announces_work: bool,
+}
+
+/// Submissions of one turn; when more are started the kernel is entered in between.
+pub(super) const SUBMISSIONS: u32 = 1024;
+/// Completions that fit before the kernel keeps them aside: multishots make many per submission.
+pub(super) const COMPLETIONS: u32 = 16 * SUBMISSIONS;
+
+impl Ring {
+    /// Builds the ring on the shard's thread, which alone may use it, and gives it the buffers.
+    pub(super) fn new(pool: Rc<RecvPool>, eventfd: BorrowedFd<'_>) -> io::Result<Self> {
+        let (io, flags) = build_ring(SUBMISSIONS, COMPLETIONS)?;
+        let buffers = BufRing::register(&io, pool)?;
+        io.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        let mut this = Self {
+            io,
+            operations: Operations::default(),
+            buffers,
+            batch: Vec::with_capacity(SUBMISSIONS as usize),
+            announces_work: flags.cooperative,
+        };
+        this.wake_by_eventfd(false);
+        Ok(this)
+    }
+
+    /// Whether completions are announced by the eventfd: only while the shard sleeps.
+    pub(super) fn wake_by_eventfd(&mut self, enabled: bool) {
+        let completions = self.io.completion();
+        if enabled {
+            completions.enable_eventfd();
+        } else {
+            completions.disable_eventfd();
+        }
+    }
+
+    /// Gives free receive buffers to the kernel; says whether there were any.
+    #[inline]
+    pub(super) fn publish_buffers(&mut self) -> bool {
+        self.buffers.publish()
+    }
+
+    /// Starts an operation, which owns its memory and keeps `fd` open until its last completion.
+    #[inline]
+    pub(super) fn start(&mut self, fd: &Rc<OwnedFd>, operation: Operation) -> io::Result<OpKey> {
+        let key = self.operations.insert(operation, Some(Rc::clone(fd)));
+        let entry = describe(self.operations.get(key), Fd(fd.as_raw_fd()));
+        self.push(&entry.user_data(key.0))?;
+        Ok(key)
+    }
+
+    /// Wakes the shard after this time, in nanoseconds.
+    pub(super) fn start_timeout(&mut self, after_ns: u64) -> io::Result<()> {
+        let time = Timespec::new()
+            .sec(after_ns / 1_000_000_000)
+            .nsec((after_ns % 1_000_000_000) as u32);
+        let key = self.operations.insert(
+            Operation::Timeout {
+                time: Box::new(time),
+            },
+            None,
+        );
+        let Operation::Timeout { time } = self.operations.get(key) else {
+            unreachable!()
+        };
+        let entry = opcode::Timeout::new(&raw const **time).build();
+        self.push(&entry.user_data(key.0))
+    }
+
+    /// Asks the kernel to end an operation. Its last completion comes all the same.
+    pub(super) fn cancel(&mut self, victim: OpKey) -> io::Result<()> {
+        let key = self.operations.insert(Operation::Cancel, None);
+        self.push(&opcode::AsyncCancel::new(victim.0).build().user_data(key.0))
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: the entry's pointers lead to memory on the heap that the operation owns
+            // (see `describe`), and the operation stays in `operations` until its last
+            // completion; its descriptor is kept open with it.
+            let pushed = unsafe { self.io.submission().push(entry) };
+            match pushed {
+                Ok(()) => return Ok(()),
+                Err(squeue::PushError { .. }) => self.enter()?,
+            }
+        }
+    }
+
+    /// Whether there is something to submit, or the kernel has announced work to finish.
+    #[inline]
+    pub(super) fn has_pending(&mut self) -> bool {
+        let submissions = self.io.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+    }
+
+    /// Whether the kernel announces work in shared memory. If not, it is only seen by entering.
+    #[inline]
+    pub(super) fn announces_work(&self) -> bool {
+        self.announces_work
+    }
+
+    /// Submits what was started and lets the kernel finish what is ready, without waiting.
+    #[inline]
+    pub(super) fn enter(&mut self) -> io::Result<()> {
+        match self.io.submit() {
+            Ok(_) => Ok(()),
+            Err(error) => self.after_failed_enter(error),
+        }
+    }
+
+    #[cold]
+    fn after_failed_enter(&mut self, error: io::Error) -> io::Result<()> {
+        match EnterFailure::of(&error) {
+            // What was not submitted stays in the queue for the next time.
+            EnterFailure::TryAgain => Ok(()),
+            EnterFailure::ReapFirst => {
+                self.fetch();
+                Ok(())
+            }
+            EnterFailure::CompletionLost => {
+                // An operation would never end and its memory never be safe to free.
+                tracing::error!("the kernel lost a completion (EBADR): aborting");
+                std::process::abort();
+            }
+            EnterFailure::Fatal => Err(error),
+        }
+    }
+
+    /// Takes all completions that are there off the ring; [`Ring::next_completion`] hands them out.
+    #[inline]
+    pub(super) fn fetch(&mut self) {
+        let batch = &mut self.batch;
+        batch.extend(
+            self.io
+                .completion()
+                .map(|it| (it.user_data(), it.result(), it.flags())),
+        );
+    }
+
+    /// Number of completions that were fetched.
+    #[inline]
+    pub(super) fn fetched(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether completions wait on the ring.
+    #[inline]
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.io.completion().is_empty()
+    }
+
+    /// Ends a turn's batch once all of it was handled, or keeps what was fetched meanwhile.
+    #[inline]
+    pub(super) fn drop_handled(&mut self, handled: usize) {
+        self.batch.drain(..handled);
+    }
+
+    /// One of the completions that were fetched.
+    #[inline]
+    pub(super) fn completion(&mut self, at: usize) -> Completion {
+        let (user_data, result, flags) = self.batch[at];
+        let key = OpKey(user_data);
+        let is_last = !cqueue::more(flags);
+        let operation = if is_last {
+            self.operations.remove(key)
+        } else {
+            self.operations.get(key).continued()
+        };
+        let result = match result {
+            0.. => Ok(result as u32),
+            _ => Err(io::Error::from_raw_os_error(-result)),
+        };
+        Completion {
+            operation,
+            result,
+            buffer: cqueue::buffer_select(flags),
+            is_last,
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// Ends every operation and waits for its last completion: closing the ring alone would end
+    /// them at some later time, when their memory is gone.
+    fn drop(&mut self) {
+        for key in self.operations.keys() {
+            if let Err(error) = self.cancel(key) {
+                tracing::error!(%error, "operations can't be ended: aborting");
+                std::process::abort();
+            }
+        }
+        while self.operations.len() > 0 {
+            if let Err(error) = self.io.submit_and_wait(1)
+                && EnterFailure::of(&error) == EnterFailure::Fatal
+            {
+                tracing::error!(%error, "operations can't be awaited: aborting");
+                std::process::abort();
+            }
+            self.fetch();
+            let count = self.fetched();
+            for at in 0..count {
+                self.completion(at);
+            }
+            self.drop_handled(count);
+        }
+    }
+}
+
+/// Describes an operation to the kernel. Every pointer leads to heap memory that the operation
+/// owns: a boxed address or time, the buffer of a body, the parts of a message and their vectors.
+/// None of it moves when the operation's slot does.
+fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
+    match operation {
+        // CLOEXEC: programs that the user starts must not inherit connections.
+        Operation::Accept { .. } => opcode::AcceptMulti::new(fd)
+            .flags(libc::SOCK_CLOEXEC)
+            .build(),
+        Operation::Receive {
+            is_multishot: true, ..
+        } => opcode::RecvMulti::new(fd, GROUP).build(),
+        // Length 0: as much as the buffer that the kernel takes from the group.
+        Operation::Receive {
+            is_multishot: false,
+            ..
+        } => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            .buf_group(GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT),
+        Operation::ReceiveDirect { body, .. } => {
+            let memory = body.unfilled();
+            opcode::Recv::new(fd, memory.as_mut_ptr(), clamped(memory.len())).build()
+        }
+        Operation::Send {
+            message, vectors, ..
+        } => describe_send(message, vectors, fd),
+        Operation::Connect { address, .. } => {
+            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
+        }
+        Operation::Timeout { .. } | Operation::Cancel => {
+            unreachable!("these have no descriptor and are described where they are started")
+        }
+    }
+}
+
+/// WAITALL: the kernel goes on after a short send by itself. NOSIGNAL: a closed peer is an error,
+/// not a SIGPIPE.
+const SEND_FLAGS: libc::c_int = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+
+fn describe_send(message: &Outgoing, vectors: &mut Option<Box<Vectors>>, fd: Fd) -> squeue::Entry {
+    if message.part_count() == 1 {
+        let bytes = message.unsent().next().unwrap_or_default();
+        return opcode::Send::new(fd, bytes.as_ptr(), clamped(bytes.len()))
+            .flags(SEND_FLAGS)
+            .build();
+    }
+    let slices = message
+        .unsent()
+        .map(|bytes| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        })
+        .collect();
+    // SAFETY: all zeros is a valid `msghdr`: null pointers with length zero.
+    let header = unsafe { std::mem::zeroed() };
+    let vectors = vectors.insert(Box::new(Vectors { header, slices }));
+    vectors.header.msg_iov = vectors.slices.as_mut_ptr();
+    vectors.header.msg_iovlen = vectors.slices.len() as _;
+    opcode::SendMsg::new(fd, &raw const vectors.header)
+        .flags(SEND_FLAGS as u32)
+        .build()
+}
+
+/// Lengths of one operation stay below 1 GiB; what is left is sent or received by the next.
+fn clamped(bytes: usize) -> u32 {
+    bytes.min(1 << 30) as u32
+}
+
+/// What to do when `io_uring_enter` fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EnterFailure {
+    /// A signal came, or memory was short for a moment.
+    TryAgain,
+    /// The completion queue is full: completions first.
+    ReapFirst,
+    /// The kernel could not keep a completion.
+    CompletionLost,
+    /// The ring can't be used any more.
+    Fatal,
+}
+
+impl EnterFailure {
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EINTR | libc::EAGAIN | libc::ENOMEM | libc::ETIME) => Self::TryAgain,
+            Some(libc::EBUSY) => Self::ReapFirst,
+            Some(libc::EBADR) => Self::CompletionLost,
+            _ => Self::Fatal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_entering_are_told_apart() {
+        let of = |errno| EnterFailure::of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(of(libc::EINTR), EnterFailure::TryAgain);
+        assert_eq!(of(libc::EBUSY), EnterFailure::ReapFirst);
+        assert_eq!(of(libc::EBADR), EnterFailure::CompletionLost);
+        assert_eq!(of(libc::EBADF), EnterFailure::Fatal);
+    }
+}

@@ -1,0 +1,364 @@
+//! Connected sockets on the ring: what is received and sent for each, and when it is closed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use super::operation::{OpKey, Operation};
+use super::ring::Ring;
+use crate::engine::outgoing::Outgoing;
+use crate::platform::listen::{StreamOptions, set_stream_options};
+use crate::proto::framer::DirectBody;
+use crate::shard::conn::{Conn, Stage};
+use crate::shard::local_client::Target;
+
+/// The sockets of a shard, at the place that each connection remembers.
+pub(super) struct Sockets {
+    options: StreamOptions,
+    slots: Vec<Option<Socket>>,
+    free: Vec<u32>,
+    /// Sockets whose receive ended because there was no buffer.
+    starved: Vec<u32>,
+}
+
+struct Socket {
+    conn: Rc<Conn>,
+    fd: Rc<OwnedFd>,
+    receive: Option<OpKey>,
+    send: Option<OpKey>,
+    connect: Option<OpKey>,
+    /// Whether the end of `receive` was asked for.
+    is_stopping: bool,
+    /// Whether the end of everything was asked for.
+    is_closing: bool,
+    /// Whether its receive waits for a buffer.
+    is_starved: bool,
+    /// After a large body a single receive comes first: another large one likely follows, for
+    /// which a multishot would have to be ended again.
+    is_bulk: bool,
+}
+
+impl Sockets {
+    pub(super) fn new(options: StreamOptions) -> Self {
+        Self {
+            options,
+            slots: Vec::new(),
+            free: Vec::new(),
+            starved: Vec::new(),
+        }
+    }
+
+    /// The options for new sockets.
+    pub(super) fn options(&self) -> StreamOptions {
+        self.options
+    }
+
+    /// Enters a connected socket.
+    pub(super) fn add(&mut self, conn: &Rc<Conn>, fd: OwnedFd) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        conn.engine_slot.set(slot);
+        self.slots[slot as usize] = Some(Socket {
+            conn: Rc::clone(conn),
+            fd: Rc::new(fd),
+            receive: None,
+            send: None,
+            connect: None,
+            is_stopping: false,
+            is_closing: false,
+            is_starved: false,
+            is_bulk: false,
+        });
+        conn.attend();
+    }
+
+    /// Makes the connection of a local client.
+    pub(super) fn connect(
+        &mut self,
+        ring: &mut Ring,
+        conn: &Rc<Conn>,
+        target: &Target,
+    ) -> io::Result<()> {
+        let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)
+            .and_then(|socket| {
+                set_stream_options(&socket, target.is_tcp, &self.options)?;
+                Ok(socket)
+            });
+        let fd = match socket {
+            Ok(socket) => OwnedFd::from(socket),
+            Err(error) => {
+                conn.shard.connect_failed(conn, &error);
+                return Ok(());
+            }
+        };
+        self.add(conn, fd);
+        let slot = conn.engine_slot.get();
+        let address = Box::new(target.address.clone());
+        let socket = self.socket(slot);
+        let connect = Operation::Connect {
+            socket: slot,
+            address,
+        };
+        socket.connect = Some(ring.start(&socket.fd, connect)?);
+        Ok(())
+    }
+
+    pub(super) fn connected(&mut self, slot: u32, result: io::Result<u32>) {
+        let socket = self.socket(slot);
+        socket.connect = None;
+        let conn = Rc::clone(&socket.conn);
+        if let Err(error) = result {
+            conn.shard.connect_failed(&conn, &error);
+        }
+        conn.attend();
+    }
+
+    fn socket(&mut self, slot: u32) -> &mut Socket {
+        self.slots[slot as usize]
+            .as_mut()
+            .expect("an operation in flight keeps its socket")
+    }
+
+    /// Takes received bytes to the shard.
+    #[inline]
+    pub(super) fn received(
+        &mut self,
+        ring: &mut Ring,
+        slot: u32,
+        result: io::Result<u32>,
+        buffer: Option<u16>,
+        is_last: bool,
+    ) -> io::Result<()> {
+        let socket = self.socket(slot);
+        let conn = Rc::clone(&socket.conn);
+        let shard = &conn.shard;
+        if is_last {
+            socket.receive = None;
+            socket.is_stopping = false;
+            conn.attend();
+        }
+        match (result, buffer) {
+            (Ok(bytes @ 1..), Some(buffer)) => {
+                if socket.is_bulk && (bytes as usize) < shard.pool.buffer_bytes() {
+                    socket.is_bulk = false;
+                }
+                shard.receive(&conn, shard.pool.filled(buffer, bytes as usize));
+                return Ok(());
+            }
+            (Ok(_), None) => shard.peer_closed(&conn),
+            (Ok(_), Some(_)) => {
+                shard.peer_closed(&conn);
+            }
+            (Err(error), _) => match error.raw_os_error() {
+                Some(libc::ENOBUFS) => {
+                    shard.counters.buffers_exhausted.add(1);
+                    if !std::mem::replace(&mut socket.is_starved, true) {
+                        self.starved.push(slot);
+                    }
+                }
+                Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => (),
+                _ => shard.lost(&conn, &error),
+            },
+        }
+        if let Some(buffer) = buffer {
+            shard.pool.put_back(buffer);
+        }
+        if ring.publish_buffers() {
+            self.feed_starved(ring)?;
+        }
+        Ok(())
+    }
+
+    /// Buffers are there again: the receives that waited for them go on.
+    pub(super) fn feed_starved(&mut self, ring: &mut Ring) -> io::Result<()> {
+        for slot in std::mem::take(&mut self.starved) {
+            let Some(socket) = &mut self.slots[slot as usize] else {
+                continue;
+            };
+            if std::mem::replace(&mut socket.is_starved, false) {
+                let conn = Rc::clone(&socket.conn);
+                self.receive_or_stop(ring, slot, &conn)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a part of a large body back to the shard.
+    pub(super) fn received_direct(
+        &mut self,
+        slot: u32,
+        mut body: DirectBody,
+        result: io::Result<u32>,
+    ) {
+        let socket = self.socket(slot);
+        socket.receive = None;
+        socket.is_stopping = false;
+        let conn = Rc::clone(&socket.conn);
+        let shard = &conn.shard;
+        conn.attend();
+        match result {
+            Ok(0) => shard.peer_closed(&conn),
+            Ok(bytes) => {
+                body.advance(bytes as usize);
+                shard.receive_direct(&conn, body);
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                    shard.receive_direct(&conn, body);
+                }
+                _ => shard.lost(&conn, &error),
+            },
+        }
+    }
+
+    /// Books what was sent; what is left of it goes on.
+    #[inline]
+    pub(super) fn sent(
+        &mut self,
+        ring: &mut Ring,
+        slot: u32,
+        mut message: Outgoing,
+        result: io::Result<u32>,
+    ) -> io::Result<()> {
+        let socket = self.socket(slot);
+        socket.send = None;
+        let conn = Rc::clone(&socket.conn);
+        let shard = &conn.shard;
+        let sent_bytes = match result {
+            Ok(bytes) => bytes as usize,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
+            Err(error) => {
+                conn.queue.borrow_mut().sent(message.unsent_bytes());
+                shard.lost(&conn, &error);
+                return Ok(());
+            }
+        };
+        conn.queue.borrow_mut().sent(sent_bytes);
+        conn.note_output(sent_bytes > 0);
+        if message.advance(sent_bytes) {
+            message.recycle(shard);
+            conn.attend();
+        } else if conn.stage() < Stage::Closing {
+            let send = Operation::Send {
+                socket: slot,
+                message,
+                vectors: None,
+            };
+            socket.send = Some(ring.start(&socket.fd, send)?);
+        } else {
+            conn.queue.borrow_mut().sent(message.unsent_bytes());
+            conn.attend();
+        }
+        Ok(())
+    }
+
+    /// Brings a connection's operations in line with what the shard wants of it.
+    #[inline]
+    pub(super) fn attend(&mut self, ring: &mut Ring, conn: &Rc<Conn>) -> io::Result<()> {
+        let slot = conn.engine_slot.get();
+        if slot == u32::MAX {
+            // A local client's connection whose socket could not be made.
+            if conn.stage() == Stage::Closing {
+                conn.shard.closed(conn);
+            }
+            return Ok(());
+        }
+        conn.shard.resume_reading(conn);
+        let Some(socket) = &mut self.slots[slot as usize] else {
+            return Ok(());
+        };
+        if socket.connect.is_none() && conn.stage() <= Stage::Flushing {
+            start_send(ring, socket, slot)?;
+            if conn.stage() == Stage::Flushing && socket.send.is_none() {
+                shut_down_writing(&socket.fd);
+                conn.shard.linger(conn);
+            }
+        }
+        if conn.stage() == Stage::Closing {
+            return self.close(ring, slot, conn);
+        }
+        if socket.connect.is_none() && !socket.is_starved {
+            self.receive_or_stop(ring, slot, conn)?;
+        }
+        conn.shard.arm_timer(conn);
+        Ok(())
+    }
+
+    #[inline]
+    fn receive_or_stop(&mut self, ring: &mut Ring, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
+        let socket = self.socket(slot);
+        let wants_read = conn.wants_read();
+        let wants_direct = wants_read && conn.wants_direct();
+        match socket.receive {
+            // A large body has begun, or reading must stop.
+            Some(key) if (!wants_read || wants_direct) && !socket.is_stopping => {
+                socket.is_stopping = true;
+                ring.cancel(key)
+            }
+            None if wants_read => {
+                let receive = match conn.take_direct() {
+                    Some(body) => {
+                        socket.is_bulk = true;
+                        Operation::ReceiveDirect { socket: slot, body }
+                    }
+                    None => Operation::Receive {
+                        socket: slot,
+                        is_multishot: !socket.is_bulk,
+                    },
+                };
+                socket.receive = Some(ring.start(&socket.fd, receive)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends what is in flight; when nothing is, the socket is closed.
+    fn close(&mut self, ring: &mut Ring, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
+        let socket = self.socket(slot);
+        if !std::mem::replace(&mut socket.is_closing, true) {
+            for key in [socket.receive, socket.send, socket.connect]
+                .into_iter()
+                .flatten()
+            {
+                ring.cancel(key)?;
+            }
+        }
+        if socket.receive.is_none() && socket.send.is_none() && socket.connect.is_none() {
+            self.slots[slot as usize] = None;
+            self.free.push(slot);
+            conn.shard.closed(conn);
+        }
+        Ok(())
+    }
+}
+
+/// Sends everything that is queued, if nothing is being sent: at most one send per connection and
+/// turn.
+#[inline]
+fn start_send(ring: &mut Ring, socket: &mut Socket, slot: u32) -> io::Result<()> {
+    if socket.send.is_some() {
+        return Ok(());
+    }
+    let conn = &socket.conn;
+    let Some(message) = Outgoing::take(&mut conn.queue.borrow_mut()) else {
+        return Ok(());
+    };
+    conn.note_output(false);
+    let send = Operation::Send {
+        socket: slot,
+        message,
+        vectors: None,
+    };
+    socket.send = Some(ring.start(&socket.fd, send)?);
+    Ok(())
+}
+
+fn shut_down_writing(fd: &OwnedFd) {
+    // It fails when the peer has gone already, which the receive will say too.
+    if let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
+        tracing::trace!(%error, "shutdown of a connection that is gone");
+    }
+}

@@ -1,0 +1,153 @@
+//! Which CPUs this process may use, how many shards to run on them, and pinning.
+
+use super::cgroup;
+use core_affinity::CoreId;
+use std::io;
+
+/// The CPUs that this process may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CpuSet {
+    /// Numbers of the CPUs in the affinity mask, ascending. Cpusets of control groups, `taskset`
+    /// and the like all show here.
+    pub cpus: Vec<usize>,
+    /// CPUs' worth of time that the control groups allow, if they set a quota.
+    pub quota_cpus: Option<f64>,
+}
+
+/// Reads affinity mask and quota. Ask before any pinning: the mask is the calling thread's.
+///
+/// # Errors
+/// When the mask can't be read: on a machine with more than 1024 possible CPUs.
+pub fn allowed() -> Result<CpuSet, String> {
+    let cores = core_affinity::get_core_ids().ok_or_else(|| {
+        format!(
+            "the CPU affinity mask can't be read: {}; a machine with more than {CPUS_MAX} possible CPUs must be booted \
+             with nr_cpus={CPUS_MAX}",
+            io::Error::last_os_error()
+        )
+    })?;
+    Ok(CpuSet {
+        cpus: cores.into_iter().map(|core| core.id).collect(),
+        quota_cpus: cgroup::cpu_quota(),
+    })
+}
+
+/// The CPU of each shard. By default there is one shard per allowed CPU, but no more than the
+/// quota rounded up: a thread that the quota stops stalls its connections for the rest of the
+/// period, up to 100 ms.
+///
+/// `requested` shards are placed as asked, whatever the quota; more of them than CPUs share these
+/// in turn, which serves for tests but costs latency.
+///
+/// # Errors
+/// When 0 or more than [`SHARDS_MAX`] are requested, or the CPUs can't be determined.
+pub fn shard_cpus(requested: Option<usize>) -> Result<Vec<usize>, String> {
+    place(&allowed()?, requested)
+}
+
+fn place(allowed: &CpuSet, requested: Option<usize>) -> Result<Vec<usize>, String> {
+    let cpus = &allowed.cpus;
+    if cpus.is_empty() {
+        return Err("the CPU affinity mask is empty; widen it with `taskset`".into());
+    }
+    let shards = match requested {
+        Some(0) => return Err("0 shards are requested; a server needs at least 1".into()),
+        Some(shards) if shards > SHARDS_MAX => {
+            return Err(format!(
+                "{shards} shards are requested; at most {SHARDS_MAX} are possible, and one per CPU ({} here) is best",
+                cpus.len()
+            ));
+        }
+        Some(shards) => shards,
+        None => {
+            let by_quota = allowed
+                .quota_cpus
+                .map_or(usize::MAX, |quota| quota.ceil() as usize);
+            cpus.len().min(by_quota.max(1)).min(SHARDS_MAX)
+        }
+    };
+    Ok(cpus.iter().copied().cycle().take(shards).collect())
+}
+
+/// Pins the calling thread to `cpu`.
+///
+/// # Errors
+/// `EINVAL` when this process may not use that CPU or there is none of that number.
+pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= CPUS_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("CPU {cpu} is beyond the {CPUS_MAX} that an affinity mask holds"),
+        ));
+    }
+    if core_affinity::set_for_current(CoreId { id: cpu }) {
+        Ok(())
+    } else {
+        // Nothing came between the system call and this.
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Most shards of one server.
+pub const SHARDS_MAX: usize = 1024;
+/// CPUs in a C library's affinity mask.
+const CPUS_MAX: usize = libc::CPU_SETSIZE as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(cpus: &[usize], quota_cpus: Option<f64>) -> CpuSet {
+        CpuSet {
+            cpus: cpus.to_vec(),
+            quota_cpus,
+        }
+    }
+
+    #[test]
+    fn one_shard_per_cpu_within_the_quota() {
+        let cpus = [0, 2, 5, 7];
+        for (quota, expected) in [
+            (None, &cpus[..]),
+            (Some(16.0), &cpus),
+            (Some(2.0), &cpus[..2]),
+            (Some(1.5), &cpus[..2]),
+            (Some(0.1), &cpus[..1]),
+        ] {
+            assert_eq!(place(&set(&cpus, quota), None).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_request_is_met_even_beyond_the_cpus() {
+        let two = set(&[3, 4], Some(1.0));
+        assert_eq!(place(&two, Some(1)).unwrap(), [3]);
+        assert_eq!(place(&two, Some(5)).unwrap(), [3, 4, 3, 4, 3]);
+        assert_eq!(place(&two, Some(SHARDS_MAX)).unwrap().len(), SHARDS_MAX);
+    }
+
+    #[test]
+    fn a_senseless_request_is_refused_with_words() {
+        let one = set(&[0], None);
+        assert!(place(&one, Some(0)).unwrap_err().contains("at least 1"));
+        let text = place(&one, Some(SHARDS_MAX + 1)).unwrap_err();
+        assert!(text.contains("1025") && text.contains("1024"), "{text}");
+        assert!(place(&set(&[], None), None).unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn this_machine_has_cpus_and_a_thread_can_be_pinned_to_each() {
+        let allowed = allowed().unwrap();
+        assert!(!allowed.cpus.is_empty() && allowed.cpus.is_sorted());
+        assert!(!shard_cpus(None).unwrap().is_empty());
+        std::thread::spawn(move || {
+            for cpu in allowed.cpus {
+                pin_current_thread(cpu).unwrap();
+                assert_eq!(rustix::thread::sched_getcpu(), cpu);
+            }
+            assert!(pin_current_thread(CPUS_MAX).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,445 @@
+//! The client's end of a connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::calls::{CALLS_MAX, Calls};
+use super::framer::{Body, Frame};
+use super::frames::{append, append_bare, append_control};
+use super::goaway::Goaway;
+use super::handshake::Handshake;
+use super::header::{Header, Kind};
+use super::limits::{HEADER_BYTES, Limits};
+use super::link::Link;
+use super::resolve::{Resolution, ServiceDescriptor, decode_resolved, encode_resolve};
+use super::status::{Code, Status};
+use super::violation::Violation;
+
+/// What a client must act on. `W` stands for whoever waits for a call.
+#[derive(Debug)]
+pub enum ClientEvent<W> {
+    /// A call succeeded.
+    Response {
+        /// Who waits for it.
+        waiter: W,
+        /// The response's payload, not validated yet.
+        body: Body,
+    },
+    /// A call failed.
+    Failed {
+        /// Who waits for it.
+        waiter: W,
+        /// How it failed.
+        status: Status,
+    },
+    /// The handshake is done.
+    Ready,
+    /// The server takes no more calls; those in flight up to `last_call_id` may still end.
+    Goaway(Goaway),
+}
+
+/// Protocol state of one connection to a server. It knows no socket, clock or runtime.
+///
+/// *Inputs*: [`ClientConnection::next_event`] with received bytes, until it returns `None`;
+/// [`ClientConnection::handle_timeout`] at [`ClientConnection::poll_timeout`].
+/// *Commands*: [`ClientConnection::begin_call`] at any time, even before the handshake is done;
+/// [`ClientConnection::cancel_call`]. *Outputs*: events, and bytes appended to `out`. When the
+/// connection ends, the driver fails the waiters of [`ClientConnection::take_waiters`].
+#[derive(Debug)]
+pub struct ClientConnection<W> {
+    link: Link,
+    calls: Calls<W>,
+    services: Vec<Service>,
+    resolve_ids: u64,
+    failures: VecDeque<(W, Status)>,
+    goaway: Option<Goaway>,
+}
+
+/// A service that is being or has been resolved on this connection.
+#[derive(Debug)]
+struct Service {
+    descriptor: &'static ServiceDescriptor,
+    resolve_id: u64,
+    state: ServiceState,
+}
+
+#[derive(Debug)]
+enum ServiceState {
+    /// Whole request frames, with the method's place in the descriptor as selector.
+    Resolving {
+        held: Vec<u8>,
+    },
+    Resolved(Vec<Resolution>),
+}
+
+impl<W> ClientConnection<W> {
+    /// A connection made at `now_ns`; says hello.
+    pub fn new(limits: Arc<Limits>, now_ns: u64, out: &mut Vec<u8>) -> Self {
+        let hello = Handshake::ours(&limits).encode();
+        append_control(out, Header::new(Kind::Hello, 0, 0), |out| {
+            out.extend_from_slice(&hello)
+        });
+        Self {
+            link: Link::new(limits, now_ns),
+            calls: Calls::default(),
+            services: Vec::new(),
+            resolve_ids: 0,
+            failures: VecDeque::new(),
+            goaway: None,
+        }
+    }
+
+    /// Framing and liveness.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Framing and liveness, to be told of pauses and output.
+    pub fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.link.peer().is_some()
+    }
+
+    /// What the server said when it stopped taking calls.
+    pub fn goaway(&self) -> Option<&Goaway> {
+        self.goaway.as_ref()
+    }
+
+    /// Calls that wait for their result.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether the server would read another call at once: fewer are in flight than it permits.
+    pub fn has_room_for_calls(&self) -> bool {
+        let theirs = self
+            .link
+            .peer()
+            .map_or(u32::MAX, |peer| peer.calls_in_flight_max);
+        let ours = self.link.limits().calls_in_flight_max;
+        self.calls.len() < (theirs.min(ours) as usize).min(CALLS_MAX)
+    }
+
+    /// Asks for the indices of a service's methods, unless that was done before.
+    pub fn resolve(&mut self, descriptor: &'static ServiceDescriptor, out: &mut Vec<u8>) {
+        self.service(descriptor, out);
+    }
+
+    fn service(
+        &mut self,
+        descriptor: &'static ServiceDescriptor,
+        out: &mut Vec<u8>,
+    ) -> &mut Service {
+        let known = self
+            .services
+            .iter()
+            .position(|known| std::ptr::eq(known.descriptor, descriptor));
+        let at = known.unwrap_or_else(|| {
+            self.resolve_ids += 1;
+            let resolve_id = self.resolve_ids;
+            append_control(out, Header::new(Kind::Resolve, resolve_id, 0), |out| {
+                encode_resolve(descriptor, out);
+            });
+            let state = ServiceState::Resolving { held: Vec::new() };
+            self.services.push(Service {
+                descriptor,
+                resolve_id,
+                state,
+            });
+            self.services.len() - 1
+        });
+        &mut self.services[at]
+    }
+
+    /// Starts a call: appends its request to `out`, or holds it until its service is resolved.
+    /// `timeout_us` is the time that remains, zero for none. `encode` appends the payload, which
+    /// may have at most the given number of bytes. On failure nothing was sent or kept.
+    pub fn begin_call(
+        &mut self,
+        descriptor: &'static ServiceDescriptor,
+        method: u16,
+        timeout_us: u32,
+        waiter: W,
+        encode: impl FnOnce(&mut Vec<u8>, u32) -> Result<(), Status>,
+        out: &mut Vec<u8>,
+    ) -> Result<u64, Status> {
+        if let Some(goaway) = &self.goaway {
+            return Err(retired(goaway));
+        }
+        let ours = self.link.limits().payload_bytes_max;
+        let bytes_max = self
+            .link
+            .peer()
+            .map_or(ours, |peer| peer.payload_bytes_max.min(ours));
+        let call_id = self.calls.insert(waiter);
+        let service = self.service(descriptor, out);
+        let sent = match &mut service.state {
+            ServiceState::Resolving { held } => Ok((method, held)),
+            ServiceState::Resolved(resolutions) => {
+                callable(descriptor, method, &resolutions[usize::from(method)])
+                    .map(|index| (index, out))
+            }
+        };
+        let sent = sent.and_then(|(selector, out)| {
+            let header = Header {
+                selector,
+                timeout_us,
+                ..Header::new(Kind::Request, call_id, 0)
+            };
+            append(out, header, |out| encode(out, bytes_max))
+        });
+        if sent.is_err() {
+            self.calls.remove(call_id);
+        }
+        sent.map(|()| call_id)
+    }
+
+    /// Gives up a call: tells the server, and returns the waiter if the call had not ended.
+    pub fn cancel_call(&mut self, call_id: u64, out: &mut Vec<u8>) -> Option<W> {
+        let waiter = self.calls.remove(call_id)?;
+        let was_held = self
+            .services
+            .iter_mut()
+            .any(|service| match &mut service.state {
+                ServiceState::Resolving { held } => remove_held(held, call_id),
+                ServiceState::Resolved(_) => false,
+            });
+        if !was_held {
+            append_bare(out, Kind::Cancel, call_id);
+        }
+        Some(waiter)
+    }
+
+    /// Takes every waiter, because the connection has ended.
+    pub fn take_waiters(&mut self) -> Vec<W> {
+        let mut waiters = self.calls.take_all();
+        waiters.extend(self.failures.drain(..).map(|(waiter, _)| waiter));
+        waiters
+    }
+
+    /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
+    pub fn next_event(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ClientEvent<W>>, Violation> {
+        loop {
+            if let Some((waiter, status)) = self.failures.pop_front() {
+                return Ok(Some(ClientEvent::Failed { waiter, status }));
+            }
+            let Some(frame) = self.link.next_frame(chunk, at, now_ns)? else {
+                return Ok(None);
+            };
+            if let Some(event) = self.handle_frame(frame, chunk, now_ns, out)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        frame: Frame,
+        chunk: &[u8],
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ClientEvent<W>>, Violation> {
+        let header = frame.header;
+        let call_id = header.call_id;
+        match (header.kind, self.is_ready()) {
+            (Kind::Response, true) => {
+                return Ok(self
+                    .take_waiter(call_id)?
+                    .map(|waiter| ClientEvent::Response {
+                        waiter,
+                        body: frame.body,
+                    }));
+            }
+            (Kind::Error, true) => return self.handle_error(&frame, chunk),
+            (Kind::Welcome, false) => {
+                let peer = Handshake::decode(frame.payload(chunk))?;
+                self.link.accept_peer(peer);
+                return Ok(Some(ClientEvent::Ready));
+            }
+            // A server that refuses the handshake says why in a GOAWAY.
+            (Kind::Goaway, _) => return self.handle_goaway(frame.payload(chunk)).map(Some),
+            (_, false) => return Err(Violation::NotRingcall),
+            (Kind::Resolved, true) => self.handle_resolved(call_id, frame.payload(chunk), out)?,
+            (Kind::Ping, true) => self.link.handle_ping(call_id, now_ns, out)?,
+            (Kind::Pong, true) => (),
+            (kind, true) => return Err(Violation::Unexpected { kind: kind as u8 }),
+        }
+        Ok(None)
+    }
+
+    /// The waiter of a finished call; `None` when it was cancelled meanwhile.
+    fn take_waiter(&mut self, call_id: u64) -> Result<Option<W>, Violation> {
+        if !self.calls.was_made(call_id) {
+            return Err(Violation::UnknownCall { call_id });
+        }
+        Ok(self.calls.remove(call_id))
+    }
+
+    fn handle_error(
+        &mut self,
+        frame: &Frame,
+        chunk: &[u8],
+    ) -> Result<Option<ClientEvent<W>>, Violation> {
+        let status = Status::decode_payload(frame.header.selector, frame.payload(chunk))
+            .ok_or(Violation::Malformed { what: "error" })?;
+        let waiter = self.take_waiter(frame.header.call_id)?;
+        Ok(waiter.map(|waiter| ClientEvent::Failed { waiter, status }))
+    }
+
+    fn handle_goaway(&mut self, payload: &[u8]) -> Result<ClientEvent<W>, Violation> {
+        let goaway = Goaway::decode_payload(payload)?;
+        self.goaway = Some(goaway.clone());
+        for service in &mut self.services {
+            if let ServiceState::Resolving { held } = &mut service.state {
+                for (header, _) in Held(&std::mem::take(held)) {
+                    if let Some(waiter) = self.calls.remove(header.call_id) {
+                        self.failures.push_back((waiter, retired(&goaway)));
+                    }
+                }
+            }
+        }
+        Ok(ClientEvent::Goaway(goaway))
+    }
+
+    /// Sends the held requests of a service under the indices that it was given.
+    fn handle_resolved(
+        &mut self,
+        resolve_id: u64,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        const UNASKED: Violation = Violation::Malformed {
+            what: "method resolution",
+        };
+        let peer_bytes_max = self.link.peer().map_or(0, |peer| peer.payload_bytes_max);
+        let service = self
+            .services
+            .iter_mut()
+            .find(|service| service.resolve_id == resolve_id)
+            .ok_or(UNASKED)?;
+        let descriptor = service.descriptor;
+        let resolutions = decode_resolved(payload, descriptor.methods.len())?;
+        let ServiceState::Resolving { held } = &mut service.state else {
+            return Err(UNASKED);
+        };
+        for (header, frame) in Held(&std::mem::take(held)) {
+            let resolution = &resolutions[usize::from(header.selector)];
+            let sendable = callable(descriptor, header.selector, resolution).and_then(|index| {
+                if header.payload_bytes <= peer_bytes_max {
+                    Ok(index)
+                } else {
+                    Err(too_long())
+                }
+            });
+            match sendable {
+                Ok(index) => {
+                    out.extend_from_slice(
+                        &Header {
+                            selector: index,
+                            ..header
+                        }
+                        .encode(),
+                    );
+                    out.extend_from_slice(&frame[HEADER_BYTES..]);
+                }
+                Err(status) => {
+                    if let Some(waiter) = self.calls.remove(header.call_id) {
+                        self.failures.push_back((waiter, status));
+                    }
+                }
+            }
+        }
+        service.state = ServiceState::Resolved(resolutions);
+        Ok(())
+    }
+
+    /// See [`Link::poll_timeout`].
+    pub fn poll_timeout(&self) -> u64 {
+        self.link.poll_timeout()
+    }
+
+    /// See [`Link::handle_timeout`].
+    pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
+        self.link.handle_timeout(now_ns, out)
+    }
+}
+
+/// The request frames in a held buffer, which this side wrote.
+struct Held<'a>(&'a [u8]);
+
+impl<'a> Iterator for Held<'a> {
+    type Item = (Header, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let wire = self.0.first_chunk::<HEADER_BYTES>()?;
+        let header = Header::decode(wire, u32::MAX).expect("this side wrote the header");
+        let (frame, rest) = self.0.split_at(HEADER_BYTES + header.body_bytes());
+        self.0 = rest;
+        Some((header, frame))
+    }
+}
+
+/// Removes a held request, so that a cancelled call is never sent.
+fn remove_held(held: &mut Vec<u8>, call_id: u64) -> bool {
+    let mut start = 0;
+    for (header, frame) in Held(held) {
+        if header.call_id == call_id {
+            let end = start + frame.len();
+            held.drain(start..end);
+            return true;
+        }
+        start += frame.len();
+    }
+    false
+}
+
+/// The index of a method, or why it can't be called.
+fn callable(
+    descriptor: &ServiceDescriptor,
+    method: u16,
+    resolution: &Resolution,
+) -> Result<u16, Status> {
+    let ours = &descriptor.methods[usize::from(method)];
+    match resolution.code {
+        Code::Ok => Ok(resolution.index),
+        Code::FailedPrecondition => Err(Status::failed_precondition(format!(
+            "method {} has other types here than at the server: fingerprint {:016x} here, {:016x} there; \
+             build both from the same definition, or give the new version of the method a new name",
+            ours.name, ours.fingerprint, resolution.fingerprint
+        ))),
+        _ => Err(Status::unimplemented(format!(
+            "the server has no method {}",
+            ours.name
+        ))),
+    }
+}
+
+/// Why no call can start after a GOAWAY.
+fn retired(goaway: &Goaway) -> Status {
+    Status::unavailable(format!(
+        "the server takes no more calls on this connection ({}: {}); the call was not executed",
+        Violation::reason_name(goaway.reason),
+        goaway.message
+    ))
+}
+
+/// The status of a request that is longer than permitted.
+pub fn too_long() -> Status {
+    Status::resource_exhausted(
+        "the request is longer than payload_bytes_max of this side or of the server; raise it or split the request",
+    )
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+use super::super::frames::append_goaway;
+use super::super::resolve::MethodDescriptor;
+use super::*;
+use crate::buf::AlignedBuf;
+
+static PAIR: ServiceDescriptor = ServiceDescriptor {
+    name: "pair",
+    methods: &[
+        MethodDescriptor {
+            name: "pair/good",
+            fingerprint: 1,
+            idempotent: false,
+        },
+        MethodDescriptor {
+            name: "pair/other",
+            fingerprint: 2,
+            idempotent: false,
+        },
+    ],
+};
+
+fn welcome() -> Vec<u8> {
+    let mut out = Vec::new();
+    let payload = Handshake::ours(&Limits::default()).encode();
+    append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
+        o.extend_from_slice(&payload)
+    });
+    out
+}
+
+fn resolved() -> Vec<u8> {
+    let mut out = Vec::new();
+    append_control(&mut out, Header::new(Kind::Resolved, 1, 0), |out| {
+        out.extend_from_slice(&2u16.to_le_bytes());
+        for (fingerprint, code, index) in [(1u64, 0u16, 40u16), (9, 9, 0)] {
+            out.extend_from_slice(&fingerprint.to_le_bytes());
+            out.extend_from_slice(&code.to_le_bytes());
+            out.extend_from_slice(&index.to_le_bytes());
+        }
+    });
+    out
+}
+
+fn events(
+    client: &mut ClientConnection<u8>,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Vec<ClientEvent<u8>>, Violation> {
+    let (chunk, mut at, mut events) = (AlignedBuf::copy_of(bytes), 0, Vec::new());
+    while let Some(event) = client.next_event(chunk.as_slice(), &mut at, 0, out)? {
+        events.push(event);
+    }
+    Ok(events)
+}
+
+fn client() -> ClientConnection<u8> {
+    ClientConnection::new(Arc::new(Limits::default()), 0, &mut Vec::new())
+}
+
+fn call(client: &mut ClientConnection<u8>, method: u16, waiter: u8, out: &mut Vec<u8>) -> u64 {
+    let encode = |out: &mut Vec<u8>, _: u32| {
+        out.push(waiter);
+        Ok(())
+    };
+    client
+        .begin_call(&PAIR, method, 0, waiter, encode, out)
+        .unwrap()
+}
+
+#[test]
+fn calls_made_before_the_handshake_are_sent_after_it() {
+    let (mut client, mut out) = (client(), Vec::new());
+    let good = call(&mut client, 0, 1, &mut out);
+    call(&mut client, 1, 2, &mut out);
+    let withdrawn = call(&mut client, 0, 3, &mut out);
+    assert_eq!(client.cancel_call(withdrawn, &mut out), Some(3));
+    out.clear();
+    let got = events(&mut client, &[welcome(), resolved()].concat(), &mut out).unwrap();
+    assert!(matches!(&got[0], ClientEvent::Ready));
+    let ClientEvent::Failed { waiter: 2, status } = &got[1] else {
+        panic!("{got:?}")
+    };
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(
+        status
+            .message()
+            .contains("0000000000000002 here, 0000000000000009 there")
+    );
+    let sent = Header::decode(out.first_chunk().unwrap(), 1000).unwrap();
+    assert_eq!((sent.selector, sent.call_id, out.len()), (40, good, 48));
+}
+
+#[test]
+fn a_response_to_a_call_never_made_is_a_violation_and_to_a_cancelled_one_is_not() {
+    let (mut client, mut out) = (client(), Vec::new());
+    events(&mut client, &welcome(), &mut out).unwrap();
+    let call_id = call(&mut client, 0, 1, &mut out);
+    events(&mut client, &resolved(), &mut out).unwrap();
+    client.cancel_call(call_id, &mut out);
+    let mut response = Vec::new();
+    append_bare(&mut response, Kind::Response, call_id);
+    assert!(events(&mut client, &response, &mut out).unwrap().is_empty());
+    let mut invented = Vec::new();
+    append_bare(&mut invented, Kind::Response, 1 << 40);
+    let refused = events(&mut client, &invented, &mut out).unwrap_err();
+    assert_eq!(refused, Violation::UnknownCall { call_id: 1 << 40 });
+}
+
+#[test]
+fn a_goaway_fails_what_was_not_sent_and_keeps_what_was() {
+    let (mut client, mut out) = (client(), Vec::new());
+    call(&mut client, 0, 1, &mut out);
+    let goaway = Goaway {
+        reason: 9,
+        last_call_id: 0,
+        message: "versions 2 to 3".into(),
+    };
+    let mut bytes = Vec::new();
+    append_goaway(&mut bytes, &goaway);
+    let got = events(&mut client, &bytes, &mut out).unwrap();
+    assert!(matches!(&got[0], ClientEvent::Goaway(heard) if *heard == goaway));
+    assert!(
+        matches!(&got[1], ClientEvent::Failed { waiter: 1, status } if status.code() == Code::Unavailable)
+    );
+    assert!(
+        client
+            .begin_call(&PAIR, 0, 0, 2, |_, _| Ok(()), &mut out)
+            .is_err()
+    );
+}

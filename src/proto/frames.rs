@@ -1,0 +1,62 @@
+//! Appends whole frames to a send buffer.
+
+use super::goaway::Goaway;
+use super::header::{Header, Kind};
+use super::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use super::status::Status;
+
+/// Appends a frame whose payload `write` appends. On its error nothing stays behind.
+#[inline]
+pub fn append<E>(
+    out: &mut Vec<u8>,
+    mut header: Header,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    debug_assert!(
+        out.len().is_multiple_of(FRAME_ALIGN),
+        "frames start at multiples of 16"
+    );
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    let body = out.len();
+    if let Err(error) = write(out) {
+        out.truncate(start);
+        return Err(error);
+    }
+    header.payload_bytes = (out.len() - body) as u32;
+    out[start..body].copy_from_slice(&header.encode());
+    out.resize(padded(out.len()), 0);
+    Ok(())
+}
+
+/// Appends a control frame, whose payload can't fail.
+pub fn append_control(out: &mut Vec<u8>, header: Header, write: impl FnOnce(&mut Vec<u8>)) {
+    let done: Result<(), std::convert::Infallible> = append(out, header, |out| {
+        write(out);
+        Ok(())
+    });
+    match done {
+        Ok(()) => (),
+    }
+}
+
+/// Appends a frame without payload.
+pub fn append_bare(out: &mut Vec<u8>, kind: Kind, call_id: u64) {
+    append_control(out, Header::new(kind, call_id, 0), |_| ());
+}
+
+/// Appends the failure of a call.
+pub fn append_error(out: &mut Vec<u8>, call_id: u64, status: &Status) {
+    let header = Header {
+        selector: status.code() as u16,
+        ..Header::new(Kind::Error, call_id, 0)
+    };
+    append_control(out, header, |out| status.encode_payload(out));
+}
+
+/// Appends the last word of this side.
+pub fn append_goaway(out: &mut Vec<u8>, goaway: &Goaway) {
+    append_control(out, Header::new(Kind::Goaway, 0, 0), |out| {
+        goaway.encode_payload(out)
+    });
+}

@@ -1,0 +1,356 @@
+//! What both ends of a connection do alike: framing, keepalive, and patience with slow peers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::framer::{DirectBody, Frame, Framer, Midway};
+use super::frames::append_bare;
+use super::handshake::Handshake;
+use super::header::Kind;
+use super::limits::{Limits, PING_WINDOW, PINGS_PER_WINDOW_MAX};
+use super::violation::Violation;
+
+/// Framing and liveness of one connection, driven by bytes and a monotonic clock in nanoseconds.
+#[derive(Debug)]
+pub struct Link {
+    limits: Arc<Limits>,
+    framer: Framer,
+    /// What the peer said of itself; `None` until the handshake is done.
+    peer: Option<Handshake>,
+    /// When the connection came to be: the handshake's time runs from here.
+    opened_ns: u64,
+    /// When the last bytes arrived.
+    heard_ns: u64,
+    /// When the unanswered PING went out.
+    pinged_ns: Option<u64>,
+    /// The incomplete frame at the end of the stream.
+    partial: Option<Partial>,
+    /// Since when queued output has made no progress.
+    stalled_since_ns: Option<u64>,
+    /// Whether this side has stopped reading: then the peer's silence proves nothing.
+    is_paused: bool,
+    pings: FloodGauge,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Partial {
+    since_ns: u64,
+    in_header: bool,
+    /// When to look at it next.
+    check_ns: u64,
+}
+
+#[derive(Debug, Default)]
+struct FloodGauge {
+    window_start_ns: u64,
+    count: u32,
+}
+
+/// How often a slow body is looked at after its grace.
+const BODY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Link {
+    /// A connection that came to be at `now_ns`.
+    pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
+        Self {
+            framer: Framer::new(limits.payload_bytes_max),
+            limits,
+            peer: None,
+            opened_ns: now_ns,
+            heard_ns: now_ns,
+            pinged_ns: None,
+            partial: None,
+            stalled_since_ns: None,
+            is_paused: false,
+            pings: FloodGauge::default(),
+        }
+    }
+
+    /// This side's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the peer said of itself, once the handshake is done.
+    pub fn peer(&self) -> Option<&Handshake> {
+        self.peer.as_ref()
+    }
+
+    /// Ends the handshake.
+    pub fn accept_peer(&mut self, peer: Handshake) {
+        self.peer = Some(peer);
+    }
+
+    /// The next whole frame of `chunk`; `None` when it is used up.
+    #[inline]
+    pub fn next_frame(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        now_ns: u64,
+    ) -> Result<Option<Frame>, Violation> {
+        let frame = self.framer.next_frame(chunk, at)?;
+        if frame.is_some() {
+            self.partial = None;
+        } else {
+            self.end_chunk(now_ns);
+        }
+        Ok(frame)
+    }
+
+    fn end_chunk(&mut self, now_ns: u64) {
+        self.heard_ns = now_ns;
+        self.pinged_ns = None;
+        let in_header = match self.framer.midway() {
+            Midway::Nothing => {
+                self.partial = None;
+                return;
+            }
+            Midway::Header => true,
+            Midway::Body { .. } => false,
+        };
+        // A byte more of the same part does not start its time anew.
+        if self
+            .partial
+            .is_none_or(|partial| partial.in_header != in_header)
+        {
+            let patience = if in_header {
+                self.limits.header_timeout
+            } else {
+                self.limits.body_grace
+            };
+            let check_ns = now_ns + nanos(patience);
+            self.partial = Some(Partial {
+                since_ns: now_ns,
+                in_header,
+                check_ns,
+            });
+        }
+    }
+
+    /// See [`Framer::wants_direct`].
+    pub fn wants_direct(&self) -> bool {
+        self.framer.wants_direct()
+    }
+
+    /// See [`Framer::take_direct`].
+    pub fn take_direct(&mut self) -> Option<DirectBody> {
+        self.framer.take_direct()
+    }
+
+    /// See [`Framer::put_direct`].
+    pub fn put_direct(&mut self, body: DirectBody) {
+        self.framer.put_direct(body);
+    }
+
+    /// Says that this side stops or resumes reading.
+    pub fn set_paused(&mut self, is_paused: bool, now_ns: u64) {
+        if self.is_paused != is_paused {
+            self.is_paused = is_paused;
+            self.heard_ns = now_ns;
+            self.pinged_ns = None;
+            self.partial = None;
+        }
+    }
+
+    /// Says how the output stands: whether some waits, and whether some has just left.
+    #[inline]
+    pub fn note_output(&mut self, is_waiting: bool, has_progressed: bool, now_ns: u64) {
+        if !is_waiting {
+            self.stalled_since_ns = None;
+        } else if has_progressed || self.stalled_since_ns.is_none() {
+            self.stalled_since_ns = Some(now_ns);
+        }
+    }
+
+    /// Answers a PING, unless there are too many.
+    pub fn handle_ping(
+        &mut self,
+        token: u64,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        if now_ns.saturating_sub(self.pings.window_start_ns) > nanos(PING_WINDOW) {
+            self.pings = FloodGauge {
+                window_start_ns: now_ns,
+                count: 0,
+            };
+        }
+        self.pings.count += 1;
+        if self.pings.count > PINGS_PER_WINDOW_MAX {
+            return Err(Violation::Flood { what: "ping" });
+        }
+        append_bare(out, Kind::Pong, token);
+        Ok(())
+    }
+
+    /// When [`Link::handle_timeout`] wants to be called; it may be called earlier.
+    pub fn poll_timeout(&self) -> u64 {
+        let limits = &self.limits;
+        let mut earliest = u64::MAX;
+        if self.peer.is_none() {
+            earliest = self.opened_ns + nanos(limits.handshake_timeout);
+        }
+        if let Some(since) = self.stalled_since_ns {
+            earliest = earliest.min(since + nanos(limits.write_stall_timeout));
+        }
+        if self.is_paused {
+            return earliest;
+        }
+        if let Some(partial) = self.partial {
+            earliest = earliest.min(partial.check_ns);
+        }
+        let alive = match self.pinged_ns {
+            Some(pinged) => pinged + nanos(limits.keepalive_timeout),
+            None => self.heard_ns + nanos(limits.keepalive_interval),
+        };
+        earliest.min(alive)
+    }
+
+    /// Acts on what is due at `now_ns`: may append a PING, or end the connection.
+    pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
+        let limits = Arc::clone(&self.limits);
+        if self.peer.is_none() && now_ns >= self.opened_ns + nanos(limits.handshake_timeout) {
+            return Err(Violation::HandshakeTimeout);
+        }
+        if let Some(since) = self.stalled_since_ns
+            && now_ns >= since + nanos(limits.write_stall_timeout)
+        {
+            return Err(Violation::WriteStall);
+        }
+        if self.is_paused {
+            return Ok(());
+        }
+        self.check_partial(now_ns)?;
+        match self.pinged_ns {
+            Some(pinged) if now_ns >= pinged + nanos(limits.keepalive_timeout) => {
+                return Err(Violation::KeepaliveTimeout);
+            }
+            None if self.peer.is_some()
+                && now_ns >= self.heard_ns + nanos(limits.keepalive_interval) =>
+            {
+                append_bare(out, Kind::Ping, now_ns);
+                self.pinged_ns = Some(now_ns);
+            }
+            // Before the handshake nothing is sent; the handshake's own time runs.
+            None if self.peer.is_none() => self.heard_ns = now_ns,
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn check_partial(&mut self, now_ns: u64) -> Result<(), Violation> {
+        let Some(partial) = &mut self.partial else {
+            return Ok(());
+        };
+        if now_ns < partial.check_ns {
+            return Ok(());
+        }
+        if partial.in_header {
+            return Err(Violation::HeaderTimeout);
+        }
+        let Midway::Body { received } = self.framer.midway() else {
+            return Ok(());
+        };
+        let elapsed_ns = u128::from(now_ns - partial.since_ns);
+        let expected = elapsed_ns * u128::from(self.limits.body_rate_min) / 1_000_000_000;
+        if (received as u128) < expected {
+            return Err(Violation::BodyTooSlow);
+        }
+        partial.check_ns = now_ns + nanos(BODY_CHECK_INTERVAL);
+        Ok(())
+    }
+}
+
+/// Nanoseconds of a configured time; those are at most a day.
+pub const fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::Header;
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn link() -> Link {
+        let limits = Arc::new(Limits::default());
+        let mut link = Link::new(Arc::clone(&limits), 0);
+        link.accept_peer(Handshake::ours(&limits));
+        link
+    }
+
+    fn feed(link: &mut Link, bytes: &[u8], now_ns: u64) {
+        assert!(link.next_frame(bytes, &mut 0, now_ns).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_byte_does_not_restart_the_time_of_a_header() {
+        let wire = Header::new(Kind::Request, 1, 100).encode();
+        let mut link = link();
+        for (second, byte) in wire[..5].iter().enumerate() {
+            feed(&mut link, &[*byte], second as u64 * SECOND);
+            link.handle_timeout(second as u64 * SECOND, &mut Vec::new())
+                .unwrap();
+        }
+        assert_eq!(link.poll_timeout(), 5 * SECOND);
+        let timed_out = link.handle_timeout(5 * SECOND, &mut Vec::new());
+        assert_eq!(timed_out, Err(Violation::HeaderTimeout));
+    }
+
+    #[test]
+    fn a_body_must_keep_its_rate_after_the_grace() {
+        let wire = Header::new(Kind::Request, 1, 100_000).encode();
+        let mut fast = link();
+        feed(&mut fast, &wire, 0);
+        feed(&mut fast, &[0; 6 * 1024], SECOND);
+        assert_eq!(fast.handle_timeout(5 * SECOND, &mut Vec::new()), Ok(()));
+        assert_eq!(fast.poll_timeout(), 6 * SECOND);
+        let too_slow = fast.handle_timeout(7 * SECOND, &mut Vec::new());
+        assert_eq!(too_slow, Err(Violation::BodyTooSlow));
+    }
+
+    #[test]
+    fn silence_is_asked_once_and_then_ends_the_connection() {
+        let (mut link, mut out) = (link(), Vec::new());
+        link.handle_timeout(20 * SECOND, &mut out).unwrap();
+        assert_eq!(out[4], Kind::Ping as u8);
+        link.handle_timeout(29 * SECOND, &mut out).unwrap();
+        assert_eq!(out.len(), 32, "one ping only");
+        let ended = link.handle_timeout(30 * SECOND, &mut out);
+        assert_eq!(ended, Err(Violation::KeepaliveTimeout));
+    }
+
+    #[test]
+    fn a_paused_connection_is_not_blamed_for_silence() {
+        let mut link = link();
+        link.set_paused(true, 0);
+        assert_eq!(link.poll_timeout(), u64::MAX);
+        assert_eq!(link.handle_timeout(1000 * SECOND, &mut Vec::new()), Ok(()));
+        link.note_output(true, false, 1000 * SECOND);
+        let stalled = link.handle_timeout(1030 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn pings_are_answered_up_to_a_rate() {
+        let (mut link, mut out) = (link(), Vec::new());
+        for _ in 0..PINGS_PER_WINDOW_MAX {
+            link.handle_ping(7, SECOND, &mut out).unwrap();
+        }
+        assert_eq!(
+            link.handle_ping(7, SECOND, &mut out),
+            Err(Violation::Flood { what: "ping" })
+        );
+        assert_eq!(link.handle_ping(7, 3 * SECOND, &mut out), Ok(()));
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_given_the_handshake_time() {
+        let mut link = Link::new(Arc::new(Limits::default()), 0);
+        assert_eq!(link.poll_timeout(), 5 * SECOND);
+        let timed_out = link.handle_timeout(5 * SECOND, &mut Vec::new());
+        assert_eq!(timed_out, Err(Violation::HandshakeTimeout));
+    }
+}

@@ -1,0 +1,278 @@
+//! The server's end of a connection.
+
+use std::sync::Arc;
+
+use super::framer::{Body, Frame};
+use super::frames::{append_control, append_goaway};
+use super::goaway::Goaway;
+use super::handshake::Handshake;
+use super::header::{Header, Kind};
+use super::limits::{
+    CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
+};
+use super::link::Link;
+use super::live_calls::LiveCalls;
+use super::resolve::{Directory, answer_resolve};
+use super::violation::Violation;
+
+/// What a server must act on.
+#[derive(Debug)]
+pub enum ServerEvent {
+    /// A call of a method that the client has resolved.
+    Request {
+        /// Its header.
+        header: Header,
+        /// Its payload.
+        body: Body,
+    },
+    /// A call that must not be executed: its method index was never resolved here.
+    Unresolved {
+        /// Its id.
+        call_id: u64,
+    },
+    /// A call that came after this side's GOAWAY: it must be refused as not executed.
+    AfterGoaway {
+        /// Its id.
+        call_id: u64,
+    },
+    /// The caller gave up a call that is suspended in this task.
+    Cancel {
+        /// The task given to [`ServerConnection::suspend_call`].
+        task: u32,
+    },
+}
+
+/// Protocol state of one accepted connection. It knows no socket, clock or handler.
+///
+/// *Inputs*: [`ServerConnection::next_event`] with received bytes, until it returns `None`;
+/// [`ServerConnection::handle_timeout`] at [`ServerConnection::poll_timeout`].
+/// *Commands*: [`ServerConnection::suspend_call`], [`ServerConnection::end_call`],
+/// [`ServerConnection::go_away`]. *Outputs*: events, and bytes appended to `out`.
+/// After an `Err` the driver calls [`ServerConnection::go_away`], flushes, and closes.
+#[derive(Debug)]
+pub struct ServerConnection {
+    link: Link,
+    resolved: Resolved,
+    /// Ids strictly increase, so one number finds duplicates and steps back.
+    last_call_id: u64,
+    requests: u64,
+    cancels: u64,
+    resolves: u32,
+    live: LiveCalls,
+    has_said_goaway: bool,
+}
+
+impl ServerConnection {
+    /// A connection accepted at `now_ns`.
+    pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
+        Self {
+            link: Link::new(limits, now_ns),
+            resolved: Resolved::default(),
+            last_call_id: 0,
+            requests: 0,
+            cancels: 0,
+            resolves: 0,
+            live: LiveCalls::default(),
+            has_said_goaway: false,
+        }
+    }
+
+    /// Framing and liveness.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Framing and liveness, to be told of pauses and output.
+    pub fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
+    #[inline]
+    pub fn next_event(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        now_ns: u64,
+        directory: &impl Directory,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ServerEvent>, Violation> {
+        while let Some(frame) = self.link.next_frame(chunk, at, now_ns)? {
+            if frame.header.kind == Kind::Request && self.link.peer().is_some() {
+                return self.handle_request(frame).map(Some);
+            }
+            if let Some(event) = self.handle_control(&frame, chunk, now_ns, directory, out)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn handle_request(&mut self, frame: Frame) -> Result<ServerEvent, Violation> {
+        let Frame { header, body } = frame;
+        let call_id = header.call_id;
+        if call_id <= self.last_call_id {
+            return Err(Violation::CallId { call_id });
+        }
+        if self.has_said_goaway {
+            return Ok(ServerEvent::AfterGoaway { call_id });
+        }
+        self.last_call_id = call_id;
+        self.requests += 1;
+        if !self.resolved.contains(header.selector) {
+            return Ok(ServerEvent::Unresolved { call_id });
+        }
+        Ok(ServerEvent::Request { header, body })
+    }
+
+    #[cold]
+    fn handle_control(
+        &mut self,
+        frame: &Frame,
+        chunk: &[u8],
+        now_ns: u64,
+        directory: &impl Directory,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ServerEvent>, Violation> {
+        let header = &frame.header;
+        match (header.kind, self.link.peer().is_some()) {
+            (Kind::Hello, false) => self.handle_hello(frame.payload(chunk), out)?,
+            (_, false) => return Err(Violation::NotRingcall),
+            (Kind::Resolve, true) => self.handle_resolve(frame, chunk, directory, out)?,
+            (Kind::Cancel, true) => return self.handle_cancel(header.call_id),
+            (Kind::Ping, true) => self.link.handle_ping(header.call_id, now_ns, out)?,
+            // That bytes arrived is the answer; see `Link`. A client's GOAWAY only announces that
+            // it will close.
+            (Kind::Pong | Kind::Goaway, true) => (),
+            (kind, true) => return Err(Violation::Unexpected { kind: kind as u8 }),
+        }
+        Ok(None)
+    }
+
+    fn handle_hello(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
+        let peer = Handshake::decode(payload)?;
+        let answer = Handshake::answer(self.link.limits(), &peer);
+        append_control(out, Header::new(Kind::Welcome, 0, 0), |out| {
+            out.extend_from_slice(&answer.encode());
+        });
+        self.link.accept_peer(peer);
+        Ok(())
+    }
+
+    fn handle_resolve(
+        &mut self,
+        frame: &Frame,
+        chunk: &[u8],
+        directory: &impl Directory,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        self.resolves += 1;
+        if self.resolves > RESOLVES_PER_CONNECTION_MAX {
+            return Err(Violation::Flood { what: "resolve" });
+        }
+        let header = Header::new(Kind::Resolved, frame.header.call_id, 0);
+        let resolved = &mut self.resolved;
+        super::frames::append(out, header, |out| {
+            answer_resolve(
+                frame.payload(chunk),
+                directory,
+                |index| resolved.insert(index),
+                out,
+            )
+        })
+    }
+
+    fn handle_cancel(&mut self, call_id: u64) -> Result<Option<ServerEvent>, Violation> {
+        self.cancels += 1;
+        if self.cancels > self.requests + CANCELS_BEYOND_REQUESTS_MAX {
+            return Err(Violation::Flood { what: "cancel" });
+        }
+        // Unknown and finished calls are ignored: the cancel may have crossed the response.
+        Ok(self
+            .live
+            .find(call_id)
+            .map(|task| ServerEvent::Cancel { task }))
+    }
+
+    /// Records that a call's handler waits in `task`.
+    pub fn suspend_call(&mut self, call_id: u64, task: u32) {
+        self.live.insert(call_id, task);
+    }
+
+    /// Records that a suspended call's handler has ended. Others were never recorded.
+    pub fn end_call(&mut self, call_id: u64) {
+        self.live.remove(call_id);
+    }
+
+    /// Calls that are suspended in handlers.
+    pub fn calls_in_flight(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The tasks of all suspended calls, to be dropped when the connection ends.
+    pub fn take_live_tasks(&mut self) -> Vec<u32> {
+        self.live.take_tasks()
+    }
+
+    /// Whether another call may be taken: fewer are suspended than this side permits.
+    #[inline]
+    pub fn has_room_for_calls(&self) -> bool {
+        self.live.len() < self.link.limits().calls_in_flight_max as usize
+    }
+
+    /// Largest response that the client accepts, in bytes.
+    #[inline]
+    pub fn response_bytes_max(&self) -> u32 {
+        let ours = self.link.limits().payload_bytes_max;
+        self.link
+            .peer()
+            .map_or(ours, |peer| peer.payload_bytes_max.min(ours))
+    }
+
+    /// See [`Link::poll_timeout`].
+    pub fn poll_timeout(&self) -> u64 {
+        self.link.poll_timeout()
+    }
+
+    /// See [`Link::handle_timeout`].
+    pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
+        self.link.handle_timeout(now_ns, out)
+    }
+
+    /// Says that no further call is taken: why, or `None` for a planned shutdown. Once only.
+    pub fn go_away(&mut self, violation: Option<&Violation>, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.has_said_goaway, true) {
+            return;
+        }
+        append_goaway(
+            out,
+            &Goaway {
+                reason: violation.map_or(0, Violation::reason),
+                last_call_id: self.last_call_id,
+                message: violation.map_or_else(|| "shutting down".to_owned(), ToString::to_string),
+            },
+        );
+    }
+}
+
+/// Which method indices this connection has resolved, one bit each.
+#[derive(Debug, Default)]
+struct Resolved([u64; METHODS_MAX / 64]);
+
+impl Resolved {
+    fn insert(&mut self, index: u16) {
+        self.0[usize::from(index) / 64] |= 1 << (index % 64);
+    }
+
+    #[inline]
+    fn contains(&self, index: u16) -> bool {
+        self.0
+            .get(usize::from(index) / 64)
+            .is_some_and(|bits| bits >> (index % 64) & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! Received messages, read in place.
+#![allow(
+    unsafe_code,
+    reason = "an archive is validated once, when it is received, and not again at each access"
+)]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use rkyv::Archived;
+
+use super::message::{Message, access, to_owned};
+use crate::buf::{AlignedBuf, Chunk};
+
+/// The bytes of a message on a shard: a part of a receive buffer, or a buffer of their own.
+#[derive(Debug)]
+pub enum LocalPayload {
+    /// In a receive buffer, which is held as long as this lives.
+    Pooled(Chunk),
+    /// Reassembled, copied out, or large.
+    Owned(AlignedBuf),
+}
+
+/// The bytes of a message that may go to other threads.
+#[derive(Clone, Debug)]
+pub struct SharedPayload(Bytes);
+
+/// Owners of received bytes.
+///
+/// # Safety
+/// As long as the owner lives, [`Payload::bytes`] returns the same unchanging bytes at the same
+/// address, also after the owner has moved.
+pub unsafe trait Payload {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+}
+
+// SAFETY: a chunk keeps its buffer from being written, the pool's memory never moves, and the
+// `AlignedBuf` is never borrowed mutably here; its heap memory does not move with it.
+unsafe impl Payload for LocalPayload {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Pooled(chunk) => chunk.as_slice(),
+            Self::Owned(buf) => buf.as_slice(),
+        }
+    }
+}
+
+// SAFETY: `Bytes` is immutable and points to memory that does not move with it. It is made from
+// owners that have no interior mutability: `AlignedBuf` only.
+unsafe impl Payload for SharedPayload {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl SharedPayload {
+    /// A range of a buffer that was filled before and is never written again.
+    pub fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+/// A received message of type `T`, validated, read in place: it derefs to the archived form.
+///
+/// It holds the memory that it lies in. Keep it as long as needed; when memory runs low on a shard,
+/// later requests are copied out, so that one that is kept long does no harm to others.
+pub struct Received<T, P> {
+    payload: P,
+    message: PhantomData<fn() -> T>,
+}
+
+/// A request in a handler. It stays on its shard.
+pub type Request<T> = Received<T, LocalPayload>;
+
+/// A response to a call made on a shard.
+pub type LocalResponse<T> = Received<T, LocalPayload>;
+
+/// A response to a call made from a tokio program or a script. It may go to other threads.
+pub type Response<T> = Received<T, SharedPayload>;
+
+impl<T: Message, P: Payload> Received<T, P> {
+    /// Validates the payload; `None` when it is no archive of a `T`.
+    #[inline]
+    pub(crate) fn validate(payload: P) -> Option<Self> {
+        access::<T>(payload.bytes())?;
+        Some(Self {
+            payload,
+            message: PhantomData,
+        })
+    }
+
+    /// The message as an owned value.
+    pub fn to_owned(&self) -> T {
+        to_owned::<T>(self)
+    }
+
+    /// Length of the message on the wire, in bytes.
+    pub fn wire_bytes(&self) -> usize {
+        self.payload.bytes().len()
+    }
+}
+
+impl<T: Message, P: Payload> Deref for Received<T, P> {
+    type Target = Archived<T>;
+
+    #[inline]
+    fn deref(&self) -> &Archived<T> {
+        // SAFETY: `validate`, the only constructor, has accepted these bytes as an archive of a
+        // `T`, and `Payload` promises that neither they nor their address have changed since.
+        unsafe { rkyv::access_unchecked::<Archived<T>>(self.payload.bytes()) }
+    }
+}
+
+impl<T: Message, P: Payload> fmt::Debug for Received<T, P>
+where
+    Archived<T>: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::encode_payload;
+    use super::*;
+    use crate::buf::RecvPool;
+
+    #[test]
+    fn a_request_holds_its_buffer_until_it_is_dropped() {
+        let pool = RecvPool::new(1, 4096);
+        let mut wire = Vec::new();
+        encode_payload::<Vec<u32>>(&vec![1, 2, 3], 4096, &mut wire).expect("fits");
+        let chunk = pool
+            .fill_with(pool.take().expect("free"), |memory| {
+                memory[..wire.len()].copy_from_slice(&wire);
+                Ok::<_, ()>(wire.len())
+            })
+            .unwrap()
+            .expect("filled");
+        let request = Request::<Vec<u32>>::validate(LocalPayload::Pooled(chunk)).expect("valid");
+        assert_eq!(pool.free_count(), 0);
+        assert_eq!((request.len(), request.to_owned()), (3, vec![1, 2, 3]));
+        drop(request);
+        assert_eq!(pool.free_count(), 1);
+    }
+
+    #[test]
+    fn responses_may_cross_threads() {
+        fn crosses<T: Send + Sync>() {}
+        crosses::<Response<Vec<String>>>();
+    }
+}

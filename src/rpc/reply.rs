@@ -1,0 +1,212 @@
+//! What a handler answers.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+
+use super::encode::{Encode, TooLong, encode_payload};
+use super::message::Message;
+use crate::buf::SendQueue;
+use crate::proto::frames;
+use crate::proto::header::{Header, Kind};
+use crate::proto::limits::{HEADER_BYTES, padded};
+
+/// A successful result of a handler. Make it from the value, `Ok(value.into())`: it is serialised
+/// straight into the connection's send buffer when the handler has returned. [`Reply::of`] saves
+/// cloning what the service holds, [`Reply::from_bytes`] saves every copy of a large body.
+#[derive(Debug)]
+pub struct Reply<T> {
+    content: Content<T>,
+}
+
+#[derive(Debug)]
+enum Content<T> {
+    Value(T),
+    /// Serialised already, from borrowed data.
+    Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
+    /// A body that is sent from where it lies, and what follows it in the payload.
+    Body(Bytes, Root),
+}
+
+impl<T: Message> Reply<T> {
+    /// Answers with a value.
+    pub fn new(value: T) -> Self {
+        Self {
+            content: Content::Value(value),
+        }
+    }
+
+    /// Answers with borrowed data that stands for a `T`, such as `&str` for a `String` or
+    /// `Option<&[u8]>` for an `Option<Vec<u8>>`. It is serialised now, so the handler need not
+    /// clone what it holds.
+    pub fn of(value: impl Encode<T>) -> Self {
+        let mut payload = super::scratch::take();
+        // The receiver's limit is checked when the reply is sent; archives end at 2 GiB.
+        let encoded = encode_payload::<T>(&value, u32::MAX >> 1, &mut payload);
+        Self {
+            content: Content::Payload(encoded.map(|()| payload), PhantomData),
+        }
+    }
+
+    /// Appends the response frame of a call; on failure nothing stays behind.
+    #[inline]
+    pub(crate) fn send(
+        self,
+        call_id: u64,
+        payload_bytes_max: u32,
+        queue: &mut SendQueue,
+    ) -> Result<(), TooLong> {
+        let header = Header::new(Kind::Response, call_id, 0);
+        match self.content {
+            Content::Value(value) => frames::append(queue.filling(), header, |out| {
+                encode_payload::<T>(&value, payload_bytes_max, out)
+            }),
+            Content::Payload(payload, _) => {
+                let payload = payload?;
+                if payload.len() > payload_bytes_max as usize {
+                    return Err(TooLong);
+                }
+                let sent = frames::append(queue.filling(), header, |out| {
+                    out.extend_from_slice(&payload);
+                    Ok(())
+                });
+                super::scratch::put(payload);
+                sent
+            }
+            Content::Body(body, root) => send_body(body, root, header, payload_bytes_max, queue),
+        }
+    }
+}
+
+impl<T: Message> From<T> for Reply<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl Reply<Vec<u8>> {
+    /// Answers with bytes that are sent from where they lie, without a copy. The caller reads an
+    /// ordinary `Vec<u8>`.
+    pub fn from_bytes(body: Bytes) -> Self {
+        match body.len() {
+            0..COPY_BYTES_MAX => Self::of(&body[..]),
+            _ => Self {
+                content: Content::Body(body, Root::Vec),
+            },
+        }
+    }
+}
+
+impl Reply<Option<Vec<u8>>> {
+    /// Answers `Some` with bytes that are sent from where they lie, without a copy.
+    pub fn from_bytes(body: Bytes) -> Self {
+        match body.len() {
+            0..COPY_BYTES_MAX => Self::of(Some(&body[..])),
+            _ => Self {
+                content: Content::Body(body, Root::SomeVec),
+            },
+        }
+    }
+}
+
+/// Below this many bytes copying is cheaper than sending in parts.
+const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// The archived root that follows a body in the payload.
+#[derive(Clone, Copy, Debug)]
+enum Root {
+    Vec,
+    SomeVec,
+}
+
+impl Root {
+    /// The root's bytes when it stands at `position` and the body at the payload's start.
+    fn encode(self, position: usize, body_bytes: usize) -> ([u8; 12], usize) {
+        let (tag, tag_bytes): (&[u8], usize) = match self {
+            Self::Vec => (&[], 0),
+            // The tag of `Some`, and three bytes of padding.
+            Self::SomeVec => (&[1, 0, 0, 0], 4),
+        };
+        let back_to_start = -((position + tag_bytes) as i32);
+        let mut root = [0; 12];
+        root[..tag_bytes].copy_from_slice(tag);
+        root[tag_bytes..tag_bytes + 4].copy_from_slice(&back_to_start.to_le_bytes());
+        root[tag_bytes + 4..tag_bytes + 8].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+        (root, tag_bytes + 8)
+    }
+}
+
+fn send_body(
+    body: Bytes,
+    root: Root,
+    mut header: Header,
+    payload_bytes_max: u32,
+    queue: &mut SendQueue,
+) -> Result<(), TooLong> {
+    let position = body.len().next_multiple_of(4);
+    if position + 12 > payload_bytes_max.min(i32::MAX as u32) as usize {
+        return Err(TooLong);
+    }
+    let (root, root_bytes) = root.encode(position, body.len());
+    let payload_bytes = position + root_bytes;
+    header.payload_bytes = payload_bytes as u32;
+    let body_bytes = body.len();
+    queue.filling().extend_from_slice(&header.encode());
+    queue.push_body(body);
+    let out = queue.filling();
+    let after_body = padded(HEADER_BYTES + payload_bytes) - HEADER_BYTES - body_bytes;
+    let end = out.len() + after_body;
+    out.resize(out.len() + (position - body_bytes), 0);
+    out.extend_from_slice(&root[..root_bytes]);
+    out.resize(end, 0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire<T: Message>(reply: Reply<T>) -> Vec<u8> {
+        let mut queue = SendQueue::default();
+        reply.send(7, 1 << 20, &mut queue).expect("fits");
+        let mut wire = Vec::new();
+        while let Some(part) = queue.take(Vec::new) {
+            wire.extend_from_slice(part.as_slice());
+        }
+        wire
+    }
+
+    #[test]
+    fn a_body_sent_from_its_place_has_the_bytes_of_the_value() {
+        for extra in 0..5 {
+            let value: Vec<u8> = (0..COPY_BYTES_MAX + extra).map(|at| at as u8).collect();
+            let body = Bytes::from(value.clone());
+            let copied = wire(Reply::new(value.clone()));
+            assert_eq!(wire(Reply::<Vec<u8>>::from_bytes(body.clone())), copied);
+            let copied = wire(Reply::new(Some(value)));
+            assert_eq!(wire(Reply::<Option<Vec<u8>>>::from_bytes(body)), copied);
+        }
+    }
+
+    #[test]
+    fn a_borrowed_reply_has_the_bytes_of_the_value() {
+        assert_eq!(
+            wire(Reply::<String>::of("text")),
+            wire(Reply::new("text".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_leaves_nothing() {
+        let mut queue = SendQueue::default();
+        let body = Bytes::from(vec![0; 20_000]);
+        for reply in [
+            Reply::new(vec![0; 20_000]),
+            Reply::of(&[0; 20_000][..]),
+            Reply::<Vec<u8>>::from_bytes(body),
+        ] {
+            assert_eq!(reply.send(7, 16_384, &mut queue), Err(TooLong));
+            assert!(queue.is_empty());
+        }
+    }
+}

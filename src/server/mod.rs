@@ -1,0 +1,106 @@
+//! Building, running and ending a server.
+
+mod builder;
+mod metrics;
+
+pub use self::builder::{ServeError, ServerBuilder};
+pub use self::metrics::Metrics;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::engine::Failures;
+use crate::platform::listen::UnlinkGuard;
+use crate::shard::counters::Counters;
+use crate::shard::mailbox::Mailbox;
+
+/// A server that runs. Dropping it shuts it down and waits until it has ended.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<String>,
+    engine: &'static str,
+    features: String,
+    shards: Vec<ShardHandle>,
+    failures: Arc<Failures>,
+    /// Removes socket files when the server ends.
+    _socket_files: Vec<UnlinkGuard>,
+}
+
+/// What other threads hold of a shard.
+#[derive(Debug)]
+struct ShardHandle {
+    cpu: Option<usize>,
+    mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts to describe a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// The addresses that it listens on, with the ports that the system has chosen.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The engine that moves the bytes: `uring` or `epoll`.
+    pub fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    /// What the engine found and uses, comma separated; empty for epoll.
+    pub fn engine_features(&self) -> &str {
+        &self.features
+    }
+
+    /// The CPU of each shard; `None` for one that is not pinned.
+    pub fn cpus(&self) -> Vec<Option<usize>> {
+        self.shards.iter().map(|shard| shard.cpu).collect()
+    }
+
+    /// The present values of all counters, summed over the shards.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::sum(self.shards.iter().map(|shard| &*shard.counters))
+    }
+
+    /// Begins to shut down and returns at once: no new calls are taken, those in flight may end
+    /// within the drain time, and every client is told.
+    pub fn shut_down(&self) {
+        for shard in &self.shards {
+            shard.mailbox.begin_drain();
+        }
+    }
+
+    /// Waits until the server has ended, which [`Server::shut_down`] brings about.
+    ///
+    /// # Errors
+    /// What ended a shard before its time.
+    pub fn wait(mut self) -> Result<(), ServeError> {
+        self.join();
+        match self.failures.take() {
+            failures if failures.is_empty() => Ok(()),
+            failures => Err(ServeError::Shards(failures)),
+        }
+    }
+
+    fn join(&mut self) {
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take()
+                && thread.join().is_err()
+            {
+                self.failures
+                    .add("a shard's thread panicked; see the log".to_owned());
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut_down();
+        self.join();
+    }
+}

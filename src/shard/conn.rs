@@ -1,0 +1,171 @@
+//! One connection of a shard, whatever engine moves its bytes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::ShardCore;
+use super::local_client::LocalLink;
+use super::timers::TimerKey;
+use crate::buf::{Chunk, SendQueue};
+use crate::proto::framer::DirectBody;
+use crate::proto::link::Link;
+use crate::proto::server::ServerConnection;
+use crate::proto::violation::Violation;
+
+/// Names a connection of a shard. A name that is no longer valid finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnKey {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// What becomes of a connection, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Calls are taken and answered.
+    Open,
+    /// Nothing more is taken; what is queued goes out first.
+    Flushing,
+    /// All has gone out; what still arrives is discarded, until the peer has closed or time is
+    /// up: closing at once would make the kernel destroy the last words on their way.
+    Lingering,
+    /// The engine closes the socket as soon as no operation uses it.
+    Closing,
+    /// The socket is closed.
+    Closed,
+}
+
+/// Which end of the protocol this side is.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Server(ServerConnection),
+    Client(LocalLink),
+}
+
+/// A connection. Engine, tasks and handlers share it by `Rc`.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) shard: Rc<ShardCore>,
+    pub(crate) key: ConnKey,
+    /// The peer's address, for people.
+    pub(crate) peer: Box<str>,
+    pub(crate) role: RefCell<Role>,
+    pub(crate) queue: RefCell<SendQueue>,
+    /// Received bytes that wait because the peer has reached a limit.
+    pub(super) backlog: RefCell<VecDeque<Chunk>>,
+    stage: Cell<Stage>,
+    pub(super) is_paused: Cell<bool>,
+    pub(super) needs_attention: Cell<bool>,
+    pub(super) timer: Cell<Option<(u64, TimerKey)>>,
+    pub(super) linger_until_ns: Cell<u64>,
+    /// Where the engine keeps what it knows of this connection.
+    pub(crate) engine_slot: Cell<u32>,
+}
+
+impl Conn {
+    pub(super) fn new(shard: Rc<ShardCore>, key: ConnKey, peer: Box<str>, role: Role) -> Self {
+        Self {
+            shard,
+            key,
+            peer,
+            role: RefCell::new(role),
+            queue: RefCell::default(),
+            backlog: RefCell::default(),
+            stage: Cell::new(Stage::Open),
+            is_paused: Cell::new(false),
+            needs_attention: Cell::new(false),
+            timer: Cell::new(None),
+            linger_until_ns: Cell::new(0),
+            engine_slot: Cell::new(u32::MAX),
+        }
+    }
+
+    /// What becomes of it.
+    #[inline]
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// Moves on to a later stage; earlier ones are ignored.
+    pub(crate) fn advance_to(&self, stage: Stage) {
+        if stage > self.stage.get() {
+            self.stage.set(stage);
+        }
+    }
+
+    /// Whether the engine should be receiving from the peer.
+    pub(crate) fn wants_read(&self) -> bool {
+        match self.stage.get() {
+            Stage::Open => !self.is_paused.get(),
+            Stage::Lingering => true,
+            Stage::Flushing | Stage::Closing | Stage::Closed => false,
+        }
+    }
+
+    /// Puts the connection on the list of those that the engine looks at in this turn.
+    #[inline]
+    pub(crate) fn attend(self: &Rc<Self>) {
+        if !self.needs_attention.replace(true) {
+            self.shard.attention.borrow_mut().push(Rc::clone(self));
+        }
+    }
+
+    /// Acts on the server's end; `None` on a client's connection.
+    #[inline]
+    pub(super) fn with_server<R>(&self, act: impl FnOnce(&mut ServerConnection) -> R) -> Option<R> {
+        match &mut *self.role.borrow_mut() {
+            Role::Server(server) => Some(act(server)),
+            Role::Client(_) => None,
+        }
+    }
+
+    /// Tells the protocol how output stands; see [`Link::note_output`](crate::proto::link::Link).
+    #[inline]
+    pub(crate) fn note_output(&self, has_progressed: bool) {
+        let is_waiting = !self.queue.borrow().is_empty();
+        let now_ns = self.shard.now_ns();
+        self.link(|link| link.note_output(is_waiting, has_progressed, now_ns));
+    }
+
+    #[inline]
+    pub(super) fn link<R>(&self, act: impl FnOnce(&mut Link) -> R) -> R {
+        match &mut *self.role.borrow_mut() {
+            Role::Server(server) => act(server.link_mut()),
+            Role::Client(client) => act(client.link_mut()),
+        }
+    }
+
+    /// Whether a large body is arriving that is best received straight into its place.
+    #[inline]
+    pub(crate) fn wants_direct(&self) -> bool {
+        self.link(|link| link.wants_direct())
+    }
+
+    /// The large body that is arriving, for the engine to receive into.
+    #[inline]
+    pub(crate) fn take_direct(&self) -> Option<DirectBody> {
+        self.link(Link::take_direct)
+    }
+
+    /// When its time limits must be looked at.
+    pub(super) fn poll_timeout(&self) -> u64 {
+        match self.stage.get() {
+            Stage::Lingering => self.linger_until_ns.get(),
+            Stage::Closing | Stage::Closed => u64::MAX,
+            Stage::Open | Stage::Flushing => match &*self.role.borrow() {
+                Role::Server(server) => server.poll_timeout(),
+                Role::Client(client) => client.poll_timeout(),
+            },
+        }
+    }
+
+    /// Acts on its time limits.
+    pub(super) fn handle_timeout(&self, now_ns: u64) -> Result<(), Violation> {
+        let mut queue = self.queue.borrow_mut();
+        match &mut *self.role.borrow_mut() {
+            Role::Server(server) => server.handle_timeout(now_ns, queue.filling()),
+            Role::Client(client) => client.handle_timeout(now_ns, queue.filling()),
+        }
+    }
+}

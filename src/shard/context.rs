@@ -1,0 +1,171 @@
+//! What a handler and a service see of their shard.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::ShardCore;
+use super::conn::Conn;
+use super::tasks::Purpose;
+use super::timers::{Due, TimerKey};
+use crate::proto::link::nanos;
+
+/// A shard, as the services that live on it see it. Cheap to clone; stays on its thread.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    pub(crate) core: Rc<ShardCore>,
+}
+
+impl Shard {
+    /// Number of this shard, from 0.
+    pub fn id(&self) -> usize {
+        self.core.place.id
+    }
+
+    /// Number of shards of the server.
+    pub fn count(&self) -> usize {
+        self.core.place.count
+    }
+
+    /// The CPU that it is pinned to; `None` when pinning is off or was refused.
+    pub fn cpu(&self) -> Option<usize> {
+        self.core.place.cpu
+    }
+
+    /// Runs a future on this shard, at once until it first waits and then whenever it is woken.
+    /// It ends with the server at the latest. A panic in it is logged.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let polled = self.core.tasks.start(future, Purpose::Background);
+        self.core.settle(polled);
+    }
+
+    /// Waits, without holding the CPU. The resolution is 131 µs, never early.
+    pub fn sleep(&self, time: Duration) -> Sleep {
+        let deadline_ns = self
+            .core
+            .clock
+            .now_ns()
+            .saturating_add(time.as_nanos().min(u128::from(u64::MAX)) as u64);
+        Sleep {
+            core: Rc::clone(&self.core),
+            deadline_ns,
+            timer: None,
+        }
+    }
+}
+
+/// What a handler knows of the call that it answers.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub(super) conn: Rc<Conn>,
+    pub(super) deadline_ns: Option<u64>,
+}
+
+impl Context {
+    /// The shard that the handler runs on.
+    pub fn shard(&self) -> Shard {
+        Shard {
+            core: Rc::clone(&self.conn.shard),
+        }
+    }
+
+    /// The caller's address: `host:port`, or `unix` for a unix socket.
+    pub fn peer(&self) -> &str {
+        &self.conn.peer
+    }
+
+    /// When the caller stops waiting; the handler is dropped then. `None`: never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline_ns
+            .map(|deadline_ns| self.conn.shard.clock.instant(deadline_ns))
+    }
+
+    /// Time until [`Context::deadline`]; zero when it has passed.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits, without holding the CPU; see [`Shard::sleep`].
+    pub fn sleep(&self, time: Duration) -> Sleep {
+        self.shard().sleep(time)
+    }
+
+    /// Runs a future beside this call; see [`Shard::spawn`]. It goes on when the call has ended.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.shard().spawn(future);
+    }
+}
+
+/// Waits until a time; see [`Context::sleep`].
+#[derive(Debug)]
+pub struct Sleep {
+    core: Rc<ShardCore>,
+    deadline_ns: u64,
+    timer: Option<TimerKey>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        if let Some(timer) = self.timer.take() {
+            self.core.timers.borrow_mut().cancel(timer);
+        }
+        if self.core.clock.now_ns() >= self.deadline_ns {
+            return Poll::Ready(());
+        }
+        let due = Due::Wake(cx.waker().clone());
+        let timer = self.core.timers.borrow_mut().add(self.deadline_ns, due);
+        self.timer = Some(timer);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.core.timers.borrow_mut().cancel(timer);
+        }
+    }
+}
+
+/// Monotonic time of a shard, in nanoseconds since it started.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    now_ns: Cell<u64>,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            now_ns: Cell::new(0),
+        }
+    }
+
+    /// The time, read now.
+    pub(crate) fn now_ns(&self) -> u64 {
+        nanos(self.start.elapsed())
+    }
+
+    /// Reads the time and keeps it for this turn.
+    pub(super) fn update(&self) -> u64 {
+        let now_ns = self.now_ns();
+        self.now_ns.set(now_ns);
+        now_ns
+    }
+
+    /// The time that was read last.
+    #[inline]
+    pub(super) fn cached_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    fn instant(&self, ns: u64) -> Instant {
+        self.start + Duration::from_nanos(ns)
+    }
+}

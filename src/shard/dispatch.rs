@@ -1,0 +1,353 @@
+//! From received bytes to handlers, and from their results to queued frames.
+
+use std::rc::Rc;
+
+use super::ShardCore;
+use super::conn::{Conn, Role, Stage};
+use super::service::IncomingCall;
+use super::tasks::{Polled, Purpose};
+use super::timers::Due;
+use crate::buf::{AlignedBuf, Chunk};
+use crate::proto::framer::{Body, DirectBody};
+use crate::proto::frames::append_error;
+use crate::proto::header::Header;
+use crate::proto::server::ServerEvent;
+use crate::proto::status::Status;
+use crate::proto::violation::Violation;
+use crate::rpc::message::Message;
+use crate::rpc::received::LocalPayload;
+use crate::rpc::reply::Reply;
+
+impl ShardCore {
+    /// Takes bytes that the engine has received on a connection.
+    pub(crate) fn receive(&self, conn: &Rc<Conn>, chunk: Chunk) {
+        if conn.stage() != Stage::Open {
+            return;
+        }
+        if conn.is_paused.get() {
+            conn.backlog.borrow_mut().push_back(chunk);
+            return;
+        }
+        self.process(conn, &chunk);
+    }
+
+    /// Takes back a large body into which the engine has received.
+    pub(crate) fn receive_direct(&self, conn: &Rc<Conn>, body: DirectBody) {
+        if conn.stage() != Stage::Open {
+            return;
+        }
+        conn.link(|link| link.put_direct(body));
+        self.process_bytes(conn, &[], None);
+    }
+
+    fn process(&self, conn: &Rc<Conn>, chunk: &Chunk) {
+        self.process_bytes(conn, chunk.as_slice(), Some(chunk));
+    }
+
+    /// Acts on each frame in `bytes`. What is left over when the peer reaches a limit waits in the
+    /// backlog, and the engine stops receiving.
+    fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>) {
+        let mut at = 0;
+        let is_server = matches!(&*conn.role.borrow(), Role::Server(_));
+        let ended = loop {
+            if !self.has_room(conn) {
+                self.set_paused(conn, true);
+                if let Some(chunk) = chunk
+                    && at < bytes.len()
+                {
+                    conn.backlog
+                        .borrow_mut()
+                        .push_front(chunk.slice(at..bytes.len()));
+                }
+                break Ok(());
+            }
+            let more = if is_server {
+                self.serve_next(conn, bytes, chunk, &mut at)
+            } else {
+                self.complete_next(conn, bytes, chunk, &mut at)
+            };
+            match more {
+                Ok(true) => (),
+                Ok(false) => break Ok(()),
+                Err(violation) => break Err(violation),
+            }
+        };
+        if let Err(violation) = ended {
+            self.refuse(conn, &violation);
+        }
+        self.after_bytes(conn);
+    }
+
+    /// Whether the peer may be given another answer: neither calls nor output are at their limit.
+    #[inline]
+    fn has_room(&self, conn: &Conn) -> bool {
+        conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high
+            && match &*conn.role.borrow() {
+                Role::Server(server) => server.has_room_for_calls(),
+                Role::Client(_) => true,
+            }
+    }
+
+    fn set_paused(&self, conn: &Rc<Conn>, is_paused: bool) {
+        if conn.is_paused.replace(is_paused) != is_paused {
+            let now_ns = self.now_ns();
+            conn.link(|link| link.set_paused(is_paused, now_ns));
+            conn.attend();
+        }
+    }
+
+    /// Goes on with a connection that was paused, if there is room again. The engine calls this
+    /// for each connection that needs attention.
+    pub(crate) fn resume_reading(&self, conn: &Rc<Conn>) {
+        if !conn.is_paused.get() || !self.has_room(conn) || conn.stage() != Stage::Open {
+            return;
+        }
+        self.set_paused(conn, false);
+        // A frame that was whole when reading stopped, such as a large body, comes first.
+        self.process_bytes(conn, &[], None);
+        while !conn.is_paused.get() && conn.stage() == Stage::Open {
+            let Some(chunk) = conn.backlog.borrow_mut().pop_front() else {
+                break;
+            };
+            self.process(conn, &chunk);
+        }
+    }
+
+    /// Acts on the next event of a server's connection; `false` when the bytes are used up.
+    #[inline]
+    fn serve_next(
+        &self,
+        conn: &Rc<Conn>,
+        bytes: &[u8],
+        chunk: Option<&Chunk>,
+        at: &mut usize,
+    ) -> Result<bool, Violation> {
+        let services = self
+            .services
+            .get()
+            .expect("services are made before connections");
+        let event = {
+            let mut queue = conn.queue.borrow_mut();
+            if queue.filling().capacity() == 0 {
+                *queue.filling() = self.take_buffer();
+            }
+            let Role::Server(server) = &mut *conn.role.borrow_mut() else {
+                return Ok(false);
+            };
+            server.next_event(bytes, at, self.now_ns(), services, queue.filling())?
+        };
+        match event {
+            Some(ServerEvent::Request { header, body }) => {
+                let payload = self.payload(body, chunk);
+                self.call(conn, &header, payload);
+            }
+            Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
+            Some(ServerEvent::AfterGoaway { call_id }) => {
+                self.counters.refused_draining.add(1);
+                respond_error(
+                    conn,
+                    call_id,
+                    &Status::unavailable("the server is shutting down; the call was not executed"),
+                );
+            }
+            Some(ServerEvent::Cancel { task }) => self.cancel_call(task),
+            None => return Ok(false),
+        }
+        Ok(conn.stage() == Stage::Open)
+    }
+
+    #[inline]
+    fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload) {
+        let services = self
+            .services
+            .get()
+            .expect("services are made before connections");
+        let call = IncomingCall {
+            conn,
+            call_id: header.call_id,
+            timeout_us: header.timeout_us,
+            payload,
+        };
+        services.call(header.selector, call);
+    }
+
+    /// Gives the payload its owner: the receive buffer, unless these run low.
+    #[inline]
+    pub(super) fn payload(&self, body: Body, chunk: Option<&Chunk>) -> LocalPayload {
+        let counters = &self.counters;
+        match (body, chunk) {
+            (Body::InPlace(range), Some(chunk)) if !self.is_low_on_buffers() => {
+                counters.in_place.add(1);
+                LocalPayload::Pooled(chunk.slice(range))
+            }
+            (Body::InPlace(range), Some(chunk)) => {
+                counters.copied.add(1);
+                LocalPayload::Owned(AlignedBuf::copy_of(&chunk.as_slice()[range]))
+            }
+            (Body::InPlace(_), None) => unreachable!("no frame lies in a chunk that is not there"),
+            (Body::Gathered(buf), _) => {
+                counters.copied.add(1);
+                LocalPayload::Owned(buf)
+            }
+            (Body::Direct(buf), _) => {
+                counters.direct.add(1);
+                LocalPayload::Owned(buf)
+            }
+        }
+    }
+
+    /// Keeps the books of a call whose handler was just polled for the first time.
+    #[inline]
+    pub(super) fn settle_new_call(
+        &self,
+        polled: Polled,
+        conn: &Rc<Conn>,
+        call_id: u64,
+        deadline_ns: Option<u64>,
+    ) {
+        match polled {
+            // Most handlers; they were never entered in any book.
+            Polled::Done(_) => (),
+            Polled::Waiting(key) => {
+                conn.with_server(|server| server.suspend_call(call_id, key.index));
+                self.counters.in_flight.add(1);
+                if let Some(deadline_ns) = deadline_ns {
+                    let due = Due::CallDeadline(key);
+                    self.tasks
+                        .set_deadline(key, self.timers.borrow_mut().add(deadline_ns, due));
+                }
+            }
+            Polled::Panicked(_, text) => self.answer_panic(conn, call_id, &text),
+            Polled::Gone => unreachable!("a task that was just started is not gone"),
+        }
+    }
+
+    /// Keeps the books of a task that was polled again, or spawned.
+    pub(crate) fn settle(&self, polled: Polled) {
+        match polled {
+            Polled::Done(Purpose::Call { conn, call_id }) => self.end_call(&conn, call_id),
+            Polled::Panicked(Purpose::Call { conn, call_id }, text) => {
+                self.answer_panic(&conn, call_id, &text);
+                self.end_call(&conn, call_id);
+            }
+            Polled::Panicked(Purpose::Background, text) => {
+                self.counters.panics.add(1);
+                tracing::error!(panic = text, "a spawned future panicked");
+            }
+            Polled::Done(Purpose::Background) | Polled::Waiting(_) | Polled::Gone => (),
+        }
+    }
+
+    fn answer_panic(&self, conn: &Rc<Conn>, call_id: u64, text: &str) {
+        self.counters.panics.add(1);
+        tracing::error!(
+            panic = text,
+            peer = &*conn.peer,
+            call_id,
+            "a handler panicked"
+        );
+        respond_error(conn, call_id, &Status::internal("the handler panicked"));
+    }
+
+    fn end_call(&self, conn: &Rc<Conn>, call_id: u64) {
+        conn.with_server(|server| server.end_call(call_id));
+        self.counters
+            .in_flight
+            .set(self.counters.in_flight.get() - 1);
+        conn.attend();
+    }
+
+    /// Runs the tasks that were woken.
+    pub(super) fn run_woken(&self) {
+        while let Some(index) = self.mailbox.pop_woken() {
+            let polled = self.tasks.resume(index);
+            if !matches!(polled, Polled::Waiting(_) | Polled::Gone) {
+                self.drop_deadline(index);
+            }
+            self.settle(polled);
+        }
+    }
+
+    fn drop_deadline(&self, index: u32) {
+        if let Some(timer) = self.tasks.take_deadline(index) {
+            self.timers.borrow_mut().cancel(timer);
+        }
+    }
+
+    /// Drops the handler of a call that its caller gave up, or whose connection has ended.
+    pub(super) fn cancel_call(&self, index: u32) {
+        self.drop_deadline(index);
+        let cancelled = self.tasks.key(index).and_then(|key| self.tasks.cancel(key));
+        if let Some(Purpose::Call { conn, call_id }) = cancelled {
+            self.counters.cancelled.add(1);
+            self.end_call(&conn, call_id);
+        }
+    }
+
+    /// Drops the handler of a call whose deadline has passed, and says so.
+    pub(super) fn expire_call(&self, key: super::tasks::TaskKey) {
+        let Some(Purpose::Call { conn, call_id }) = self.tasks.cancel(key) else {
+            return;
+        };
+        self.counters.expired.add(1);
+        let status = Status::deadline_exceeded("the deadline passed while the handler waited");
+        respond_error(&conn, call_id, &status);
+        self.end_call(&conn, call_id);
+    }
+}
+
+/// Queues the result of a handler.
+#[inline]
+pub(super) fn respond<Resp: Message>(
+    conn: &Rc<Conn>,
+    call_id: u64,
+    answer: Result<Reply<Resp>, Status>,
+) {
+    if conn.stage() != Stage::Open {
+        return;
+    }
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(status) => return respond_error(conn, call_id, &status),
+    };
+    let bytes_max = match &*conn.role.borrow() {
+        Role::Server(server) => server.response_bytes_max(),
+        Role::Client(_) => return,
+    };
+    if reply
+        .send(call_id, bytes_max, &mut conn.queue.borrow_mut())
+        .is_err()
+    {
+        conn.shard.counters.too_long.add(1);
+        let status = Status::internal(format!(
+            "the response is longer than the {bytes_max} bytes that both sides accept"
+        ));
+        return respond_error(conn, call_id, &status);
+    }
+    conn.attend();
+}
+
+/// Queues the failure of a call.
+pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
+    if conn.stage() == Stage::Open {
+        append_error(conn.queue.borrow_mut().filling(), call_id, status);
+        conn.attend();
+    }
+}
+
+#[cold]
+pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64) {
+    conn.shard.counters.invalid.add(1);
+    let status =
+        Status::invalid_argument("the request is not a valid archive of the method's request type");
+    respond_error(conn, call_id, &status);
+}
+
+#[cold]
+pub(super) fn refuse_unimplemented(conn: &Rc<Conn>, call_id: u64) {
+    conn.shard.counters.unimplemented.add(1);
+    let status = Status::unimplemented(
+        "no method with this index was resolved on this connection; resolve its name first",
+    );
+    respond_error(conn, call_id, &status);
+}

@@ -1,0 +1,197 @@
+//! Reusable memory for one handler future at a time.
+#![allow(
+    unsafe_code,
+    reason = "a future of any type is kept in place in memory that outlives it and is used again"
+)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+/// Holds at most one future, pinned, in memory that is kept for the next one.
+///
+/// A handler that finishes at its first poll thus costs no allocation, although its future is
+/// never moved after it was first polled.
+pub(super) struct FutureCell {
+    memory: NonNull<u8>,
+    layout: Layout,
+    held: Option<Held>,
+}
+
+/// How to poll and drop the future that is held, whose type is not known any more.
+#[derive(Clone, Copy)]
+struct Held {
+    poll: unsafe fn(NonNull<u8>, &mut Context<'_>) -> Poll<()>,
+    drop: unsafe fn(NonNull<u8>),
+}
+
+/// Alignment of the memory; futures that need more are boxed.
+const ALIGN: usize = 16;
+/// First size of the memory: most handlers fit.
+const FIRST_BYTES: usize = 512;
+/// Memory above this size is not kept for the next future.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+impl FutureCell {
+    /// An empty cell.
+    pub(super) fn new() -> Self {
+        let layout = Layout::from_size_align(FIRST_BYTES, ALIGN).expect("a small size");
+        Self {
+            memory: allocate(layout),
+            layout,
+            held: None,
+        }
+    }
+
+    /// Puts a future in.
+    ///
+    /// # Panics
+    /// When one is there already.
+    #[inline]
+    pub(super) fn put<F: Future<Output = ()> + 'static>(&mut self, future: F) {
+        assert!(self.held.is_none(), "the cell holds a future");
+        if align_of::<F>() > ALIGN {
+            return self.put(Box::pin(future));
+        }
+        if size_of::<F>() > self.layout.size() {
+            self.grow(size_of::<F>());
+        }
+        // SAFETY: the memory is large enough and aligned for an `F`, and holds nothing.
+        unsafe { self.memory.cast::<F>().write(future) };
+        self.held = Some(Held {
+            poll: poll_as::<F>,
+            drop: drop_as::<F>,
+        });
+    }
+
+    /// Polls the future. When it is ready or panics it must be removed with [`FutureCell::clear`].
+    #[inline]
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let held = self.held.expect("the cell holds a future");
+        // SAFETY: `put` wrote a future of the type for which these functions were made, and it has
+        // not been dropped: `held` is set.
+        unsafe { (held.poll)(self.memory, cx) }
+    }
+
+    /// Drops the future, if there is one, and keeps the memory.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        // Taken first: if the drop panics, it is not tried again.
+        if let Some(held) = self.held.take() {
+            // SAFETY: as in `poll`; it is dropped once, since `held` is no longer set.
+            unsafe { (held.drop)(self.memory) };
+        }
+    }
+
+    /// Whether the memory is small enough to be kept.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        self.layout.size() <= KEPT_BYTES_MAX
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        let layout = Layout::from_size_align(bytes.next_power_of_two(), ALIGN)
+            .expect("the size of a type is far below isize::MAX");
+        let memory = allocate(layout);
+        // SAFETY: allocated with this layout, and empty: `put` has checked.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+        (self.memory, self.layout) = (memory, layout);
+    }
+}
+
+impl Drop for FutureCell {
+    fn drop(&mut self) {
+        self.clear();
+        // SAFETY: allocated with this layout; the future in it is gone.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: the size is never zero: at least `FIRST_BYTES` or that of a larger type.
+    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// # Safety
+/// `memory` holds an `F` that is never moved until it is dropped.
+unsafe fn poll_as<F: Future<Output = ()>>(memory: NonNull<u8>, cx: &mut Context<'_>) -> Poll<()> {
+    // SAFETY: promised by the caller; the cell's memory does not move, so pinning holds.
+    unsafe { Pin::new_unchecked(memory.cast::<F>().as_mut()) }.poll(cx)
+}
+
+/// # Safety
+/// `memory` holds an `F`, which is not used afterwards.
+unsafe fn drop_as<F>(memory: NonNull<u8>) {
+    // SAFETY: promised by the caller.
+    unsafe { memory.cast::<F>().drop_in_place() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::{pending, ready};
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    fn poll(cell: &mut FutureCell) -> Poll<()> {
+        cell.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    struct CountsDrop(Rc<Cell<u32>>);
+    impl Drop for CountsDrop {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_every_future_is_dropped_once() {
+        let (drops, mut cell) = (Rc::new(Cell::new(0)), FutureCell::new());
+        for size in 0..3 {
+            let guard = CountsDrop(Rc::clone(&drops));
+            cell.put(async move {
+                let _guard = guard;
+                ready(()).await;
+            });
+            assert_eq!(poll(&mut cell), Poll::Ready(()));
+            cell.clear();
+            cell.clear();
+            assert_eq!(drops.get(), size + 1);
+        }
+    }
+
+    #[test]
+    fn a_large_and_an_overaligned_future_are_held() {
+        #[repr(align(64))]
+        struct Wide(#[expect(dead_code, reason = "only its alignment matters")] [u8; 64]);
+        let (wide, large) = (Wide([0; 64]), [1_u8; 3000]);
+        let mut cell = FutureCell::new();
+        cell.put(async move {
+            ready(()).await;
+            drop(wide);
+        });
+        assert_eq!(poll(&mut cell), Poll::Ready(()));
+        cell.clear();
+        cell.put(async move {
+            ready(()).await;
+            assert_eq!(large[2999], 1);
+        });
+        assert_eq!(poll(&mut cell), Poll::Ready(()));
+    }
+
+    #[test]
+    fn dropping_the_cell_drops_a_waiting_future() {
+        let drops = Rc::new(Cell::new(0));
+        let guard = CountsDrop(Rc::clone(&drops));
+        let mut cell = FutureCell::new();
+        cell.put(async move {
+            let _guard = guard;
+            pending::<()>().await;
+        });
+        assert_eq!(poll(&mut cell), Poll::Pending);
+        drop(cell);
+        assert_eq!(drops.get(), 1);
+    }
+}

@@ -1,0 +1,242 @@
+//! How connections are timed, refused, drained and closed.
+
+use std::rc::Rc;
+
+use super::ShardCore;
+use super::conn::{Conn, Stage};
+use super::timers::Due;
+use crate::proto::link::nanos;
+use crate::proto::status::Status;
+use crate::proto::violation::Violation;
+
+/// Time that the last words to a peer have to arrive; see [`Stage::Lingering`].
+const LINGER_NS: u64 = 1_000_000_000;
+
+impl ShardCore {
+    /// Runs what is due: timers, woken tasks, the drain. The engine calls it once per turn.
+    pub(crate) fn run_due(self: &Rc<Self>) {
+        let mut fired = Vec::new();
+        self.timers
+            .borrow_mut()
+            .expire(self.now_ns(), |due| fired.push(due));
+        for due in fired {
+            match due {
+                Due::Wake(waker) => waker.wake(),
+                Due::CallDeadline(key) => self.expire_call(key),
+                Due::Connection(key) => {
+                    if let Some(conn) = self.find(key) {
+                        conn.timer.set(None);
+                        self.check_time_limits(&conn);
+                    }
+                }
+            }
+        }
+        self.run_woken();
+        if self.mailbox.must_drain() {
+            self.drain();
+        }
+    }
+
+    /// When [`ShardCore::run_due`] has something to do at the latest.
+    pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
+        let timer = self.timers.borrow().next_deadline_ns();
+        [timer, self.drain_until_ns.get()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// After bytes were acted on: bounds the output, and keeps the connection's timer early enough.
+    #[inline]
+    pub(super) fn after_bytes(&self, conn: &Rc<Conn>) {
+        let queued = conn.queue.borrow().len();
+        if queued > self.config.limits.write_queue_bytes_max && conn.stage() == Stage::Open {
+            self.refuse(conn, &Violation::WriteQueueFull);
+        }
+        if queued > 0 || conn.stage() != Stage::Open {
+            conn.attend();
+        } else {
+            self.release_idle_buffer(conn);
+            if conn.wants_direct() {
+                conn.attend();
+            }
+        }
+        self.arm_timer(conn);
+    }
+
+    fn release_idle_buffer(&self, conn: &Conn) {
+        let mut queue = conn.queue.borrow_mut();
+        if queue.filling().is_empty() && queue.filling().capacity() > 0 {
+            self.put_buffer(std::mem::take(queue.filling()));
+        }
+    }
+
+    /// Sees to it that the connection's timer fires no later than its next time limit. A timer
+    /// that fires early looks, finds nothing, and is set again: in a steady state of calls it is
+    /// never touched.
+    #[inline]
+    pub(crate) fn arm_timer(&self, conn: &Rc<Conn>) {
+        let deadline_ns = conn.poll_timeout();
+        match conn.timer.get() {
+            Some((armed_ns, _)) if armed_ns <= deadline_ns => return,
+            Some((_, timer)) => self.timers.borrow_mut().cancel(timer),
+            None => (),
+        }
+        if deadline_ns == u64::MAX {
+            conn.timer.set(None);
+            return;
+        }
+        let timer = self
+            .timers
+            .borrow_mut()
+            .add(deadline_ns, Due::Connection(conn.key));
+        conn.timer.set(Some((deadline_ns, timer)));
+    }
+
+    fn check_time_limits(&self, conn: &Rc<Conn>) {
+        let now_ns = self.now_ns();
+        if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
+            conn.advance_to(Stage::Closing);
+        }
+        if conn.stage() < Stage::Lingering
+            && let Err(violation) = conn.handle_timeout(now_ns)
+        {
+            let is_flushing = conn.stage() == Stage::Flushing;
+            self.refuse(conn, &violation);
+            // Who does not read gets no last words either.
+            if is_flushing || violation == Violation::WriteStall {
+                conn.advance_to(Stage::Closing);
+            }
+        }
+        conn.attend();
+        self.arm_timer(conn);
+    }
+
+    /// Ends a connection for what its peer did: a GOAWAY, then close.
+    pub(crate) fn refuse(&self, conn: &Rc<Conn>, violation: &Violation) {
+        if conn.stage() != Stage::Open {
+            return;
+        }
+        self.counters.reject(violation);
+        tracing::debug!(peer = &*conn.peer, %violation, "connection refused");
+        conn.with_server(|server| {
+            server.go_away(Some(violation), conn.queue.borrow_mut().filling());
+        });
+        self.end(
+            conn,
+            Stage::Flushing,
+            &Status::unavailable(format!(
+                "the connection to {} was given up: {violation}",
+                conn.peer
+            )),
+        );
+    }
+
+    /// The peer has closed its side. What is queued still goes out; what was in flight is dropped.
+    pub(crate) fn peer_closed(&self, conn: &Rc<Conn>) {
+        let status = Status::unavailable(format!("{} closed the connection", conn.peer));
+        match conn.stage() {
+            Stage::Open => self.end(conn, Stage::Flushing, &status),
+            Stage::Lingering => conn.advance_to(Stage::Closing),
+            Stage::Flushing | Stage::Closing | Stage::Closed => (),
+        }
+        conn.attend();
+    }
+
+    /// The connection is broken: nothing can be sent any more.
+    pub(crate) fn lost(&self, conn: &Rc<Conn>, error: &std::io::Error) {
+        tracing::debug!(peer = &*conn.peer, %error, "connection lost");
+        let status = Status::unavailable(format!("the connection to {} broke: {error}", conn.peer));
+        self.end(conn, Stage::Closing, &status);
+    }
+
+    /// A connection of a local client could not be made.
+    pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
+        let status = Status::unavailable(format!("can't connect to {}: {error}", conn.peer));
+        self.end(conn, Stage::Closing, &status);
+    }
+
+    /// Ends what the connection was doing: handlers are dropped, waiters hear `status`.
+    fn end(&self, conn: &Rc<Conn>, stage: Stage, status: &Status) {
+        if conn.stage() < Stage::Flushing {
+            let tasks = conn
+                .with_server(|server| server.take_live_tasks())
+                .unwrap_or_default();
+            for task in tasks {
+                self.cancel_call(task);
+            }
+            super::local_client::fail_all(conn, status);
+        }
+        conn.advance_to(stage);
+        conn.backlog.borrow_mut().clear();
+        if stage == Stage::Closing {
+            conn.queue.borrow_mut().clear();
+        }
+        conn.attend();
+    }
+
+    /// The engine has sent all that was queued on a flushing connection and closed its side.
+    pub(crate) fn linger(&self, conn: &Rc<Conn>) {
+        conn.linger_until_ns.set(self.now_ns() + LINGER_NS);
+        conn.advance_to(Stage::Lingering);
+        self.arm_timer(conn);
+    }
+
+    /// The engine has closed the socket.
+    pub(crate) fn closed(&self, conn: &Rc<Conn>) {
+        conn.advance_to(Stage::Closed);
+        if let Some((_, timer)) = conn.timer.take() {
+            self.timers.borrow_mut().cancel(timer);
+        }
+        conn.queue.borrow_mut().clear();
+        self.forget(conn);
+    }
+
+    /// Takes no more calls on a connection, and closes it when those in flight have ended.
+    pub(super) fn retire(&self, conn: &Rc<Conn>) {
+        if conn.stage() != Stage::Open {
+            return;
+        }
+        let is_done = conn.with_server(|server| {
+            server.go_away(None, conn.queue.borrow_mut().filling());
+            server.calls_in_flight() == 0
+        });
+        conn.attend();
+        if is_done != Some(false) {
+            self.end(
+                conn,
+                Stage::Flushing,
+                &Status::unavailable("the server is shutting down"),
+            );
+        }
+    }
+
+    /// Ends the shard: connections without calls at once, the others when these have ended or the
+    /// time is up.
+    fn drain(self: &Rc<Self>) {
+        let now_ns = self.now_ns();
+        let until_ns = match self.drain_until_ns.get() {
+            Some(until_ns) => until_ns,
+            None => {
+                let until_ns = now_ns + nanos(self.config.drain_timeout);
+                self.drain_until_ns.set(Some(until_ns));
+                until_ns
+            }
+        };
+        for conn in self.all_conns() {
+            self.retire(&conn);
+            if now_ns >= until_ns {
+                let status = Status::unavailable("the server's time to shut down is up");
+                self.end(&conn, Stage::Closing, &status);
+            }
+        }
+        if now_ns >= until_ns {
+            self.tasks.cancel_all();
+        }
+    }
+
+    /// Whether the shard has drained and may end.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drain_until_ns.get().is_some() && self.conn_count() == 0
+    }
+}

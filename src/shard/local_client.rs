@@ -1,0 +1,407 @@
+//! The client for handlers: calls on another server over the shard's own engine.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::ShardCore;
+use super::conn::{Conn, Role, Stage};
+use super::context::Shard;
+use super::timers::{Due, TimerKey};
+use crate::buf::Chunk;
+use crate::client::backoff::Backoff;
+use crate::client::{CallTarget, Caller, timeout_us};
+use crate::proto::client::{ClientConnection, ClientEvent, too_long};
+use crate::proto::link::Link;
+use crate::proto::resolve::ServiceDescriptor;
+use crate::proto::status::Status;
+use crate::proto::violation::Violation;
+use crate::rpc::encode::{Encode, encode_payload};
+use crate::rpc::message::Message;
+use crate::rpc::received::{LocalPayload, LocalResponse};
+
+/// Where a local client connects to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: socket2::SockAddr,
+    pub(crate) is_tcp: bool,
+}
+
+/// The client's end of a connection of this shard, and the calls that wait on it.
+#[derive(Debug)]
+pub(crate) struct LocalLink {
+    connection: ClientConnection<u32>,
+    slots: Vec<CallSlot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct CallSlot {
+    waker: Option<Waker>,
+    outcome: Option<Result<LocalPayload, Status>>,
+}
+
+impl LocalLink {
+    pub(super) fn link_mut(&mut self) -> &mut Link {
+        self.connection.link_mut()
+    }
+
+    pub(super) fn poll_timeout(&self) -> u64 {
+        self.connection.poll_timeout()
+    }
+
+    pub(super) fn handle_timeout(
+        &mut self,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        self.connection.handle_timeout(now_ns, out)
+    }
+
+    fn take_slot(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(CallSlot::default());
+            self.slots.len() as u32 - 1
+        })
+    }
+
+    fn put_slot(&mut self, slot: u32) {
+        self.slots[slot as usize] = CallSlot::default();
+        self.free.push(slot);
+    }
+
+    fn finish(&mut self, slot: u32, outcome: Result<LocalPayload, Status>) -> Option<Waker> {
+        let slot = &mut self.slots[slot as usize];
+        slot.outcome = Some(outcome);
+        slot.waker.take()
+    }
+}
+
+impl ShardCore {
+    /// Acts on the next event of a client's connection; `false` when the bytes are used up.
+    pub(super) fn complete_next(
+        &self,
+        conn: &Rc<Conn>,
+        bytes: &[u8],
+        chunk: Option<&Chunk>,
+        at: &mut usize,
+    ) -> Result<bool, Violation> {
+        let mut role = conn.role.borrow_mut();
+        let Role::Client(client) = &mut *role else {
+            return Ok(false);
+        };
+        let event = {
+            let mut queue = conn.queue.borrow_mut();
+            client
+                .connection
+                .next_event(bytes, at, self.now_ns(), queue.filling())?
+        };
+        let waker = match event {
+            Some(ClientEvent::Response { waiter, body }) => {
+                client.finish(waiter, Ok(self.payload(body, chunk)))
+            }
+            Some(ClientEvent::Failed { waiter, status }) => client.finish(waiter, Err(status)),
+            Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,
+            None => return Ok(false),
+        };
+        drop(role);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(conn.stage() == Stage::Open)
+    }
+}
+
+/// Fails every call that waits on a client's connection.
+pub(super) fn fail_all(conn: &Rc<Conn>, status: &Status) {
+    let mut wakers = Vec::new();
+    if let Role::Client(client) = &mut *conn.role.borrow_mut() {
+        for waiter in client.connection.take_waiters() {
+            wakers.extend(client.finish(waiter, Err(status.clone())));
+        }
+    }
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
+///
+/// It connects at the first call, and again after the connection was lost. While connecting fails,
+/// calls fail at once with UNAVAILABLE, which names the address and the cause, and new attempts
+/// keep a growing, jittered distance.
+#[derive(Clone, Debug)]
+pub struct LocalClient {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shard: Rc<ShardCore>,
+    name: Box<str>,
+    target: Target,
+    conn: RefCell<Option<Rc<Conn>>>,
+    backoff: RefCell<Backoff>,
+    retry_ns: Cell<u64>,
+}
+
+impl Shard {
+    /// A client for calls from this shard to `target`, such as `tcp://10.0.0.7:7411` or
+    /// `unix:/run/kv.sock`. Nothing is connected yet. A host name is resolved now, which blocks the
+    /// shard: do it in the server's factory, or give an address.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when `target` is no address, UNAVAILABLE when its name has no address.
+    pub fn client(&self, target: &str) -> Result<LocalClient, Status> {
+        let resolved = CallTarget::parse(target)?.resolve()?;
+        let inner = Inner {
+            shard: Rc::clone(&self.core),
+            name: target.into(),
+            target: resolved,
+            conn: RefCell::new(None),
+            backoff: RefCell::new(Backoff::new()),
+            retry_ns: Cell::new(0),
+        };
+        Ok(LocalClient {
+            inner: Rc::new(inner),
+        })
+    }
+}
+
+impl LocalClient {
+    /// The connection for the next call, made if there is none.
+    fn conn(&self) -> Result<Rc<Conn>, Status> {
+        let inner = &*self.inner;
+        let shard = &inner.shard;
+        if let Some(conn) = &*inner.conn.borrow() {
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                unreachable!("made by this client")
+            };
+            if conn.stage() == Stage::Open && client.connection.goaway().is_none() {
+                return Ok(Rc::clone(conn));
+            }
+            // A connection that served resets the distance between attempts.
+            if client.connection.is_ready() {
+                inner.backoff.borrow_mut().reset();
+            }
+            inner
+                .retry_ns
+                .set(shard.clock.now_ns() + inner.backoff.borrow_mut().next_ns());
+        }
+        inner.conn.take();
+        let now_ns = shard.clock.now_ns();
+        if now_ns < inner.retry_ns.get() {
+            return Err(Status::unavailable(format!(
+                "no connection to {}; the next attempt is in {:?}",
+                inner.name,
+                Duration::from_nanos(inner.retry_ns.get() - now_ns)
+            )));
+        }
+        let conn = shard.connect(&inner.name, &inner.target);
+        *inner.conn.borrow_mut() = Some(Rc::clone(&conn));
+        Ok(conn)
+    }
+}
+
+impl ShardCore {
+    fn connect(self: &Rc<Self>, name: &str, target: &Target) -> Rc<Conn> {
+        let mut hello = Vec::new();
+        let limits = Arc::clone(&self.config.limits);
+        let connection = ClientConnection::new(limits, self.clock.now_ns(), &mut hello);
+        let link = LocalLink {
+            connection,
+            slots: Vec::new(),
+            free: Vec::new(),
+        };
+        let conn = self.insert(name.into(), |_| Role::Client(link));
+        *conn.queue.borrow_mut().filling() = hello;
+        self.connects
+            .borrow_mut()
+            .push((Rc::clone(&conn), target.clone()));
+        self.arm_timer(&conn);
+        conn
+    }
+}
+
+impl Caller for LocalClient {
+    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = LocalCall<'a, Req, Resp, E>;
+
+    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
+        &'a self,
+        service: &'static ServiceDescriptor,
+        method: u16,
+        request: E,
+    ) -> LocalCall<'a, Req, Resp, E> {
+        LocalCall {
+            client: self,
+            service,
+            method,
+            request,
+            timeout: None,
+            state: CallState::New,
+            types: std::marker::PhantomData,
+        }
+    }
+}
+
+/// A call from a shard; await it. Dropping it cancels the call.
+#[derive(Debug)]
+#[must_use = "a call is sent when it is awaited"]
+pub struct LocalCall<'a, Req, Resp, E> {
+    client: &'a LocalClient,
+    service: &'static ServiceDescriptor,
+    method: u16,
+    request: E,
+    timeout: Option<Duration>,
+    state: CallState,
+    types: std::marker::PhantomData<fn(Req) -> Resp>,
+}
+
+#[derive(Debug)]
+enum CallState {
+    New,
+    Sent(SentCall),
+    Done,
+}
+
+/// A call that was sent; giving it up tells the server.
+#[derive(Debug)]
+struct SentCall {
+    conn: Rc<Conn>,
+    call_id: u64,
+    slot: u32,
+    timer: Option<TimerKey>,
+    deadline_ns: u64,
+}
+
+impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
+    /// Ends the call with DEADLINE_EXCEEDED when it takes longer; the server is told the time.
+    pub fn deadline(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn send(&self) -> Result<SentCall, Status> {
+        let timeout_us = self.timeout.map_or(Ok(0), timeout_us)?;
+        let conn = self.client.conn()?;
+        let (call_id, slot) = {
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                unreachable!("made by this client")
+            };
+            let limit = conn.shard.config.limits.write_queue_bytes_max;
+            if !client.connection.has_room_for_calls() || conn.queue.borrow().len() > limit / 2 {
+                return Err(Status::resource_exhausted(format!(
+                    "too many calls or bytes wait for {}; await some first",
+                    conn.peer
+                )));
+            }
+            let slot = client.take_slot();
+            let sent = client.connection.begin_call(
+                self.service,
+                self.method,
+                timeout_us,
+                slot,
+                |out, bytes_max| {
+                    encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
+                },
+                conn.queue.borrow_mut().filling(),
+            );
+            match sent {
+                Ok(call_id) => (call_id, slot),
+                Err(status) => {
+                    client.put_slot(slot);
+                    return Err(status);
+                }
+            }
+        };
+        conn.attend();
+        let deadline_ns = self.timeout.map_or(u64::MAX, |timeout| {
+            let timeout_ns = timeout.as_nanos().min(u128::from(u64::MAX / 2)) as u64;
+            conn.shard.clock.now_ns() + timeout_ns
+        });
+        Ok(SentCall {
+            conn,
+            call_id,
+            slot,
+            timer: None,
+            deadline_ns,
+        })
+    }
+}
+
+impl SentCall {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<LocalPayload, Status>> {
+        let shard = &self.conn.shard;
+        if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
+            let slot = &mut client.slots[self.slot as usize];
+            if let Some(outcome) = slot.outcome.take() {
+                return Poll::Ready(outcome);
+            }
+            match &mut slot.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        if self.deadline_ns != u64::MAX {
+            if shard.clock.now_ns() >= self.deadline_ns {
+                return Poll::Ready(Err(Status::deadline_exceeded(format!(
+                    "no answer from {} in time",
+                    self.conn.peer
+                ))));
+            }
+            if self.timer.is_none() {
+                let due = Due::Wake(cx.waker().clone());
+                self.timer = Some(shard.timers.borrow_mut().add(self.deadline_ns, due));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for SentCall {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.conn.shard.timers.borrow_mut().cancel(timer);
+        }
+        if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
+            let mut queue = self.conn.queue.borrow_mut();
+            client.connection.cancel_call(self.call_id, queue.filling());
+            client.put_slot(self.slot);
+        }
+        self.conn.attend();
+    }
+}
+
+impl<Req: Message, Resp: Message, E: Encode<Req>> Future for LocalCall<'_, Req, Resp, E>
+where
+    Self: Unpin,
+{
+    type Output = Result<LocalResponse<Resp>, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.state {
+                CallState::New => match self.send() {
+                    Ok(sent) => self.state = CallState::Sent(sent),
+                    Err(status) => {
+                        self.state = CallState::Done;
+                        return Poll::Ready(Err(status));
+                    }
+                },
+                CallState::Sent(sent) => {
+                    let outcome = std::task::ready!(sent.poll(cx));
+                    self.state = CallState::Done;
+                    return Poll::Ready(outcome.and_then(|payload| {
+                        LocalResponse::validate(payload).ok_or_else(|| {
+                            Status::data_loss("the response is not a valid archive of its type")
+                        })
+                    }));
+                }
+                CallState::Done => panic!("a call was polled after its end"),
+            }
+        }
+    }
+}

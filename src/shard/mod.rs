@@ -1,0 +1,243 @@
+//! One shard: everything that lives on one CPU, whatever engine moves the bytes.
+//!
+//! The engine calls, in every turn: [`ShardCore::begin_turn`], then [`ShardCore::receive`] and its
+//! kind for what has arrived, then [`ShardCore::run_due`], and last it looks at each connection of
+//! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
+
+pub(crate) mod conn;
+pub(crate) mod context;
+pub(crate) mod counters;
+pub(crate) mod dispatch;
+mod future_cell;
+mod lifecycle;
+pub(crate) mod local_client;
+pub(crate) mod mailbox;
+pub(crate) mod service;
+pub(crate) mod tasks;
+pub(crate) mod timers;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::conn::{Conn, ConnKey, Role};
+use self::context::Clock;
+use self::counters::Counters;
+use self::mailbox::Mailbox;
+use self::service::ServiceTable;
+use self::tasks::Tasks;
+use self::timers::Timers;
+use crate::buf::RecvPool;
+use crate::proto::limits::Limits;
+use crate::proto::server::ServerConnection;
+
+/// Where a shard stands among the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) id: usize,
+    pub(crate) count: usize,
+    pub(crate) cpu: Option<usize>,
+}
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardConfig {
+    pub(crate) limits: Arc<Limits>,
+    /// Connections that one shard accepts.
+    pub(crate) connections_max: usize,
+    /// Receive buffers of one shard.
+    pub(crate) recv_buffers: u16,
+    /// Bytes of each receive buffer.
+    pub(crate) recv_buffer_bytes: usize,
+    /// Time that calls in flight have when the server shuts down.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// The state of one shard. It never leaves its thread.
+#[derive(Debug)]
+pub(crate) struct ShardCore {
+    pub(crate) place: Place,
+    pub(crate) config: ShardConfig,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) pool: Rc<RecvPool>,
+    pub(crate) clock: Clock,
+    pub(crate) timers: RefCell<Timers>,
+    pub(crate) tasks: Tasks,
+    /// Set once, after the factory has run: services may use the shard while they are made.
+    pub(crate) services: OnceCell<ServiceTable>,
+    conns: RefCell<ConnTable>,
+    attention: RefCell<Vec<Rc<Conn>>>,
+    /// Connections of shard-local clients that the engine has to make.
+    pub(crate) connects: RefCell<Vec<(Rc<Conn>, local_client::Target)>>,
+    spare_buffers: RefCell<Vec<Vec<u8>>>,
+    /// Set when the shard drains: when it must be over.
+    drain_until_ns: Cell<Option<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct ConnTable {
+    slots: Vec<(u32, Option<Rc<Conn>>)>,
+    free: Vec<u32>,
+    /// Accepted connections, which count against the maximum; those of local clients don't.
+    accepted: usize,
+}
+
+/// Send buffers that are kept for the next connection, and the largest that is kept.
+const SPARE_BUFFERS_MAX: usize = 256;
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// When fewer receive buffers than this share are left, requests are copied out.
+const LOW_WATER_DIVISOR: usize = 4;
+
+impl ShardCore {
+    /// A shard without services yet.
+    pub(crate) fn new(
+        place: Place,
+        config: ShardConfig,
+        counters: Arc<Counters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Rc<Self> {
+        let pool = RecvPool::new(config.recv_buffers, config.recv_buffer_bytes);
+        Rc::new(Self {
+            place,
+            config,
+            counters,
+            pool,
+            clock: Clock::new(),
+            timers: RefCell::new(Timers::new()),
+            tasks: Tasks::new(Arc::clone(&mailbox)),
+            mailbox,
+            services: OnceCell::new(),
+            conns: RefCell::default(),
+            attention: RefCell::default(),
+            connects: RefCell::default(),
+            spare_buffers: RefCell::default(),
+            drain_until_ns: Cell::new(None),
+        })
+    }
+
+    /// Starts a turn: reads the clock.
+    pub(crate) fn begin_turn(&self) {
+        self.clock.update();
+    }
+
+    /// The time of this turn.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.cached_ns()
+    }
+
+    /// A connection that the engine has accepted. `None`: there are too many; it must be closed.
+    pub(crate) fn accept(self: &Rc<Self>, peer: Box<str>) -> Option<Rc<Conn>> {
+        if self.conns.borrow().accepted >= self.config.connections_max {
+            self.counters
+                .reject(&crate::proto::violation::Violation::TooManyConnections);
+            return None;
+        }
+        self.conns.borrow_mut().accepted += 1;
+        self.counters.accepted.add(1);
+        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.now_ns());
+        let conn = self.insert(peer, |_| Role::Server(server));
+        if self.drain_until_ns.get().is_some() {
+            self.retire(&conn);
+        }
+        Some(conn)
+    }
+
+    fn insert(self: &Rc<Self>, peer: Box<str>, role: impl FnOnce(ConnKey) -> Role) -> Rc<Conn> {
+        let mut conns = self.conns.borrow_mut();
+        let slot = conns.free.pop().unwrap_or_else(|| {
+            conns.slots.push((0, None));
+            conns.slots.len() as u32 - 1
+        });
+        let (generation, entry) = &mut conns.slots[slot as usize];
+        let key = ConnKey {
+            slot,
+            generation: *generation,
+        };
+        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role(key)));
+        *entry = Some(Rc::clone(&conn));
+        self.counters.connections.add(1);
+        conn.attend();
+        conn
+    }
+
+    fn find(&self, key: ConnKey) -> Option<Rc<Conn>> {
+        let conns = self.conns.borrow();
+        let (generation, conn) = conns.slots.get(key.slot as usize)?;
+        if *generation == key.generation {
+            conn.clone()
+        } else {
+            None
+        }
+    }
+
+    fn forget(&self, conn: &Conn) {
+        let mut conns = self.conns.borrow_mut();
+        let (generation, entry) = &mut conns.slots[conn.key.slot as usize];
+        if *generation != conn.key.generation {
+            return;
+        }
+        *generation = generation.wrapping_add(1);
+        *entry = None;
+        conns.free.push(conn.key.slot);
+        if matches!(&*conn.role.borrow(), Role::Server(_)) {
+            conns.accepted -= 1;
+        }
+        self.counters
+            .connections
+            .set(self.counters.connections.get() - 1);
+    }
+
+    fn all_conns(&self) -> Vec<Rc<Conn>> {
+        self.conns
+            .borrow()
+            .slots
+            .iter()
+            .filter_map(|(_, conn)| conn.clone())
+            .collect()
+    }
+
+    /// Number of connections that are not closed yet.
+    pub(crate) fn conn_count(&self) -> usize {
+        let conns = self.conns.borrow();
+        conns.slots.len() - conns.free.len()
+    }
+
+    /// The next connection that the engine must look at.
+    #[inline]
+    pub(crate) fn pop_attention(&self) -> Option<Rc<Conn>> {
+        let conn = self.attention.borrow_mut().pop()?;
+        conn.needs_attention.set(false);
+        Some(conn)
+    }
+
+    /// Whether the engine has something to do at once, so that it must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.attention.borrow().is_empty()
+            || !self.connects.borrow().is_empty()
+            || self.mailbox.has_woken()
+    }
+
+    /// Whether so few receive buffers are left that requests must not hold them.
+    fn is_low_on_buffers(&self) -> bool {
+        self.pool.count() - self.pool.held_count() < self.pool.count() / LOW_WATER_DIVISOR
+    }
+
+    /// An empty send buffer.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a send buffer back.
+    pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare_buffers.borrow_mut();
+        if spare.len() < SPARE_BUFFERS_MAX
+            && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity())
+        {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Services, and the table that finds a method by its index.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::conn::Conn;
+use super::context::Context;
+use super::dispatch;
+use super::tasks::Purpose;
+use crate::proto::limits::METHODS_MAX;
+use crate::proto::resolve::{Directory, ServiceDescriptor};
+use crate::proto::status::Status;
+use crate::rpc::message::Message;
+use crate::rpc::received::{LocalPayload, Request};
+use crate::rpc::reply::Reply;
+
+/// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
+pub trait Service: 'static {
+    /// The names and type fingerprints of its methods.
+    fn descriptor(&self) -> &'static ServiceDescriptor;
+
+    /// Runs the method at this place of the descriptor.
+    fn call(&self, method: u16, call: IncomingCall<'_>);
+}
+
+/// What the factory of a server makes for each shard: a service, or a tuple of up to six.
+pub trait IntoServices {
+    /// The services, in order.
+    fn into_services(self) -> Vec<Box<dyn Service>>;
+}
+
+impl<S: Service> IntoServices for S {
+    fn into_services(self) -> Vec<Box<dyn Service>> {
+        vec![Box::new(self)]
+    }
+}
+
+impl IntoServices for Vec<Box<dyn Service>> {
+    fn into_services(self) -> Self {
+        self
+    }
+}
+
+macro_rules! tuples {
+    ($(($($service:ident),+))*) => {
+        $(impl<$($service: Service),+> IntoServices for ($($service,)+) {
+            #[expect(non_snake_case, reason = "the type parameters name the variables too")]
+            fn into_services(self) -> Vec<Box<dyn Service>> {
+                let ($($service,)+) = self;
+                vec![$(Box::new($service)),+]
+            }
+        })*
+    };
+}
+
+tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
+    A, B, C, D, E, F
+));
+
+/// A call that has arrived, not yet validated.
+#[derive(Debug)]
+pub struct IncomingCall<'a> {
+    pub(super) conn: &'a Rc<Conn>,
+    pub(super) call_id: u64,
+    pub(super) timeout_us: u32,
+    pub(super) payload: LocalPayload,
+}
+
+impl IncomingCall<'_> {
+    /// Validates the request, polls the handler at once, and sends its reply. A request that is
+    /// no valid `Req` reaches no handler. A handler that waits goes on as a task.
+    #[inline]
+    pub fn unary<Req, Resp, F, Fut>(self, handler: F)
+    where
+        Req: Message,
+        Resp: Message,
+        F: FnOnce(Context, Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
+    {
+        let Self {
+            conn,
+            call_id,
+            timeout_us,
+            payload,
+        } = self;
+        let Some(request) = Request::<Req>::validate(payload) else {
+            return dispatch::refuse_invalid(conn, call_id);
+        };
+        let shard = &conn.shard;
+        shard.counters.requests.add(1);
+        let deadline_ns = (timeout_us != 0).then(|| shard.now_ns() + u64::from(timeout_us) * 1000);
+        let answer = handler(
+            Context {
+                conn: Rc::clone(conn),
+                deadline_ns,
+            },
+            request,
+        );
+        let asker = Rc::clone(conn);
+        let run = async move { dispatch::respond(&asker, call_id, answer.await) };
+        let purpose = Purpose::Call {
+            conn: Rc::clone(conn),
+            call_id,
+        };
+        let polled = shard.tasks.start(run, purpose);
+        shard.settle_new_call(polled, conn, call_id, deadline_ns);
+    }
+
+    /// Answers that there is no such method.
+    pub fn unimplemented(self) {
+        dispatch::refuse_unimplemented(self.conn, self.call_id);
+    }
+}
+
+/// All methods of a shard, found by index.
+pub(crate) struct ServiceTable {
+    services: Vec<Box<dyn Service>>,
+    methods: Vec<Method>,
+    by_name: HashMap<&'static str, u16>,
+}
+
+#[derive(Debug)]
+struct Method {
+    fingerprint: u64,
+    service: u16,
+    method: u16,
+}
+
+impl std::fmt::Debug for ServiceTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceTable")
+            .field("methods", &self.by_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServiceTable {
+    /// Indexes the methods. The error names what stands twice or is too much.
+    pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
+        let mut table = Self {
+            services: Vec::new(),
+            methods: Vec::new(),
+            by_name: HashMap::new(),
+        };
+        for service in services {
+            let descriptor = service.descriptor();
+            for (place, method) in descriptor.methods.iter().enumerate() {
+                let index = table.methods.len();
+                if index == METHODS_MAX {
+                    return Err(format!(
+                        "more than {METHODS_MAX} methods: use several servers"
+                    ));
+                }
+                if table.by_name.insert(method.name, index as u16).is_some() {
+                    return Err(format!(
+                        "method {} is registered twice: give one of the services another name",
+                        method.name
+                    ));
+                }
+                table.methods.push(Method {
+                    fingerprint: method.fingerprint,
+                    service: table.services.len() as u16,
+                    method: place as u16,
+                });
+            }
+            table.services.push(service);
+        }
+        if table.methods.is_empty() {
+            return Err("the server has no method: the factory returned no service".into());
+        }
+        Ok(table)
+    }
+
+    /// Runs a call of the method with this index, which the connection has resolved.
+    #[inline]
+    pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
+        let method = &self.methods[usize::from(index)];
+        self.services[usize::from(method.service)].call(method.method, call);
+    }
+}
+
+impl Directory for ServiceTable {
+    fn find(&self, name: &str) -> Option<(u16, u64)> {
+        let index = *self.by_name.get(name)?;
+        Some((index, self.methods[usize::from(index)].fingerprint))
+    }
+}
