@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::Engine;
+use super::watched::watch;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::listen::set_stream_options;
 use crate::shard::conn::{Conn, Stage};
@@ -30,7 +31,7 @@ struct Connection {
 /// Starts the task of a connection.
 pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connecting: bool) {
     let waker = engine.enter(&conn);
-    match AsyncFd::register(fd) {
+    match watch(fd) {
         Ok(socket) => {
             let engine = Rc::clone(engine);
             let connection = Connection {
@@ -43,7 +44,7 @@ pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connect
             tokio::task::spawn_local(connection.run(waker));
         }
         Err(error) => {
-            engine.shard.lost(&conn, &error.into());
+            engine.shard.lost(&conn, &error);
             engine.leave(&conn);
         }
     }

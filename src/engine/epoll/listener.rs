@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::net::{SocketFlags, accept_with};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
+use super::watched::watch;
 use super::{Engine, connection};
 use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
@@ -16,7 +16,7 @@ use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(engine: Rc<Engine>, listener: Listener) {
     let Listener { fd, is_tcp } = listener;
-    let socket = match AsyncFd::register(fd) {
+    let socket = match watch(fd) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, "a listener can't be watched; the shard drains");

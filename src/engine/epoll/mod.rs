@@ -5,6 +5,7 @@
 
 mod connection;
 mod listener;
+mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,11 +14,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+use self::watched::watch;
 use super::{EngineConfig, Idle, Listener, ShardStart};
 use crate::platform::listen::StreamOptions;
 use crate::shard::ShardCore;
@@ -102,7 +103,7 @@ impl Engine {
             tokio::task::spawn_local(Rc::clone(&self).spin(idle.spin_ns()));
         }
         let eventfd = self.shard.mailbox.eventfd().try_clone_to_owned()?;
-        let eventfd = AsyncFd::register(eventfd)?;
+        let eventfd = watch(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
             self.wait(&eventfd).await?;
