@@ -15,7 +15,7 @@ fn macros_accept_and_refuse() {
     }
 }
 
-/// The compiler that worded the expected messages in `tests/ui/compiler`. Other versions refuse the
+/// The compiler that worded and laid out the expected messages in `tests/ui/compiler`. Other versions refuse the
 /// same programs, in words of their own.
 const WORDED_BY: &str = "rustc 1.95.";
 

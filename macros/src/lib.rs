@@ -80,7 +80,7 @@ pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///         _cx: &Context,
 ///         key: Request<String>,
 ///     ) -> Result<Reply<Option<Vec<u8>>>, Status> {
-///         let value = (key == "answer").then(|| b"42".to_vec());
+///         let value = (key.as_str() == "answer").then(|| b"42".to_vec());
 ///         Ok(value.into())
 ///     }
 ///

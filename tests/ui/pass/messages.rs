@@ -103,11 +103,26 @@ mod private {
     }
 }
 
+macro_rules! made_by_a_macro {
+    ($name:ident: $ty:ty) => {
+        #[ringcall::message]
+        #[derive(Debug)]
+        struct $name {
+            value: $ty,
+            list: Vec<$ty>,
+            next: Option<Box<$name>>,
+        }
+    };
+}
+made_by_a_macro!(Made: Option<Level>);
+
 fn debug<T: std::fmt::Debug>() {}
 
 fn main() {
     debug::<Archived<Order>>();
     debug::<Archived<Json>>();
+    let made = Made { value: None, list: vec![None], next: None };
+    assert!(made.value == made.list[0] && made.next.is_none());
     debug::<Archived<private::Named>>();
     drop(private::Named::Rejected { reason: String::new(), code: 1 });
     let inner = Box::new(private::Named::Rejected { reason: String::new(), code: 1 });
