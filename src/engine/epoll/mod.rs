@@ -168,6 +168,8 @@ impl Engine {
         }
         if shard.mailbox.must_drain() {
             self.ending.notify_waiters();
+        }
+        if shard.is_drained() {
             self.ticker.notify_one();
         }
         result
