@@ -111,6 +111,7 @@ fn compare(options: &Options) -> io::Result<()> {
     };
     let mut client = Client::new()?;
     let mut rows = Vec::new();
+    let mut rounds_replaced = 0;
     for &transport in &options.transports {
         for &cell in &options.cells {
             let plan = Plan {
@@ -119,14 +120,20 @@ fn compare(options: &Options) -> io::Result<()> {
                 warm_up,
                 measured,
             };
-            let all = runner.measure(&mut client, transport, &plan, |peer, run, outcome| {
-                let rate = outcome.calls as f64 / outcome.elapsed.as_secs_f64();
-                eprintln!(
-                    "{cell} {transport:?} {} run {}/{runs} {peer}: {rate:.0} calls/s",
-                    cell.idle,
-                    run + 1
-                );
-            })?;
+            let (all, replaced) =
+                runner.measure(&mut client, transport, &plan, |peer, outcome| {
+                    let rate = outcome.calls as f64 / outcome.elapsed.as_secs_f64();
+                    let note = if outcome.load.is_calm {
+                        ""
+                    } else {
+                        " (disturbed)"
+                    };
+                    eprintln!(
+                        "{cell} {transport} {} {peer}: {rate:.0} calls/s{note}",
+                        cell.idle
+                    );
+                })?;
+            rounds_replaced += replaced;
             rows.extend(Row::of_cell(transport, cell, &all));
         }
     }
@@ -138,7 +145,11 @@ fn compare(options: &Options) -> io::Result<()> {
         warm_up,
         payload_bytes,
     );
-    options.print(&Report { environment, rows })
+    options.print(&Report {
+        environment,
+        rounds_replaced,
+        rows,
+    })
 }
 
 impl Options {

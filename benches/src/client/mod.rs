@@ -21,6 +21,7 @@ use hdrhistogram::Histogram;
 
 use crate::address::Address;
 use crate::cell::Cell;
+use crate::cpu::{Load, Usage};
 use crate::servers::Peer;
 use crate::uring::buffers::Buffers;
 use crate::uring::ring::{Completions, Ring};
@@ -54,10 +55,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Latency of each of these calls, in nanoseconds.
     pub latency_ns: Histogram<u64>,
-    /// CPU time of the server in that time.
-    pub server_cpu: Duration,
-    /// CPU time of the client in that time.
-    pub client_cpu: Duration,
+    /// Who used the CPUs in that time.
+    pub load: Load,
 }
 
 impl Client {
@@ -72,14 +71,14 @@ impl Client {
         })
     }
 
-    /// Connects to a server of this kind, drives it, and disconnects. `server_cpu` tells the CPU
-    /// time of the server so far.
+    /// Connects to a server of this kind, drives it, and disconnects. `usage` reads the
+    /// CPU times of both sides.
     pub fn run(
         &mut self,
         plan: &Plan,
         peer: &dyn Peer,
         address: &Address,
-        server_cpu: &dyn Fn() -> io::Result<Duration>,
+        usage: &dyn Fn() -> io::Result<Usage>,
     ) -> io::Result<Outcome> {
         let mut session = session::Session::new(self, plan.cell);
         for _ in 0..plan.cell.connections {
@@ -87,6 +86,6 @@ impl Client {
             let request = handshake::run(&socket, peer, plan.payload_bytes)?;
             session.add(socket, &request)?;
         }
-        session.drive(plan, server_cpu)
+        session.drive(plan, usage)
     }
 }

@@ -19,7 +19,7 @@ use super::frames::FrameReader;
 use super::recorder::Recorder;
 use super::{Client, Outcome, Plan};
 use crate::cell::Cell;
-use crate::cpu;
+use crate::cpu::Usage;
 use crate::idle::Idle;
 use crate::uring::buffers::GROUP;
 
@@ -85,9 +85,8 @@ impl<'a> Session<'a> {
     pub(super) fn drive(
         mut self,
         plan: &Plan,
-        server_cpu: &dyn Fn() -> io::Result<Duration>,
+        usage: &dyn Fn() -> io::Result<Usage>,
     ) -> io::Result<Outcome> {
-        let cpu = || io::Result::Ok((server_cpu()?, cpu::time_of(std::process::id())?));
         let now_ns = self.now_ns();
         for connection in &mut self.connections {
             connection.calls.start(now_ns);
@@ -95,20 +94,20 @@ impl<'a> Session<'a> {
         self.beat()?;
         self.drive_until(now_ns + plan.warm_up.as_nanos() as u64)?;
 
-        let cpu_before = cpu()?;
+        let before = usage()?;
         self.recorder.reset();
         let answered_before = self.answered;
         let start_ns = self.now_ns();
         let end_ns = self.drive_until(start_ns + plan.measured.as_nanos() as u64)?;
-        let cpu_after = cpu()?;
+        let elapsed = Duration::from_nanos(end_ns - start_ns);
+        let load = usage()?.since(&before, elapsed);
 
         let recorder = std::mem::replace(&mut self.recorder, Recorder::new());
         Ok(Outcome {
             calls: self.answered - answered_before,
-            elapsed: Duration::from_nanos(end_ns - start_ns),
+            elapsed,
             latency_ns: recorder.finish(),
-            server_cpu: cpu_after.0 - cpu_before.0,
-            client_cpu: cpu_after.1 - cpu_before.1,
+            load,
         })
     }
 

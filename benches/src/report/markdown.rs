@@ -3,11 +3,10 @@
 use std::fmt::Write;
 
 use super::Report;
-use super::environment::Environment;
 use super::row::{Row, Spread};
 
 pub(super) fn render(report: &Report) -> String {
-    let mut out = about(&report.environment);
+    let mut out = about(report);
     let mut lines = vec![HEADINGS.map(str::to_owned)];
     lines.extend(report.rows.iter().map(cells_of));
     table(&lines, &mut out);
@@ -15,7 +14,8 @@ pub(super) fn render(report: &Report) -> String {
     out
 }
 
-fn about(environment: &Environment) -> String {
+fn about(report: &Report) -> String {
+    let environment = &report.environment;
     let mut out = String::new();
     let placement = match (environment.server_cpu, environment.client_cpu) {
         (Some(server), Some(client)) => format!("server on CPU {server}, client on CPU {client}"),
@@ -24,7 +24,7 @@ fn about(environment: &Environment) -> String {
     writeln!(
         out,
         "`{}`\n\n{} × {}, Linux {}; {placement}; {} runs of {} s per peer, alternated; payload {} \
-         bytes.\n",
+         bytes; {} disturbed rounds replaced.\n",
         environment.command,
         environment.cpus,
         environment.cpu_model,
@@ -32,12 +32,13 @@ fn about(environment: &Environment) -> String {
         environment.runs,
         environment.seconds,
         environment.payload_bytes,
+        report.rounds_replaced,
     )
     .expect("a string takes all");
     out
 }
 
-const HEADINGS: [&str; 12] = [
+const HEADINGS: [&str; 13] = [
     "cell",
     "server",
     "calls/s",
@@ -49,6 +50,7 @@ const HEADINGS: [&str; 12] = [
     "CPU µs/call",
     "server busy",
     "client busy",
+    "others",
     "in place",
 ];
 
@@ -57,16 +59,19 @@ Cell: connections × calls in flight on each, transport, how both sides wait whi
 medians over the runs. *of medians*: median rate against the baseline's; *of pairs*: median of the
 ratios of neighbouring runs, with lowest and highest. *CPU*: of the server process, kernel included.
 *busy*: share of the time on the CPU; a side that is less than fully busy waited for the other.
+*others*: share of both CPUs that went to other processes or to the host.
 ";
 
-fn cells_of(row: &Row) -> [String; 12] {
-    let transport = format!("{:?}", row.transport).to_lowercase();
+fn cells_of(row: &Row) -> [String; 13] {
     let rate = |calls_per_s: f64| format!("{:.1} k", calls_per_s / 1e3);
     let Spread { median, min, max } = row.calls_per_s;
     let none = || "–".to_owned();
     let ratios = row.against_baseline;
     [
-        format!("{}×{} {transport} {}", row.connections, row.depth, row.idle),
+        format!(
+            "{}×{} {} {}",
+            row.connections, row.depth, row.transport, row.idle
+        ),
         row.peer.clone(),
         rate(median),
         format!("{}–{}", rate(min), rate(max)),
@@ -83,6 +88,8 @@ fn cells_of(row: &Row) -> [String; 12] {
         format!("{:.3}", row.server_cpu_us_per_call.median),
         format!("{:.0} %", row.server_busy * 100.0),
         format!("{:.0} %", row.client_busy * 100.0),
+        row.others_busy
+            .map_or_else(none, |share| format!("{:.0} %", share * 100.0)),
         row.in_place_ratio
             .map_or_else(none, |ratio| format!("{:.2} %", ratio * 100.0)),
     ]

@@ -14,6 +14,8 @@ use row::Row;
 pub struct Report {
     /// Where and how it was measured.
     pub environment: Environment,
+    /// Rounds that were repeated, because other processes had used the CPUs.
+    pub rounds_replaced: usize,
     /// One row per transport, cell and peer.
     pub rows: Vec<Row>,
 }

@@ -35,6 +35,9 @@ pub struct Row {
     pub server_busy: f64,
     /// Share of the time that the client was on its CPU: below 1 it waited for the server.
     pub client_busy: f64,
+    /// Share of the two CPUs that neither side had and that was not idle; a high one means that
+    /// the machine disturbed the runs. `None` when nothing was pinned.
+    pub others_busy: Option<f64>,
     /// Share of requests read in place, for servers that read them.
     pub in_place_ratio: Option<f64>,
     /// Against the baseline; `None` for the baseline itself.
@@ -100,6 +103,11 @@ impl Row {
 
     fn of_series(transport: Transport, cell: Cell, series: &Series) -> Self {
         let over = |figure: fn(&Outcome) -> f64| Spread::of(series.outcomes.iter().map(figure));
+        let others: Vec<f64> = series
+            .outcomes
+            .iter()
+            .filter_map(|outcome| outcome.load.others)
+            .collect();
         let in_place: Vec<f64> = series
             .counters
             .iter()
@@ -116,12 +124,13 @@ impl Row {
             p50_us: over(|outcome| quantile_us(outcome, 0.50)),
             p99_us: over(|outcome| quantile_us(outcome, 0.99)),
             server_cpu_us_per_call: over(|outcome| {
-                outcome.server_cpu.as_secs_f64() * 1e6 / outcome.calls as f64
+                outcome.load.server.as_secs_f64() * 1e6 / outcome.calls as f64
             }),
-            server_busy: over(|outcome| outcome.server_cpu.div_duration_f64(outcome.elapsed))
+            server_busy: over(|outcome| outcome.load.server.div_duration_f64(outcome.elapsed))
                 .median,
-            client_busy: over(|outcome| outcome.client_cpu.div_duration_f64(outcome.elapsed))
+            client_busy: over(|outcome| outcome.load.client.div_duration_f64(outcome.elapsed))
                 .median,
+            others_busy: (!others.is_empty()).then(|| Spread::of(others).median),
             in_place_ratio: (!in_place.is_empty()).then(|| Spread::of(in_place).median),
             against_baseline: None,
         }

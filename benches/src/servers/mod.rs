@@ -9,6 +9,7 @@ pub mod raw;
 pub mod raw_epoll;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,9 @@ pub trait Peer: Sync {
     /// Its name in tables and on the command line.
     fn name(&self) -> &'static str;
 
-    /// Listens on `address`, announces the address that it got, and serves until its standard
-    /// input closes. It runs in a process of its own, which is already pinned.
-    fn serve(&self, address: &Address, idle: Idle, announce: Announce<'_>) -> io::Result<Counters>;
+    /// Listens, announces the address that it got, and serves until told to stop. It runs in a
+    /// process of its own, which is already pinned.
+    fn serve(&self, task: &Task<'_>, announce: Announce<'_>) -> io::Result<Counters>;
 
     /// Frames that a client sends first, each answered by one frame before any request goes out.
     fn preamble(&self) -> Vec<Vec<u8>> {
@@ -42,6 +43,17 @@ pub trait Peer: Sync {
         assert!(answers.is_empty(), "there was no preamble");
         Ok(wire::request(0, &wire::any_payload(payload_bytes)))
     }
+}
+
+/// What a server is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Where to listen.
+    pub address: &'a Address,
+    /// How to wait.
+    pub idle: Idle,
+    /// A pipe to which nothing is written: the server stops when the other end closes.
+    pub stop: BorrowedFd<'a>,
 }
 
 /// Tells the parent process where the server listens; to be called once.
@@ -84,4 +96,72 @@ pub fn find(name: &str) -> Result<&'static dyn Peer, String> {
         .find(|peer| peer.name() == name)
         .copied()
         .ok_or_else(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::Socket;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::AsFd;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// More than all receive buffers of the server together, on each connection.
+    const BYTES: u64 = 6 << 20;
+
+    fn byte_at(at: u64, seed: u64) -> u8 {
+        (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ seed as u8
+    }
+
+    /// Sends all while another thread reads late, so that the server runs into full sockets.
+    fn exchange(socket: &Socket, seed: u64) {
+        let sent: Vec<u8> = (0..BYTES).map(|at| byte_at(at, seed)).collect();
+        let mut received = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for chunk in sent.chunks(700 + 5000 * seed as usize) {
+                    (&*socket).write_all(chunk).unwrap();
+                }
+                socket.shutdown(Shutdown::Write).unwrap();
+            });
+            thread::sleep(Duration::from_millis(50));
+            (&*socket).read_to_end(&mut received).unwrap();
+        });
+        assert!(received == sent, "the echo differs");
+    }
+
+    fn echoes_exactly(peer: &'static dyn Peer, idle: Idle) {
+        let (stop, stopper) = rustix::pipe::pipe().unwrap();
+        let (listening, bound) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let task = Task {
+                address: &"tcp://127.0.0.1:0".parse().unwrap(),
+                idle,
+                stop: stop.as_fd(),
+            };
+            peer.serve(&task, &mut |bound| {
+                listening.send(bound.clone()).map_err(io::Error::other)
+            })
+        });
+        let bound = bound.recv().unwrap();
+        thread::scope(|scope| {
+            for seed in 0..6 {
+                let socket = bound.connect().unwrap();
+                scope.spawn(move || exchange(&socket, seed));
+            }
+        });
+        drop(stopper);
+        server.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn echo_servers_return_every_byte() {
+        for idle in ["park", "spin", "spin:50us"] {
+            echoes_exactly(&raw::Raw, idle.parse().unwrap());
+            echoes_exactly(&raw_epoll::RawEpoll, idle.parse().unwrap());
+        }
+    }
 }

@@ -3,7 +3,9 @@
 //! The child prints the address that it listens on, serves until its standard input closes, prints
 //! its counters and ends. A parent that dies closes the pipe too, so no server is left behind.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +15,7 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Peer, find};
+use super::{Counters, Peer, Task, find};
 use crate::address::Address;
 use crate::cpu;
 use crate::idle::Idle;
@@ -43,7 +45,13 @@ impl Serve {
         }
         let peer = find(&self.peer).map_err(io::Error::other)?;
         let mut announce = |address: &Address| say(&Line::Listening(address.to_string()));
-        let counters = peer.serve(&self.listen, self.idle, &mut announce)?;
+        let stdin = io::stdin();
+        let task = Task {
+            address: &self.listen,
+            idle: self.idle,
+            stop: stdin.as_fd(),
+        };
+        let counters = peer.serve(&task, &mut announce)?;
         say(&Line::Counters(counters))
     }
 }
@@ -84,6 +92,15 @@ impl Transport {
                 Address::Unix(std::env::temp_dir().join(name))
             }
         }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+        })
     }
 }
 
@@ -142,9 +159,9 @@ impl ServerProcess {
         &self.address
     }
 
-    /// CPU time of the process so far.
-    pub fn cpu_time(&self) -> io::Result<Duration> {
-        cpu::time_of(self.child.id())
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends the server and returns what it counted.

@@ -12,15 +12,13 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, opcode, types::Fd};
 use rustix::net::{Shutdown, shutdown};
 use socket2::Socket;
 
-use super::{Announce, Counters, Peer};
-use crate::address::Address;
-use crate::idle::Idle;
+use super::{Announce, Counters, Peer, Task};
 use crate::uring::buffers::{Buffers, GROUP};
 use crate::uring::ring::{Completions, Ring};
 
@@ -32,11 +30,11 @@ impl Peer for Raw {
         "raw"
     }
 
-    fn serve(&self, address: &Address, idle: Idle, announce: Announce<'_>) -> io::Result<Counters> {
-        let (listener, bound) = address.listen()?;
+    fn serve(&self, task: &Task<'_>, announce: Announce<'_>) -> io::Result<Counters> {
+        let (listener, bound) = task.address.listen()?;
         let mut server = Server::new(listener)?;
         announce(&bound)?;
-        server.run(idle)?;
+        server.run(task)?;
         Ok(Counters::of_echo(format!(
             "io_uring {}",
             server.ring.flags()
@@ -98,12 +96,12 @@ impl Server {
 
     /// The whole loop. Memory that operations name outlives it: buffers are never freed, and the
     /// process ends with it.
-    fn run(&mut self, idle: Idle) -> io::Result<()> {
+    fn run(&mut self, task: &Task<'_>) -> io::Result<()> {
         let mut completions = Completions::new();
         self.accept()?;
-        self.watch_stdin()?;
+        self.watch(task.stop)?;
         while !self.stopped {
-            self.ring.turn(idle)?;
+            self.ring.turn(task.idle)?;
             for completion in self.ring.drain(&mut completions) {
                 self.handle(completion)?;
             }
@@ -239,11 +237,10 @@ impl Server {
         unsafe { self.ring.push(&entry) }
     }
 
-    /// Completes when the parent closes our standard input, or dies.
-    fn watch_stdin(&mut self) -> io::Result<()> {
-        const STDIN: RawFd = 0;
+    /// Completes when the other end of the pipe closes.
+    fn watch(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
         // POLLIN: the end of the stream counts as readable, and nothing is ever written to it.
-        let entry = opcode::PollAdd::new(Fd(STDIN), libc::POLLIN as u32)
+        let entry = opcode::PollAdd::new(Fd(stop.as_raw_fd()), libc::POLLIN as u32)
             .build()
             .user_data(STOP);
         // SAFETY: the operation names no memory.

@@ -4,7 +4,7 @@
 //! Level-triggered, one thread, one receive and one send call per ready connection.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::Timespec;
@@ -13,8 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::Socket;
 
-use super::{Announce, Counters, Peer};
-use crate::address::Address;
+use super::{Announce, Counters, Peer, Task};
 use crate::idle::Idle;
 
 /// The raw epoll echo.
@@ -25,11 +24,11 @@ impl Peer for RawEpoll {
         "raw-epoll"
     }
 
-    fn serve(&self, address: &Address, idle: Idle, announce: Announce<'_>) -> io::Result<Counters> {
-        let (listener, bound) = address.listen()?;
-        let mut server = Server::new(listener)?;
+    fn serve(&self, task: &Task<'_>, announce: Announce<'_>) -> io::Result<Counters> {
+        let (listener, bound) = task.address.listen()?;
+        let mut server = Server::new(listener, task.stop)?;
         announce(&bound)?;
-        server.run(idle)?;
+        server.run(task.idle)?;
         Ok(Counters::of_echo("epoll"))
     }
 }
@@ -48,7 +47,7 @@ struct Connection {
 }
 
 impl Server {
-    fn new(listener: Socket) -> io::Result<Self> {
+    fn new(listener: Socket, stop: BorrowedFd<'_>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         // CLOEXEC: the descriptor does not leak into programs that we might start.
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -58,12 +57,7 @@ impl Server {
             EventData::new_u64(LISTENER),
             EventFlags::IN,
         )?;
-        epoll::add(
-            &epoll,
-            io::stdin(),
-            EventData::new_u64(STDIN),
-            EventFlags::IN,
-        )?;
+        epoll::add(&epoll, stop, EventData::new_u64(STOP), EventFlags::IN)?;
         Ok(Self {
             epoll,
             listener,
@@ -79,7 +73,7 @@ impl Server {
             for event in events.drain(..) {
                 let event: epoll::Event = event;
                 match event.data.u64() {
-                    STDIN => return Ok(()),
+                    STOP => return Ok(()),
                     LISTENER => self.accept()?,
                     connection => self.serve(connection as usize)?,
                 }
@@ -194,4 +188,4 @@ const NO_TIME: Timespec = Timespec {
 };
 /// What an event carries: one of these, or the index of a connection.
 const LISTENER: u64 = u64::MAX;
-const STDIN: u64 = u64::MAX - 1;
+const STOP: u64 = u64::MAX - 1;
