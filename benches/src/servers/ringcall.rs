@@ -45,6 +45,11 @@ impl BenchHandler for Echo {
     }
 }
 
+/// The service of this peer.
+pub fn echo_service() -> impl ringcall::IntoServices + 'static {
+    BenchServer::new(Echo)
+}
+
 const DESCRIPTOR: &ServiceDescriptor = BenchServer::<Echo>::DESCRIPTOR;
 /// Bytes of an archived `Vec<u8>` beside its elements.
 const VEC_BYTES: usize = 8;
