@@ -26,9 +26,10 @@ pub use shard::context::{Context, Shard, Sleep};
 pub use shard::local_client::{LocalCall, LocalClient};
 pub use shard::service::{IncomingCall, IntoServices, Service};
 
-/// What the macros' expansion names; not part of the API.
+/// What the macros' expansion and this workspace's benches name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
 }
 /// temporary
