@@ -277,7 +277,7 @@ impl<W> ClientConnection<W> {
             }
             (Kind::Error, true) => return self.handle_error(&frame, chunk),
             (Kind::Welcome, false) => {
-                let peer = Handshake::decode(frame.payload(chunk))?;
+                let peer = Handshake::decode_answer(frame.payload(chunk))?;
                 self.link.accept_peer(peer);
                 return Ok(Some(ClientEvent::Ready));
             }

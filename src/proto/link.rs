@@ -7,7 +7,7 @@ use super::framer::{DirectBody, Frame, Framer, Midway};
 use super::frames::append_bare;
 use super::handshake::Handshake;
 use super::header::Kind;
-use super::limits::{Limits, PING_WINDOW, PINGS_PER_WINDOW_MAX};
+use super::limits::{CONTROL_BYTES_MAX, Limits, PING_WINDOW, PINGS_PER_WINDOW_MAX};
 use super::violation::Violation;
 
 /// Framing and liveness of one connection, driven by bytes and a monotonic clock in nanoseconds.
@@ -52,7 +52,8 @@ impl Link {
     /// A connection that came to be at `now_ns`.
     pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
         Self {
-            framer: Framer::new(limits.payload_bytes_max),
+            // Messages come after the handshake: a stranger gets no memory for a large one.
+            framer: Framer::new(CONTROL_BYTES_MAX),
             limits,
             peer: None,
             opened_ns: now_ns,
@@ -77,6 +78,8 @@ impl Link {
 
     /// Ends the handshake.
     pub fn accept_peer(&mut self, peer: Handshake) {
+        self.framer
+            .set_message_bytes_max(self.limits.payload_bytes_max);
         self.peer = Some(peer);
     }
 
@@ -318,6 +321,15 @@ mod tests {
         feed(&mut fast, &[0; 5 * 1024 - 1], 11 * SECOND);
         let too_slow = fast.handle_timeout(15 * SECOND, &mut Vec::new());
         assert_eq!(too_slow, Err(Violation::BodyTooSlow));
+    }
+
+    #[test]
+    fn large_messages_are_refused_before_the_handshake() {
+        let large = Header::new(Kind::Request, 1, CONTROL_BYTES_MAX + 1).encode();
+        let mut stranger = Link::new(Arc::new(Limits::default()), 0);
+        let refused = stranger.next_frame(&large, &mut 0, 0);
+        assert!(matches!(refused, Err(Violation::TooLong { .. })));
+        feed(&mut link(), &large, 0);
     }
 
     #[test]
