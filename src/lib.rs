@@ -21,7 +21,7 @@ pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
 pub use rpc::received::{LocalResponse, Received, Request, Response};
 pub use rpc::reply::Reply;
-pub use server::{Metrics, ServeError, Server, ServerBuilder};
+pub use server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder};
 pub use shard::context::{Context, Shard, Sleep};
 pub use shard::local_client::{LocalCall, LocalClient};
 pub use shard::service::{IncomingCall, IntoServices, Service};

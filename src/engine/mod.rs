@@ -79,7 +79,7 @@ pub(crate) struct EngineConfig {
 }
 
 /// Makes the services of a shard, on its thread.
-pub(crate) type Factory = dyn Fn(&Shard) -> Vec<Box<dyn Service>> + Send + Sync;
+pub(crate) type Factory = dyn FnOnce(&Shard) -> Vec<Box<dyn Service>>;
 
 /// Everything that a shard's thread needs.
 pub(crate) struct ShardStart {
@@ -89,7 +89,7 @@ pub(crate) struct ShardStart {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) factory: Arc<Factory>,
+    pub(crate) factory: Box<Factory>,
     /// Told once whether the shard has started.
     pub(crate) ready: Sender<Result<(), String>>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct ShardStart {
 impl ShardStart {
     /// Pins the thread and makes the shard with its services. Without pinning it goes on: the CPU
     /// may have been taken away since it was chosen.
-    fn make_shard(&mut self) -> Result<Rc<ShardCore>, String> {
+    fn make_shard(&mut self, factory: Box<Factory>) -> Result<Rc<ShardCore>, String> {
         if let Some(cpu) = self.place.cpu
             && let Err(error) = pin_current_thread(cpu)
         {
@@ -111,10 +111,13 @@ impl ShardStart {
             Arc::clone(&self.mailbox),
         );
         shard.begin_turn();
-        let services = (self.factory)(&Shard {
+        let services = factory(&Shard {
             core: Rc::clone(&shard),
         });
         let table = ServiceTable::new(services)?;
+        if table.is_empty() && self.place.serves {
+            return Err("the server has no method: the factory returned no service".into());
+        }
         shard
             .services
             .set(table)
@@ -128,7 +131,8 @@ impl ShardStart {
         make_engine: impl FnOnce(Rc<ShardCore>, &EngineConfig, Vec<Listener>) -> io::Result<E>,
     ) -> Option<(E, EngineConfig)> {
         let listeners = std::mem::take(&mut self.listeners);
-        let made = self.make_shard().and_then(|shard| {
+        let factory = std::mem::replace(&mut self.factory, Box::new(|_| Vec::new()));
+        let made = self.make_shard(factory).and_then(|shard| {
             make_engine(shard, &self.engine_config, listeners)
                 .map_err(|error| format!("shard {} can't start: {error}", self.place.id))
         });

@@ -8,9 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::{Server, ShardHandle};
-use crate::engine::{
-    Engine, EngineConfig, Factory, Failures, Idle, Listener, ShardStart, run_shard,
-};
+use crate::engine::{Engine, EngineConfig, Failures, Idle, Listener, ShardStart, run_shard};
 use crate::platform::address::Address;
 use crate::platform::cpus::shard_cpus;
 use crate::platform::listen::{ListenOptions, Listening, listen};
@@ -20,7 +18,7 @@ use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
-use crate::shard::service::IntoServices;
+use crate::shard::service::{IntoServices, Service};
 use crate::shard::{Place, ShardConfig};
 
 /// A server to be. Every method has a sensible default; [`ServerBuilder::listen`] alone is needed.
@@ -40,6 +38,14 @@ pub struct ServerBuilder {
     stream: StreamOptions,
 }
 
+/// Receive buffers of a shard, and the bytes of each: 8 MiB, enough for the turns of thousands of
+/// connections.
+pub(super) const RECV_BUFFERS: u16 = 256;
+pub(super) const RECV_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Makes the services of every shard, each on its own thread.
+type SharedFactory = dyn Fn(&Shard) -> Vec<Box<dyn Service>> + Send + Sync;
+
 /// Stack of a shard's thread. Validation follows at most 64 pointers and handlers run on it.
 const SHARD_STACK_BYTES: usize = 8 << 20;
 
@@ -53,8 +59,8 @@ impl ServerBuilder {
             idle: Idle::default(),
             limits: Limits::default(),
             connections_max: 65_536,
-            recv_buffers: 256,
-            recv_buffer_bytes: 32 * 1024,
+            recv_buffers: RECV_BUFFERS,
+            recv_buffer_bytes: RECV_BUFFER_BYTES,
             drain_timeout: Duration::from_secs(10),
             stream: StreamOptions::default(),
         }
@@ -130,10 +136,10 @@ impl ServerBuilder {
     {
         self.check()?;
         rlimit::raise_nofile();
-        let (engine, features) = self.choose_engine()?;
+        let (engine, features) = choose_engine(self.engine)?;
         let cpus = shard_cpus(self.shards).map_err(ServeError::Configuration)?;
         let bound = self.bind(cpus.len(), engine)?;
-        let factory: Arc<Factory> = Arc::new(move |shard| factory(shard).into_services());
+        let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
         self.start(engine, features, &cpus, bound, &factory)
     }
 
@@ -159,22 +165,6 @@ impl ServerBuilder {
             return wrong("connections_max is 0: no connection would be accepted".into());
         }
         Ok(())
-    }
-
-    fn choose_engine(&self) -> Result<(Engine, String), ServeError> {
-        if self.engine == Engine::Epoll {
-            return Ok((Engine::Epoll, String::new()));
-        }
-        match probe::probe() {
-            Ok(features) => Ok((Engine::Uring, features.to_string())),
-            Err(refusal) if self.engine == Engine::Uring => {
-                Err(ServeError::Engine(refusal.to_string()))
-            }
-            Err(refusal) => {
-                tracing::warn!("io_uring can't be used, serving by epoll instead: {refusal}");
-                Ok((Engine::Epoll, String::new()))
-            }
-        }
     }
 
     fn bind(&self, shards: usize, engine: Engine) -> Result<Vec<Listening>, ServeError> {
@@ -203,7 +193,7 @@ impl ServerBuilder {
         features: String,
         cpus: &[usize],
         mut listening: Vec<Listening>,
-        factory: &Arc<Factory>,
+        factory: &Arc<SharedFactory>,
     ) -> Result<Server, ServeError> {
         let mut server = Server {
             addresses: listening
@@ -237,23 +227,36 @@ impl ServerBuilder {
                 id,
                 count: cpus.len(),
                 cpu: self.is_pinned.then_some(cpu),
+                serves: true,
             };
             // The io_uring engine waits in a read of the eventfd, which must not fail at once.
             let mailbox = Mailbox::new(engine == Engine::Epoll).map_err(ServeError::Start)?;
-            let start = ShardStart {
+            let counters = Arc::new(Counters::default());
+            let handle = ShardHandle {
+                cpu: place.cpu,
+                mailbox: Arc::clone(&mailbox),
+                counters: Arc::clone(&counters),
+                thread: None,
+            };
+            let (shard_config, factory, ready) =
+                (self.shard_config(), Arc::clone(factory), ready.clone());
+            let engine_config = EngineConfig {
+                idle: self.idle,
+                stream: self.stream.clone(),
+            };
+            let make_start = move || ShardStart {
                 place,
-                shard_config: self.shard_config(),
-                engine_config: EngineConfig {
-                    idle: self.idle,
-                    stream: self.stream.clone(),
-                },
-                counters: Arc::new(Counters::default()),
+                shard_config,
+                engine_config,
+                counters,
                 mailbox,
                 listeners,
-                factory: Arc::clone(factory),
-                ready: ready.clone(),
+                factory: Box::new(move |shard| factory(shard)),
+                ready,
             };
-            server.shards.push(spawn(engine, start, &server.failures)?);
+            server
+                .shards
+                .push(spawn(engine, id, make_start, handle, &server.failures)?);
         }
         drop(ready);
         // Each shard reports once; one that panics before closes the channel instead.
@@ -282,23 +285,34 @@ impl ServerBuilder {
     }
 }
 
+/// Settles which engine is used, and with which features.
+pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeError> {
+    if wanted == Engine::Epoll {
+        return Ok((Engine::Epoll, String::new()));
+    }
+    match probe::probe() {
+        Ok(features) => Ok((Engine::Uring, features.to_string())),
+        Err(refusal) if wanted == Engine::Uring => Err(ServeError::Engine(refusal.to_string())),
+        Err(refusal) => {
+            tracing::warn!("io_uring can't be used, epoll is used instead: {refusal}");
+            Ok((Engine::Epoll, String::new()))
+        }
+    }
+}
+
 fn spawn(
     engine: Engine,
-    start: ShardStart,
+    id: usize,
+    make_start: impl FnOnce() -> ShardStart + Send + 'static,
+    mut handle: ShardHandle,
     failures: &Arc<Failures>,
 ) -> Result<ShardHandle, ServeError> {
-    let mut handle = ShardHandle {
-        cpu: start.place.cpu,
-        mailbox: Arc::clone(&start.mailbox),
-        counters: Arc::clone(&start.counters),
-        thread: None,
-    };
-    let (id, failures) = (start.place.id, Arc::clone(failures));
+    let failures = Arc::clone(failures);
     let thread = std::thread::Builder::new()
         .name(format!("ringcall-{id}"))
         .stack_size(SHARD_STACK_BYTES)
         .spawn(move || {
-            if let Err(error) = run_shard(engine, start) {
+            if let Err(error) = run_shard(engine, make_start()) {
                 tracing::error!(shard = id, %error, "a shard has failed");
                 failures.add(format!("shard {id} failed: {error}"));
             }

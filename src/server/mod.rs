@@ -1,9 +1,11 @@
 //! Building, running and ending a server.
 
 mod builder;
+mod local_runtime;
 mod metrics;
 
 pub use self::builder::{ServeError, ServerBuilder};
+pub use self::local_runtime::{LocalRuntime, LocalRuntimeBuilder};
 pub use self::metrics::Metrics;
 
 use std::sync::Arc;

@@ -235,6 +235,14 @@ impl ShardCore {
         }
     }
 
+    /// Ends the shard after it has drained: drops what was spawned, and the services.
+    pub(crate) fn finish(&self) {
+        self.tasks.cancel_all();
+        if let Some(services) = self.services.get() {
+            services.clear();
+        }
+    }
+
     /// Whether the shard has drained and may end.
     pub(crate) fn is_drained(&self) -> bool {
         self.drain_until_ns.get().is_some() && self.conn_count() == 0

@@ -38,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) id: usize,
     pub(crate) count: usize,
     pub(crate) cpu: Option<usize>,
+    /// Whether it has services; that of a local runtime has none.
+    pub(crate) serves: bool,
 }
 
 /// What a shard is told at its start.

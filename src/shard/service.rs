@@ -1,5 +1,6 @@
 //! Services, and the table that finds a method by its index.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -114,7 +115,8 @@ impl IncomingCall<'_> {
 
 /// All methods of a shard, found by index.
 pub(crate) struct ServiceTable {
-    services: Vec<Box<dyn Service>>,
+    /// Emptied when the shard ends: services may hold the shard, which holds this.
+    services: RefCell<Vec<Box<dyn Service>>>,
     methods: Vec<Method>,
     by_name: HashMap<&'static str, u16>,
 }
@@ -137,45 +139,51 @@ impl std::fmt::Debug for ServiceTable {
 impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
-        let mut table = Self {
-            services: Vec::new(),
-            methods: Vec::new(),
-            by_name: HashMap::new(),
-        };
-        for service in services {
-            let descriptor = service.descriptor();
-            for (place, method) in descriptor.methods.iter().enumerate() {
-                let index = table.methods.len();
+        let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
+        for (number, service) in services.iter().enumerate() {
+            for (place, method) in service.descriptor().methods.iter().enumerate() {
+                let index = methods.len();
                 if index == METHODS_MAX {
                     return Err(format!(
                         "more than {METHODS_MAX} methods: use several servers"
                     ));
                 }
-                if table.by_name.insert(method.name, index as u16).is_some() {
+                if by_name.insert(method.name, index as u16).is_some() {
                     return Err(format!(
                         "method {} is registered twice: give one of the services another name",
                         method.name
                     ));
                 }
-                table.methods.push(Method {
+                methods.push(Method {
                     fingerprint: method.fingerprint,
-                    service: table.services.len() as u16,
+                    service: number as u16,
                     method: place as u16,
                 });
             }
-            table.services.push(service);
         }
-        if table.methods.is_empty() {
-            return Err("the server has no method: the factory returned no service".into());
-        }
-        Ok(table)
+        Ok(Self {
+            services: RefCell::new(services),
+            methods,
+            by_name,
+        })
+    }
+
+    /// Whether nothing can be called.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.methods.is_empty()
+    }
+
+    /// Drops the services.
+    pub(super) fn clear(&self) {
+        drop(self.services.take());
     }
 
     /// Runs a call of the method with this index, which the connection has resolved.
     #[inline]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
         let method = &self.methods[usize::from(index)];
-        self.services[usize::from(method.service)].call(method.method, call);
+        let services = self.services.borrow();
+        services[usize::from(method.service)].call(method.method, call);
     }
 }
 

@@ -109,6 +109,7 @@ impl Engine {
             self.wait(&eventfd).await?;
             self.turn(|| ());
         }
+        self.shard.finish();
         Ok(())
     }
 

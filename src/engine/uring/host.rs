@@ -73,6 +73,7 @@ async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
         }
         glommio::executor().yield_if_needed().await;
     }
+    engine.shard.finish();
     sleeper.close().await;
     Ok(())
 }

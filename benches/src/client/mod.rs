@@ -1,0 +1,91 @@
+//! The one client that drives every server.
+//!
+//! It is built to cost less than any server, so that the server is what is measured: request
+//! frames are encoded before the run, and a call costs the client a patched call id, a check of the
+//! answer's header and one count in a histogram. Payloads that come back are not read.
+//!
+//! Every call is recorded, none is sampled. The clock is read once per turn of the loop: a call's
+//! time runs from the turn that queued it to the turn that saw its answer. The reading comes before
+//! the turn's work, so the client's own handling counts as latency, for every server alike.
+
+mod calls;
+mod frames;
+mod handshake;
+mod recorder;
+mod session;
+
+use std::io;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::address::Address;
+use crate::cell::Cell;
+use crate::cpu::{Load, Usage};
+use crate::servers::Peer;
+use crate::uring::buffers::Buffers;
+use crate::uring::ring::{Completions, Ring};
+
+/// A ring with its buffers, used for one run after another.
+pub struct Client {
+    ring: Ring,
+    buffers: Buffers,
+    completions: Completions,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Connections, depth, and how the loop waits.
+    pub cell: Cell,
+    /// Payload of a request, in bytes.
+    pub payload_bytes: usize,
+    /// Time that is driven but not measured.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub measured: Duration,
+}
+
+/// What one run measured.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Calls answered in the measured time.
+    pub calls: u64,
+    /// The measured time, as the clock had it.
+    pub elapsed: Duration,
+    /// Latency of each of these calls, in nanoseconds.
+    pub latency_ns: Histogram<u64>,
+    /// Who used the CPUs in that time.
+    pub load: Load,
+}
+
+impl Client {
+    /// Sets up the ring. Make one per process: its buffers are never freed.
+    pub fn new() -> io::Result<Self> {
+        let ring = Ring::new()?;
+        let buffers = Buffers::register(&ring)?;
+        Ok(Self {
+            ring,
+            buffers,
+            completions: Completions::new(),
+        })
+    }
+
+    /// Connects to a server of this kind, drives it, and disconnects. `usage` reads the
+    /// CPU times of both sides.
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        peer: &dyn Peer,
+        address: &Address,
+        usage: &dyn Fn() -> io::Result<Usage>,
+    ) -> io::Result<Outcome> {
+        let mut session = session::Session::new(self, plan.cell);
+        for _ in 0..plan.cell.connections {
+            let socket = address.connect()?;
+            let request = handshake::run(&socket, peer, plan.payload_bytes)?;
+            session.add(socket, &request)?;
+        }
+        session.drive(plan, usage)
+    }
+}
