@@ -73,10 +73,7 @@ impl RecvPool {
 
     /// Buffers that are held by a [`Chunk`].
     pub fn held_count(&self) -> usize {
-        self.holders
-            .iter()
-            .filter(|holders| holders.get() > 0)
-            .count()
+        self.held.get()
     }
 
     /// Takes a buffer off the free list, to publish it to the kernel or to read into it.

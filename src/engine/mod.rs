@@ -5,6 +5,7 @@
 
 mod accept;
 mod epoll;
+pub(crate) mod memory;
 mod outgoing;
 mod uring;
 

@@ -21,7 +21,8 @@ static PAIR: ServiceDescriptor = ServiceDescriptor {
 
 fn welcome() -> Vec<u8> {
     let mut out = Vec::new();
-    let payload = Handshake::ours(&Limits::default()).encode();
+    let ours = Handshake::ours(&Limits::default());
+    let payload = Handshake::answer(&Limits::default(), &ours).encode();
     append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
         o.extend_from_slice(&payload)
     });

@@ -113,6 +113,11 @@ impl Framer {
         }
     }
 
+    /// Refuses messages above another maximum from the next frame on.
+    pub fn set_message_bytes_max(&mut self, message_bytes_max: u32) {
+        self.message_bytes_max = message_bytes_max;
+    }
+
     /// What the stream stands in the middle of.
     pub fn midway(&self) -> Midway {
         match &self.state {

@@ -23,6 +23,8 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 /// Bytes of a handshake payload.
 pub const HANDSHAKE_BYTES: usize = 40;
+/// Bytes at the start of it that mean the same in every version: the magic and the versions.
+const COMMON_BYTES: usize = 12;
 /// Features that this side offers and accepts: none are defined in version 1.
 pub const FEATURES: u64 = 0;
 
@@ -98,34 +100,52 @@ impl Handshake {
     }
 
     /// Reads and checks the peer's payload: magic, a common version, the rkyv format.
+    ///
+    /// The magic and the versions stand at the same place in every version, so a peer of another
+    /// version hears which ones are spoken here, however long its payload is.
     pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
-        let wire: &[u8; HANDSHAKE_BYTES] =
-            payload.try_into().map_err(|_| Violation::NotRingcall)?;
-        if wire[0..8] != MAGIC {
+        let (common, _) = payload
+            .split_first_chunk::<COMMON_BYTES>()
+            .ok_or(Violation::NotRingcall)?;
+        if common[0..8] != MAGIC {
             return Err(Violation::NotRingcall);
         }
-        let half = |at: usize| u16::from_le_bytes([wire[at], wire[at + 1]]);
-        let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
+        let version_min = u16::from_le_bytes([common[8], common[9]]);
+        let version_max = u16::from_le_bytes([common[10], common[11]]);
+        if version_min > VERSION_MAX || version_max < VERSION_MIN {
+            return Err(Violation::Version {
+                peer: (version_min, version_max),
+            });
+        }
+        const MALFORMED: Violation = Violation::Malformed { what: "handshake" };
+        let wire: &[u8; HANDSHAKE_BYTES] = payload.try_into().map_err(|_| MALFORMED)?;
+        let word =
+            |at: usize| u32::from_le_bytes([wire[at], wire[at + 1], wire[at + 2], wire[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         let peer = Self {
-            version_min: half(8),
-            version_max: half(10),
+            version_min,
+            version_max,
             rkyv_format: word(12),
             features: long(16),
             payload_bytes_max: word(24),
             calls_in_flight_max: word(28),
         };
-        if peer.version_min > VERSION_MAX || peer.version_max < VERSION_MIN {
-            return Err(Violation::Version {
-                peer: (peer.version_min, peer.version_max),
-            });
-        }
         if peer.rkyv_format != RKYV_FORMAT {
             return Err(Violation::Format {
                 peer: peer.rkyv_format,
             });
         }
-        if long(32) != 0 || peer.version_min > peer.version_max || peer.calls_in_flight_max == 0 {
+        if long(32) != 0 || version_min > version_max || peer.calls_in_flight_max == 0 {
+            return Err(MALFORMED);
+        }
+        Ok(peer)
+    }
+
+    /// Reads and checks a server's payload: it must choose one version, and features that were
+    /// offered.
+    pub fn decode_answer(payload: &[u8]) -> Result<Self, Violation> {
+        let peer = Self::decode(payload)?;
+        if peer.version_min != peer.version_max || peer.features & !FEATURES != 0 {
             return Err(Violation::Malformed { what: "handshake" });
         }
         Ok(peer)
@@ -170,6 +190,12 @@ mod tests {
             Handshake::decode(&later.encode()),
             Err(Violation::Version { peer: (2, 9) })
         );
+        let longer = [&later.encode()[..], b"more"].concat();
+        assert_eq!(
+            Handshake::decode(&longer),
+            Err(Violation::Version { peer: (2, 9) }),
+            "a later version may say more"
+        );
         let foreign = Handshake {
             rkyv_format: 0,
             ..ours
@@ -196,5 +222,13 @@ mod tests {
             (answer.version_min, answer.version_max, answer.features),
             (1, 1, 0)
         );
+        assert_eq!(Handshake::decode_answer(&answer.encode()), Ok(answer));
+        let malformed = Err(Violation::Malformed { what: "handshake" });
+        assert_eq!(Handshake::decode_answer(&peer.encode()), malformed);
+        let unasked = Handshake {
+            features: 1,
+            ..answer
+        };
+        assert_eq!(Handshake::decode_answer(&unasked.encode()), malformed);
     }
 }

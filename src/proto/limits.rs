@@ -17,12 +17,15 @@ pub const PAYLOAD_BYTES_CEILING: u32 = 1 << 30;
 pub const CONTROL_BYTES_MAX: u32 = 64 * 1024;
 /// Methods that one server may register, over all its services.
 pub const METHODS_MAX: usize = 1024;
-/// Methods in one RESOLVE frame.
-pub const RESOLVE_METHODS_MAX: usize = 256;
+/// Methods in one RESOLVE frame, and so in one service: with the longest names they fit into a
+/// control payload.
+pub const RESOLVE_METHODS_MAX: usize = 128;
 /// Bytes of a full method name, `service/method`.
 pub const METHOD_NAME_BYTES_MAX: usize = 255;
 /// Bytes of an error message in an ERROR or GOAWAY frame; longer ones are cut at a character.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes of an error's details; longer ones are cut.
+pub const STATUS_DETAILS_BYTES_MAX: usize = 32 * 1024;
 /// Frames whose padded payload is at least this long are received into a buffer of their own.
 pub const DIRECT_BODY_BYTES_MIN: usize = 16 * 1024;
 /// PING frames that a peer may send in one [`PING_WINDOW`].
@@ -39,10 +42,15 @@ pub const TIMEOUT_US_MAX: u32 = u32::MAX;
 const _: () = {
     assert!(HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(DIRECT_BODY_BYTES_MIN.is_multiple_of(FRAME_ALIGN));
-    assert!(STATUS_MESSAGE_BYTES_MAX + HEADER_BYTES < CONTROL_BYTES_MAX as usize);
+    // ERROR: the length of its message, the message, the details. GOAWAY: 16 bytes, the message.
+    assert!(4 + STATUS_MESSAGE_BYTES_MAX + STATUS_DETAILS_BYTES_MAX <= CONTROL_BYTES_MAX as usize);
+    assert!(16 + STATUS_MESSAGE_BYTES_MAX <= CONTROL_BYTES_MAX as usize);
     assert!(CONTROL_BYTES_MAX < PAYLOAD_BYTES_CEILING);
     assert!(RESOLVE_METHODS_MAX <= METHODS_MAX);
-    assert!(RESOLVE_METHODS_MAX * (METHOD_NAME_BYTES_MAX + 16) < CONTROL_BYTES_MAX as usize * 2);
+    // The count, then per method a fingerprint, the length of its name, and the name.
+    assert!(
+        2 + RESOLVE_METHODS_MAX * (8 + 2 + METHOD_NAME_BYTES_MAX) <= CONTROL_BYTES_MAX as usize
+    );
     assert!(METHODS_MAX <= u16::MAX as usize);
 };
 
@@ -60,10 +68,11 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Time in which all 32 bytes of a header must arrive, counted from its first. Default 5 s.
     pub header_timeout: Duration,
-    /// Time after which a body that is still arriving must keep [`Limits::body_rate_min`].
-    /// Default 5 s.
+    /// Period after which a body that is still arriving must have kept [`Limits::body_rate_min`],
+    /// and over which it must go on to keep it. Default 5 s.
     pub body_grace: Duration,
-    /// Slowest permitted arrival of a body after its grace, in bytes per second. Default 1 KiB/s.
+    /// Slowest permitted arrival of a body in each period of [`Limits::body_grace`], in bytes per
+    /// second. Default 1 KiB/s.
     pub body_rate_min: u64,
     /// Silence after which a PING asks whether the peer is alive. Default 20 s.
     pub keepalive_interval: Duration,

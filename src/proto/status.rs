@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::limits::STATUS_MESSAGE_BYTES_MAX;
+use super::limits::{STATUS_DETAILS_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX};
 
 /// gRPC's seventeen canonical status codes, with the same numbers and meanings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,7 +127,7 @@ impl Status {
     #[must_use]
     pub fn with_details(mut self, details: impl Into<Vec<u8>>) -> Self {
         self.details = details.into();
-        self.details.truncate(DETAILS_BYTES_MAX);
+        self.details.truncate(STATUS_DETAILS_BYTES_MAX);
         self
     }
 
@@ -201,8 +201,6 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
-
-const DETAILS_BYTES_MAX: usize = 32 * 1024;
 
 /// The longest prefix of `text` that is at most `bytes_max` long and ends at a character.
 pub(crate) fn cut_at_char(text: &str, bytes_max: usize) -> &str {

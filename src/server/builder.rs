@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
 use crate::engine::{Engine, EngineConfig, Failures, Idle, Listener, ShardStart, run_shard};
 use crate::platform::address::Address;
@@ -35,9 +36,12 @@ pub struct ServerBuilder {
     recv_buffers: u16,
     recv_buffer_bytes: usize,
     drain_timeout: Duration,
+    stall_threshold: Duration,
     stream: StreamOptions,
 }
 
+/// A shorter threshold would make the watchdog itself a burden.
+const STALL_THRESHOLD_MIN: Duration = Duration::from_millis(4);
 /// Receive buffers of a shard, and the bytes of each: 8 MiB, enough for the turns of thousands of
 /// connections.
 pub(super) const RECV_BUFFERS: u16 = 256;
@@ -62,6 +66,7 @@ impl ServerBuilder {
             recv_buffers: RECV_BUFFERS,
             recv_buffer_bytes: RECV_BUFFER_BYTES,
             drain_timeout: Duration::from_secs(10),
+            stall_threshold: Duration::from_millis(100),
             stream: StreamOptions::default(),
         }
     }
@@ -120,6 +125,13 @@ impl ServerBuilder {
     /// Time that calls in flight have when the server shuts down. Default 10 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// Time for which a handler may hold the CPU before it is counted as a stall and its stack is
+    /// logged. Default 100 ms; at least 4 ms.
+    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
+        self.stall_threshold = threshold.max(STALL_THRESHOLD_MIN);
         self
     }
 
@@ -195,6 +207,7 @@ impl ServerBuilder {
         mut listening: Vec<Listening>,
         factory: &Arc<SharedFactory>,
     ) -> Result<Server, ServeError> {
+        let (running, ended) = channel();
         let mut server = Server {
             addresses: listening
                 .iter()
@@ -208,6 +221,8 @@ impl ServerBuilder {
             features,
             shards: Vec::new(),
             failures: Arc::default(),
+            ended: Mutex::new(ended),
+            watchdog: None,
             _listening: Vec::new(),
         };
         let mut listeners: Vec<Vec<Listener>> = cpus.iter().map(|_| Vec::new()).collect();
@@ -254,11 +269,15 @@ impl ServerBuilder {
                 factory: Box::new(move |shard| factory(shard)),
                 ready,
             };
+            let running = running.clone();
+            let make_start = move || (make_start(), running);
             server
                 .shards
                 .push(spawn(engine, id, make_start, handle, &server.failures)?);
         }
-        drop(ready);
+        drop((ready, running));
+        server.watchdog =
+            Some(Watchdog::start(&server.shards, self.stall_threshold).map_err(ServeError::Start)?);
         // Each shard reports once; one that panics before closes the channel instead.
         let mut reports: Vec<Result<(), String>> = started.iter().collect();
         if reports.len() < cpus.len() {
@@ -303,7 +322,7 @@ pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeErr
 fn spawn(
     engine: Engine,
     id: usize,
-    make_start: impl FnOnce() -> ShardStart + Send + 'static,
+    make_start: impl FnOnce() -> (ShardStart, Sender<()>) + Send + 'static,
     mut handle: ShardHandle,
     failures: &Arc<Failures>,
 ) -> Result<ShardHandle, ServeError> {
@@ -312,7 +331,8 @@ fn spawn(
         .name(format!("ringcall-{id}"))
         .stack_size(SHARD_STACK_BYTES)
         .spawn(move || {
-            if let Err(error) = run_shard(engine, make_start()) {
+            let (start, _running) = make_start();
+            if let Err(error) = run_shard(engine, start) {
                 tracing::error!(shard = id, %error, "a shard has failed");
                 failures.add(format!("shard {id} failed: {error}"));
             }

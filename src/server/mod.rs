@@ -3,14 +3,18 @@
 mod builder;
 mod local_runtime;
 mod metrics;
+mod stack;
+mod watchdog;
 
 pub use self::builder::{ServeError, ServerBuilder};
 pub use self::local_runtime::{LocalRuntime, LocalRuntimeBuilder};
 pub use self::metrics::Metrics;
 
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use self::watchdog::Watchdog;
 use crate::engine::Failures;
 use crate::platform::listen::Listening;
 use crate::shard::counters::Counters;
@@ -22,8 +26,12 @@ pub struct Server {
     addresses: Vec<String>,
     engine: &'static str,
     features: String,
+    /// Ended before the shards whose threads it looks at.
+    watchdog: Option<Watchdog>,
     shards: Vec<ShardHandle>,
     failures: Arc<Failures>,
+    /// Closed when the threads of all shards have ended.
+    ended: Mutex<Receiver<()>>,
     /// Removes socket files when the server ends.
     _listening: Vec<Listening>,
 }
@@ -96,6 +104,10 @@ impl Server {
     }
 
     fn join(&mut self) {
+        // Every shard's thread holds a sender. The watchdog needs threads that are not joined.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while ended.recv().is_ok() {}
+        drop(self.watchdog.take());
         for shard in &mut self.shards {
             if let Some(thread) = shard.thread.take()
                 && thread.join().is_err()

@@ -66,6 +66,8 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: Counter,
     /// Times that the receive buffers ran out.
     pub(crate) buffers_exhausted: Counter,
+    /// Odd while the shard is in a turn, and different in each: what the watchdog looks at.
+    pub(crate) pulse: Counter,
     /// Handlers that held the CPU for longer than the watchdog permits; written by the watchdog.
     pub(crate) stalls: Counter,
     /// Connections that were ended, by reason.

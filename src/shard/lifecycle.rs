@@ -197,11 +197,16 @@ impl ShardCore {
         if conn.stage() != Stage::Open {
             return;
         }
+        let queued = conn.queue.borrow().len();
         let is_done = conn.with_server(|server| {
             server.go_away(None, conn.queue.borrow_mut().filling());
             server.calls_in_flight() == 0
         });
-        conn.attend();
+        // Only when there is something to send: this runs in every turn of a shard that drains,
+        // and a connection that needs attention brings about the next turn.
+        if conn.queue.borrow().len() > queued {
+            conn.attend();
+        }
         if is_done != Some(false) {
             self.end(
                 conn,

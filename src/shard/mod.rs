@@ -120,8 +120,17 @@ impl ShardCore {
     }
 
     /// Starts a turn: reads the clock.
+    #[inline]
     pub(crate) fn begin_turn(&self) {
         self.clock.update();
+        let pulse = &self.counters.pulse;
+        pulse.set((pulse.get() | 1) + 2);
+    }
+
+    /// Ends a turn, before the shard sleeps.
+    pub(crate) fn end_turn(&self) {
+        let pulse = &self.counters.pulse;
+        pulse.set(pulse.get() & !1);
     }
 
     /// The time of this turn.

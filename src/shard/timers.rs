@@ -255,8 +255,10 @@ mod tests {
             let mut timers = Timers::new();
             // From below a tick to beyond the last level.
             let deadlines: Vec<u64> = (0..300)
-                .map(|_| 1 << random.u32(10..43))
-                .map(|ns: u64| ns + random.u64(0..ns))
+                .map(|_| {
+                    let ns: u64 = 1 << random.u32(10..43);
+                    ns + random.u64(0..ns)
+                })
                 .collect();
             for (mark, &deadline_ns) in deadlines.iter().enumerate() {
                 timers.add(deadline_ns, marked(mark as u32));

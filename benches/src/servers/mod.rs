@@ -7,6 +7,7 @@
 pub mod process;
 pub mod raw;
 pub mod raw_epoll;
+pub mod ringcall;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -18,10 +19,15 @@ use crate::idle::Idle;
 use crate::wire::{self, Answer};
 
 /// Every server, the baseline first.
-pub static ALL: [&dyn Peer; 2] = [&raw::Raw, &raw_epoll::RawEpoll];
+pub static ALL: [&dyn Peer; 4] = [
+    &raw::Raw,
+    &ringcall::URING,
+    &raw_epoll::RawEpoll,
+    &ringcall::EPOLL,
+];
 
 /// The peers that are compared when none are named; ratios are against the first.
-pub const DEFAULT: &str = "raw,raw-epoll";
+pub const DEFAULT: &str = "raw,ringcall";
 
 /// A server, and what a client must know to call it.
 pub trait Peer: Sync {

@@ -80,7 +80,7 @@ fn methods(item: &ItemTrait, service: &str, errors: &mut Errors) -> Vec<Method> 
         if methods.len() == METHODS_MAX {
             errors.at(
                 &method.ident,
-                "a service has at most 256 methods: move some to another service",
+                "a service has at most 128 methods: move some to another service",
             );
         }
         methods.push(method);
@@ -95,4 +95,4 @@ fn methods(item: &ItemTrait, service: &str, errors: &mut Errors) -> Vec<Method> 
 }
 
 /// `RESOLVE_METHODS_MAX` of the protocol.
-const METHODS_MAX: usize = 256;
+const METHODS_MAX: usize = 128;

@@ -161,6 +161,7 @@ impl Engine {
             }
             shard.mailbox.unpark();
         }
+        shard.end_turn();
         if shard
             .next_deadline_ns()
             .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get())

@@ -95,6 +95,7 @@ impl Sleeper {
     /// the eventfd, then it is looked once more: whoever came before is seen, whoever comes later
     /// writes.
     async fn sleep(&self, engine: &mut Engine) -> io::Result<()> {
+        engine.shard.end_turn();
         engine.arm_timeout()?;
         engine.ring.enter()?;
         engine.ring.wake_by_eventfd(true);

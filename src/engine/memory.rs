@@ -1,0 +1,104 @@
+//! A shard without sockets or a ring: bytes in, bytes out. It is for counting instructions and
+//! allocations of the path between two system calls, and for feeding hostile bytes quickly.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use super::{EngineConfig, Idle, ShardStart};
+use crate::platform::options::StreamOptions;
+use crate::proto::limits::Limits;
+use crate::shard::conn::{Conn, Stage};
+use crate::shard::counters::Counters;
+use crate::shard::mailbox::Mailbox;
+use crate::shard::service::IntoServices;
+use crate::shard::{Place, ShardConfig, ShardCore};
+
+/// A shard with one accepted connection, whose bytes the caller moves.
+#[derive(Debug)]
+pub struct MemoryConnection {
+    shard: Rc<ShardCore>,
+    conn: Rc<Conn>,
+}
+
+impl MemoryConnection {
+    /// Makes the shard on this thread, with `services`.
+    ///
+    /// # Panics
+    /// When the services are wrong or no descriptor is left.
+    pub fn new(services: impl IntoServices + 'static, limits: Limits) -> Self {
+        let start = ShardStart {
+            place: Place {
+                id: 0,
+                count: 1,
+                cpu: None,
+                serves: true,
+            },
+            shard_config: ShardConfig {
+                limits: Arc::new(limits),
+                connections_max: 1,
+                recv_buffers: 16,
+                recv_buffer_bytes: 32 * 1024,
+                drain_timeout: std::time::Duration::from_secs(1),
+            },
+            engine_config: EngineConfig {
+                idle: Idle::Spin,
+                stream: StreamOptions::default(),
+            },
+            counters: Arc::new(Counters::default()),
+            mailbox: Mailbox::new(true).expect("a descriptor for the mailbox"),
+            listeners: Vec::new(),
+            factory: Box::new(move |_| services.into_services()),
+            ready: channel().0,
+        };
+        let (shard, _) = start
+            .start(|shard, _, _| Ok(shard))
+            .expect("the services are right");
+        let conn = shard
+            .accept("memory".into())
+            .expect("room for one connection");
+        Self { shard, conn }
+    }
+
+    /// Takes bytes as if one receive had brought them, runs what follows, and appends what would
+    /// be sent to `sent`. Says whether the connection is still open.
+    ///
+    /// # Panics
+    /// When there are more bytes than one receive buffer holds.
+    pub fn exchange(&mut self, bytes: &[u8], sent: &mut Vec<u8>) -> bool {
+        let shard = &self.shard;
+        shard.begin_turn();
+        let buffer = shard.pool.take().expect("no handler holds all buffers");
+        let chunk = shard
+            .pool
+            .fill_with(buffer, |memory| {
+                memory[..bytes.len()].copy_from_slice(bytes);
+                Ok::<_, std::convert::Infallible>(bytes.len())
+            })
+            .expect("can't fail");
+        if let Some(chunk) = chunk {
+            shard.receive(&self.conn, chunk);
+        }
+        shard.run_due();
+        while let Some(conn) = shard.pop_attention() {
+            shard.resume_reading(&conn);
+            let mut queue = conn.queue.borrow_mut();
+            while let Some(message) = super::outgoing::Outgoing::take(&mut queue) {
+                message
+                    .unsent()
+                    .for_each(|bytes| sent.extend_from_slice(bytes));
+                queue.sent(message.unsent_bytes());
+                message.recycle(shard);
+            }
+        }
+        shard.end_turn();
+        self.conn.stage() == Stage::Open
+    }
+}
+
+impl Drop for MemoryConnection {
+    fn drop(&mut self) {
+        self.shard.closed(&self.conn);
+        self.shard.finish();
+    }
+}
