@@ -71,6 +71,8 @@ pub(super) fn run(start: ShardStart) -> io::Result<()> {
 }
 
 const EVENT_INTERVAL: u32 = 31;
+/// Rounds of woken tasks in one turn. A task that yields by waking itself is in each of them.
+const ROUNDS_MAX: u32 = 4;
 /// A sleeping ticker looks at least this often, which costs nothing and bounds any mistake.
 const TICKER_MAX: Duration = Duration::from_secs(1);
 
@@ -106,7 +108,12 @@ impl Engine {
         let eventfd = watch(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
-            self.wait(&eventfd).await?;
+            if self.shard.has_work() {
+                // Lets the sockets have their turn.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(&eventfd).await?;
+            }
             self.turn(|| ());
         }
         self.shard.finish();
@@ -151,7 +158,7 @@ impl Engine {
         self.active_ns.set(shard.now_ns());
         self.activity.notify_one();
         let result = step();
-        loop {
+        for round in 1.. {
             shard.run_due();
             self.attend();
             // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
@@ -160,6 +167,11 @@ impl Engine {
                 break;
             }
             shard.mailbox.unpark();
+            if round == ROUNDS_MAX {
+                // The ticker goes on, after the sockets had their turn.
+                self.ticker.notify_one();
+                break;
+            }
         }
         shard.end_turn();
         if shard
