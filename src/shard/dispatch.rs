@@ -257,9 +257,13 @@ impl ShardCore {
         conn.attend();
     }
 
-    /// Runs the tasks that were woken.
+    /// Runs the tasks that were woken before this turn. A task that wakes itself to give way runs
+    /// again in the next turn, after everything else.
     pub(super) fn run_woken(&self) {
-        while let Some(index) = self.mailbox.pop_woken() {
+        for _ in 0..self.mailbox.woken_count() {
+            let Some(index) = self.mailbox.pop_woken() else {
+                return;
+            };
             let polled = self.tasks.resume(index);
             if !matches!(polled, Polled::Waiting(_) | Polled::Gone) {
                 self.drop_deadline(index);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::conn::Conn;
+use super::counters::Counters;
 use super::future_cell::FutureCell;
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
@@ -50,6 +51,7 @@ pub(crate) enum Polled {
 #[derive(Debug)]
 pub(crate) struct Tasks {
     mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     waiting: Cell<usize>,

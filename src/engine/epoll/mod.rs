@@ -151,20 +151,15 @@ impl Engine {
         self.active_ns.set(shard.now_ns());
         self.activity.notify_one();
         let result = step();
-        loop {
-            shard.run_due();
-            self.attend();
-            // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
-            shard.mailbox.announce_park();
-            if !shard.has_work() {
-                break;
-            }
-            shard.mailbox.unpark();
-        }
-        if shard
+        shard.run_due();
+        self.attend();
+        // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
+        shard.mailbox.announce_park();
+        let is_due = shard
             .next_deadline_ns()
-            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get())
-        {
+            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get());
+        // What was woken in this turn runs in one of the ticker's, after the sockets.
+        if is_due || shard.has_work() {
             self.ticker.notify_one();
         }
         if shard.mailbox.must_drain() {
