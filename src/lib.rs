@@ -10,7 +10,7 @@ mod rpc;
 mod server;
 mod shard;
 
-pub use client::Caller;
+pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
 pub use engine::{Engine, Idle};
 pub use proto::limits::Limits;
 pub use proto::resolve::{MethodDescriptor, ServiceDescriptor};
@@ -32,41 +32,3 @@ pub mod __private {
     pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
 }
-/// temporary
-pub mod tmpc {
-    /// t
-    #[derive(Debug, Clone)]
-    pub struct Client;
-    /// t
-    #[derive(Debug, Clone)]
-    pub struct BlockingClient;
-    impl Client {
-        /// t
-        pub async fn connect(_: &str) -> Result<Self, crate::Status> {
-            Ok(Self)
-        }
-    }
-    impl BlockingClient {
-        /// t
-        pub fn connect(_: &str) -> Result<Self, crate::Status> {
-            Ok(Self)
-        }
-    }
-}
-pub use tmpc::*;
-macro_rules! tmp {
-    ($t:ident) => {
-        impl Caller for $t {
-            type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = ();
-            fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-                &'a self,
-                _: &'static ServiceDescriptor,
-                _: u16,
-                _: E,
-            ) -> Self::Call<'a, Req, Resp, E> {
-            }
-        }
-    };
-}
-tmp!(Client);
-tmp!(BlockingClient);

@@ -1,16 +1,24 @@
-//! Clients: what all of them share.
+//! Clients: what all of them share, the one for tokio programs, and the one for scripts.
 
 pub(crate) mod backoff;
+mod blocking;
+mod cause;
+mod connecting;
+mod shared;
+pub(crate) mod slots;
+mod target;
 
 use std::time::Duration;
 
-use crate::platform::address::{Address, resolve};
 use crate::proto::limits::TIMEOUT_US_MAX;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
-use crate::shard::local_client::Target;
+
+pub use self::blocking::{BlockingCall, BlockingClient};
+pub use self::shared::{Call, Client, ClientBuilder};
+pub(crate) use self::target::CallTarget;
 
 /// Something that calls can be made on: a [`Client`](crate::Client), a
 /// [`LocalClient`](crate::LocalClient) or a [`BlockingClient`](crate::BlockingClient).
@@ -40,39 +48,7 @@ pub(crate) fn timeout_us(timeout: Duration) -> Result<u32, Status> {
     }
 }
 
-/// The address of a server, as a client is given it.
-#[derive(Clone, Debug)]
-pub(crate) struct CallTarget {
-    address: Address,
-}
-
-impl CallTarget {
-    /// Reads an address.
-    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
-        text.parse()
-            .map(|address| Self { address })
-            .map_err(|error| Status::invalid_argument(format!("{error}")))
-    }
-
-    /// Looks a host name up, which blocks.
-    pub(crate) fn resolve(&self) -> Result<Target, Status> {
-        let unavailable = |error: std::io::Error| {
-            Status::unavailable(format!("can't resolve {}: {error}", self.address))
-        };
-        let resolved = resolve(&self.address).map_err(unavailable)?;
-        let address = resolved
-            .into_iter()
-            .next()
-            .ok_or_else(|| Status::unavailable(format!("{} has no address", self.address)))?;
-        Ok(Target {
-            address,
-            is_tcp: self.address.is_tcp(),
-        })
-    }
-}
-
-impl std::fmt::Display for CallTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.address.fmt(f)
-    }
+/// The status of a response that is no archive of its type.
+fn not_an_archive() -> Status {
+    Status::data_loss("the response is not a valid archive of its type")
 }

@@ -82,6 +82,18 @@ impl<W> Calls<W> {
         call_id >> SLOT_BITS <= self.sequence
     }
 
+    /// Takes the waiters of the calls whose id is above this one.
+    pub fn take_above(&mut self, call_id: u64) -> Vec<W> {
+        let above = |slot: &Slot<W>| slot.waiter.is_some() && slot.call_id > call_id;
+        let ids: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|slot| above(slot))
+            .map(|slot| slot.call_id)
+            .collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
     /// Takes all waiters.
     pub fn take_all(&mut self) -> Vec<W> {
         let waiters: Vec<W> = self
@@ -114,6 +126,9 @@ mod tests {
         );
         assert_eq!((calls.remove(third), calls.len()), (Some('c'), 1));
         assert!(calls.was_made(third) && !calls.was_made(third + (1 << 30)));
+        let late = calls.insert('d');
+        assert_eq!(calls.take_above(second), ['d']);
+        assert_eq!((calls.remove(late), calls.len()), (None, 1));
         assert_eq!(calls.take_all(), ['b']);
     }
 }

@@ -114,14 +114,29 @@ impl<W> ClientConnection<W> {
         self.calls.len()
     }
 
-    /// Whether the server would read another call at once: fewer are in flight than it permits.
-    pub fn has_room_for_calls(&self) -> bool {
+    /// Number of calls that the server would read at once, beside those in flight.
+    pub fn room_for_calls(&self) -> usize {
         let theirs = self
             .link
             .peer()
             .map_or(u32::MAX, |peer| peer.calls_in_flight_max);
         let ours = self.link.limits().calls_in_flight_max;
-        self.calls.len() < (theirs.min(ours) as usize).min(CALLS_MAX)
+        let calls_max = (theirs.min(ours) as usize).min(CALLS_MAX);
+        calls_max.saturating_sub(self.calls.len())
+    }
+
+    /// Whether the server would read another call at once: fewer are in flight than it permits.
+    pub fn has_room_for_calls(&self) -> bool {
+        self.room_for_calls() > 0
+    }
+
+    /// Bytes of the requests that wait until their service is resolved.
+    pub fn held_bytes(&self) -> usize {
+        let held = |service: &Service| match &service.state {
+            ServiceState::Resolving { held } => held.len(),
+            ServiceState::Resolved(_) => 0,
+        };
+        self.services.iter().map(held).sum()
     }
 
     /// Asks for the indices of a service's methods, unless that was done before.
@@ -307,6 +322,10 @@ impl<W> ClientConnection<W> {
                     }
                 }
             }
+        }
+        // These crossed the GOAWAY on their way: the server does not execute them.
+        for waiter in self.calls.take_above(goaway.last_call_id) {
+            self.failures.push_back((waiter, retired(&goaway)));
         }
         Ok(ClientEvent::Goaway(goaway))
     }

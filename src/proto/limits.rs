@@ -68,10 +68,11 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Time in which all 32 bytes of a header must arrive, counted from its first. Default 5 s.
     pub header_timeout: Duration,
-    /// Time after which a body that is still arriving must keep [`Limits::body_rate_min`].
-    /// Default 5 s.
+    /// Period after which a body that is still arriving must have kept [`Limits::body_rate_min`],
+    /// and over which it must go on to keep it. Default 5 s.
     pub body_grace: Duration,
-    /// Slowest permitted arrival of a body after its grace, in bytes per second. Default 1 KiB/s.
+    /// Slowest permitted arrival of a body in each period of [`Limits::body_grace`], in bytes per
+    /// second. Default 1 KiB/s.
     pub body_rate_min: u64,
     /// Silence after which a PING asks whether the peer is alive. Default 20 s.
     pub keepalive_interval: Duration,

@@ -38,6 +38,8 @@ pub struct Link {
 struct Partial {
     since_ns: u64,
     in_header: bool,
+    /// Bytes of the body that had arrived at `since_ns`.
+    received_before: usize,
     /// When to look at it next.
     check_ns: u64,
 }
@@ -47,9 +49,6 @@ struct FloodGauge {
     window_start_ns: u64,
     count: u32,
 }
-
-/// How often a slow body is looked at after its grace.
-const BODY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Link {
     /// A connection that came to be at `now_ns`.
@@ -129,6 +128,7 @@ impl Link {
             self.partial = Some(Partial {
                 since_ns: now_ns,
                 in_header,
+                received_before: 0,
                 check_ns,
             });
         }
@@ -271,10 +271,16 @@ impl Link {
         };
         let elapsed_ns = u128::from(now_ns - partial.since_ns);
         let expected = elapsed_ns * u128::from(self.limits.body_rate_min) / 1_000_000_000;
-        if (received as u128) < expected {
+        if ((received - partial.received_before) as u128) < expected {
             return Err(Violation::BodyTooSlow);
         }
-        partial.check_ns = now_ns + nanos(BODY_CHECK_INTERVAL);
+        // Each period is measured by itself: what came fast at first pays for no slowness later.
+        *partial = Partial {
+            since_ns: now_ns,
+            in_header: false,
+            received_before: received,
+            check_ns: now_ns + nanos(self.limits.body_grace),
+        };
         Ok(())
     }
 }
@@ -321,10 +327,13 @@ mod tests {
         let wire = Header::new(Kind::Request, 1, 100_000).encode();
         let mut fast = link();
         feed(&mut fast, &wire, 0);
-        feed(&mut fast, &[0; 6 * 1024], SECOND);
+        feed(&mut fast, &[0; 60 * 1024], SECOND);
         assert_eq!(fast.handle_timeout(5 * SECOND, &mut Vec::new()), Ok(()));
-        assert_eq!(fast.poll_timeout(), 6 * SECOND);
-        let too_slow = fast.handle_timeout(7 * SECOND, &mut Vec::new());
+        feed(&mut fast, &[0; 5 * 1024], 6 * SECOND);
+        assert_eq!(fast.poll_timeout(), 10 * SECOND);
+        assert_eq!(fast.handle_timeout(10 * SECOND, &mut Vec::new()), Ok(()));
+        feed(&mut fast, &[0; 5 * 1024 - 1], 11 * SECOND);
+        let too_slow = fast.handle_timeout(15 * SECOND, &mut Vec::new());
         assert_eq!(too_slow, Err(Violation::BodyTooSlow));
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::ShardCore;
 use super::conn::Conn;
-use super::tasks::Purpose;
 use super::timers::{Due, TimerKey};
 use crate::proto::link::nanos;
 
@@ -37,8 +36,7 @@ impl Shard {
     /// Runs a future on this shard, at once until it first waits and then whenever it is woken.
     /// It ends with the server at the latest. A panic in it is logged.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        let polled = self.core.tasks.start(future, Purpose::Background);
-        self.core.settle(polled);
+        self.core.spawn(future);
     }
 
     /// Waits, without holding the CPU. The resolution is 131 µs, never early.

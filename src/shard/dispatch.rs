@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
 use super::service::IncomingCall;
-use super::tasks::{Polled, Purpose};
+use super::tasks::{Purpose, Resumed, Started};
 use super::timers::Due;
 use crate::buf::{AlignedBuf, Chunk};
 use crate::proto::framer::{Body, DirectBody};
@@ -200,42 +200,37 @@ impl ShardCore {
     #[inline]
     pub(super) fn settle_new_call(
         &self,
-        polled: Polled,
+        started: Started,
         conn: &Rc<Conn>,
         call_id: u64,
         deadline_ns: Option<u64>,
     ) {
-        match polled {
+        match started {
             // Most handlers; they were never entered in any book.
-            Polled::Done(_) => (),
-            Polled::Waiting(key) => {
+            Started::Done => (),
+            Started::Waiting(key) => {
                 conn.with_server(|server| server.suspend_call(call_id, key.index));
                 self.counters.in_flight.add(1);
                 if let Some(deadline_ns) = deadline_ns {
                     let due = Due::CallDeadline(key);
-                    self.tasks
-                        .set_deadline(key, self.timers.borrow_mut().add(deadline_ns, due));
+                    let timer = self.timers.borrow_mut().add(deadline_ns, due);
+                    self.tasks.set_deadline(key, timer);
                 }
             }
-            Polled::Panicked(_, text) => self.answer_panic(conn, call_id, &text),
-            Polled::Gone => unreachable!("a task that was just started is not gone"),
+            Started::Panicked(text) => self.answer_panic(conn, call_id, &text),
         }
     }
 
-    /// Keeps the books of a task that was polled again, or spawned.
-    pub(crate) fn settle(&self, polled: Polled) {
-        match polled {
-            Polled::Done(Purpose::Call { conn, call_id }) => self.end_call(&conn, call_id),
-            Polled::Panicked(Purpose::Call { conn, call_id }, text) => {
-                self.answer_panic(&conn, call_id, &text);
-                self.end_call(&conn, call_id);
-            }
-            Polled::Panicked(Purpose::Background, text) => {
-                self.counters.panics.add(1);
-                tracing::error!(panic = text, "a spawned future panicked");
-            }
-            Polled::Done(Purpose::Background) | Polled::Waiting(_) | Polled::Gone => (),
+    /// Starts a future that belongs to no call.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        if let Started::Panicked(text) = self.tasks.start(future, || Purpose::Background) {
+            self.note_background_panic(&text);
         }
+    }
+
+    fn note_background_panic(&self, text: &str) {
+        self.counters.panics.add(1);
+        tracing::error!(panic = text, "a spawned future panicked");
     }
 
     fn answer_panic(&self, conn: &Rc<Conn>, call_id: u64, text: &str) {
@@ -260,11 +255,19 @@ impl ShardCore {
     /// Runs the tasks that were woken.
     pub(super) fn run_woken(&self) {
         while let Some(index) = self.mailbox.pop_woken() {
-            let polled = self.tasks.resume(index);
-            if !matches!(polled, Polled::Waiting(_) | Polled::Gone) {
+            let resumed = self.tasks.resume(index);
+            if !matches!(resumed, Resumed::NotEnded) {
                 self.drop_deadline(index);
             }
-            self.settle(polled);
+            match resumed {
+                Resumed::Done(Purpose::Call { conn, call_id }) => self.end_call(&conn, call_id),
+                Resumed::Panicked(Purpose::Call { conn, call_id }, text) => {
+                    self.answer_panic(&conn, call_id, &text);
+                    self.end_call(&conn, call_id);
+                }
+                Resumed::Panicked(Purpose::Background, text) => self.note_background_panic(&text),
+                Resumed::Done(Purpose::Background) | Resumed::NotEnded => (),
+            }
         }
     }
 

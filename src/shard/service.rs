@@ -2,7 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use pin_project_lite::pin_project;
 
 use super::conn::Conn;
 use super::context::Context;
@@ -97,19 +101,48 @@ impl IncomingCall<'_> {
             },
             request,
         );
-        let asker = Rc::clone(conn);
-        let run = async move { dispatch::respond(&asker, call_id, answer.await) };
-        let purpose = Purpose::Call {
+        let run = RunCall {
+            answer,
             conn: Rc::clone(conn),
             call_id,
         };
-        let polled = shard.tasks.start(run, purpose);
-        shard.settle_new_call(polled, conn, call_id, deadline_ns);
+        let started = shard.tasks.start(run, || Purpose::Call {
+            conn: Rc::clone(conn),
+            call_id,
+        });
+        shard.settle_new_call(started, conn, call_id, deadline_ns);
     }
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
         dispatch::refuse_unimplemented(self.conn, self.call_id);
+    }
+}
+
+pin_project! {
+    /// A handler's future and what is needed to send its result. An `async` block would hold the
+    /// handler's future twice: as what it captured and as what it awaits.
+    struct RunCall<Fut> {
+        #[pin]
+        answer: Fut,
+        conn: Rc<Conn>,
+        call_id: u64,
+    }
+}
+
+impl<Resp, Fut> Future for RunCall<Fut>
+where
+    Resp: Message,
+    Fut: Future<Output = Result<Reply<Resp>, Status>>,
+{
+    type Output = ();
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(cx));
+        dispatch::respond(this.conn, *this.call_id, answer);
+        Poll::Ready(())
     }
 }
 

@@ -33,25 +33,35 @@ pub(crate) enum Purpose {
     Background,
 }
 
-/// How a poll went.
+/// How the first poll of a future went.
 #[derive(Debug)]
-pub(crate) enum Polled {
-    /// The future is done and gone.
-    Done(Purpose),
-    /// The future panicked and is gone. The text is the panic's.
-    Panicked(Purpose, String),
-    /// The future waits, under this name.
+pub(crate) enum Started {
+    /// It is done and gone.
+    Done,
+    /// It waits, under this name.
     Waiting(TaskKey),
-    /// There is no such task any more.
-    Gone,
+    /// It panicked and is gone. The text is the panic's.
+    Panicked(String),
+}
+
+/// How a later poll went.
+#[derive(Debug)]
+pub(crate) enum Resumed {
+    /// The future goes on waiting, or is gone already.
+    NotEnded,
+    /// It is done and gone.
+    Done(Purpose),
+    /// It panicked and is gone.
+    Panicked(Purpose, String),
 }
 
 /// All tasks of one shard. Each has a slot with memory and a waker, which are used again.
-#[derive(Debug)]
 pub(crate) struct Tasks {
     mailbox: Arc<Mailbox>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
+    /// The free place that was used last, out of its slot.
+    spare: Cell<Option<Seat>>,
     waiting: Cell<usize>,
 }
 
@@ -71,11 +81,32 @@ struct Body {
     waker: TaskWaker,
 }
 
+/// A place and what is in it.
+struct Seat {
+    index: u32,
+    body: Box<Body>,
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasks")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Body")
             .field("waker", &self.waker)
             .finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// Makes the names of the future that was here invalid.
+    fn bump(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
     }
 }
 
@@ -86,6 +117,7 @@ impl Tasks {
             mailbox,
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
+            spare: Cell::new(None),
             waiting: Cell::new(0),
         }
     }
@@ -95,62 +127,63 @@ impl Tasks {
         self.waiting.get()
     }
 
-    /// Polls a new future at once. Only if it waits does it become a task.
+    /// Polls a new future at once. Only if it waits does it become a task, for `purpose`.
     #[inline]
-    pub(crate) fn start<F>(&self, future: F, purpose: Purpose) -> Polled
+    pub(crate) fn start<F>(&self, future: F, purpose: impl FnOnce() -> Purpose) -> Started
     where
         F: Future<Output = ()> + 'static,
     {
-        let (index, mut body) = self.take_free();
-        body.cell.put(future);
+        let mut seat = self.take_seat();
+        seat.body.cell.put(future);
         self.waiting.set(self.waiting.get() + 1);
-        self.poll(index, body, purpose)
+        match poll(&mut seat.body) {
+            Ok(Poll::Ready(())) => {
+                self.leave_seat(seat);
+                Started::Done
+            }
+            Ok(Poll::Pending) => Started::Waiting(self.settle_in(seat, purpose())),
+            Err(panic) => {
+                self.leave_seat(seat);
+                Started::Panicked(panic)
+            }
+        }
     }
 
     /// Polls a task that was woken.
-    pub(crate) fn resume(&self, index: u32) -> Polled {
+    pub(crate) fn resume(&self, index: u32) -> Resumed {
         let taken = {
             let mut slots = self.slots.borrow_mut();
             slots
                 .get_mut(index as usize)
                 .and_then(|slot| Some((slot.purpose.take()?, slot.body.take()?)))
         };
-        match taken {
-            Some((purpose, body)) => self.poll(index, body, purpose),
-            None => Polled::Gone,
+        let Some((purpose, body)) = taken else {
+            return Resumed::NotEnded;
+        };
+        let mut seat = Seat { index, body };
+        match poll(&mut seat.body) {
+            Ok(Poll::Pending) => {
+                self.settle_in(seat, purpose);
+                Resumed::NotEnded
+            }
+            ended => {
+                self.slots.borrow_mut()[index as usize].bump();
+                self.leave_seat(seat);
+                match ended {
+                    Err(panic) => Resumed::Panicked(purpose, panic),
+                    Ok(_) => Resumed::Done(purpose),
+                }
+            }
         }
     }
 
-    #[inline]
-    fn poll(&self, index: u32, mut body: Box<Body>, purpose: Purpose) -> Polled {
-        body.waker.before_poll();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let Body { cell, waker } = &mut *body;
-            let polled = cell.poll(&mut Context::from_waker(waker.waker()));
-            if polled.is_ready() {
-                cell.clear();
-            }
-            polled
-        }));
-        match polled {
-            Ok(Poll::Ready(())) => {
-                self.put_free(index, body);
-                Polled::Done(purpose)
-            }
-            Ok(Poll::Pending) => {
-                let mut slots = self.slots.borrow_mut();
-                let slot = &mut slots[index as usize];
-                (slot.body, slot.purpose) = (Some(body), Some(purpose));
-                Polled::Waiting(TaskKey {
-                    index,
-                    generation: slot.generation,
-                })
-            }
-            Err(panic) => {
-                drop_quietly(&mut body.cell);
-                self.put_free(index, body);
-                Polled::Panicked(purpose, panic_text(&*panic))
-            }
+    fn settle_in(&self, seat: Seat, purpose: Purpose) -> TaskKey {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[seat.index as usize];
+        (slot.body, slot.purpose) = (Some(seat.body), Some(purpose));
+        TaskKey {
+            index: seat.index,
+            generation: slot.generation,
         }
     }
 
@@ -192,7 +225,11 @@ impl Tasks {
             (slot.purpose.take()?, slot.body.take()?)
         };
         drop_quietly(&mut body.cell);
-        self.put_free(key.index, body);
+        self.slots.borrow_mut()[key.index as usize].bump();
+        self.leave_seat(Seat {
+            index: key.index,
+            body,
+        });
         Some(purpose)
     }
 
@@ -206,18 +243,23 @@ impl Tasks {
         }
     }
 
+    /// A place for a new future. Most calls use the same one, over and over.
     #[inline]
-    fn take_free(&self) -> (u32, Box<Body>) {
+    fn take_seat(&self) -> Seat {
+        self.spare.take().unwrap_or_else(|| self.take_free())
+    }
+
+    fn take_free(&self) -> Seat {
         if let Some(index) = self.free.borrow_mut().pop()
             && let Some(body) = self.slots.borrow_mut()[index as usize].body.take()
         {
-            return (index, body);
+            return Seat { index, body };
         }
         self.add_slot()
     }
 
     #[cold]
-    fn add_slot(&self) -> (u32, Box<Body>) {
+    fn add_slot(&self) -> Seat {
         let mut slots = self.slots.borrow_mut();
         let index = slots.len() as u32;
         slots.push(Slot {
@@ -227,27 +269,46 @@ impl Tasks {
             deadline: None,
         });
         let waker = self.mailbox.waker(index);
-        (
+        Seat {
             index,
-            Box::new(Body {
+            body: Box::new(Body {
                 cell: FutureCell::new(),
                 waker,
             }),
-        )
+        }
     }
 
+    /// Gives a place back whose future is gone.
     #[inline]
-    fn put_free(&self, index: u32, mut body: Box<Body>) {
-        if !body.cell.is_worth_keeping() {
-            body.cell = FutureCell::new();
-        }
-        let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.body = Some(body);
-        self.free.borrow_mut().push(index);
+    fn leave_seat(&self, mut seat: Seat) {
         self.waiting.set(self.waiting.get() - 1);
+        if !seat.body.cell.is_worth_keeping() {
+            seat.body.cell = FutureCell::new();
+        }
+        if let Some(other) = self.spare.replace(Some(seat)) {
+            let mut slots = self.slots.borrow_mut();
+            slots[other.index as usize].body = Some(other.body);
+            self.free.borrow_mut().push(other.index);
+        }
     }
+}
+
+/// Polls a future once, and drops it if it has ended. An error is the text of its panic.
+#[inline]
+fn poll(body: &mut Body) -> Result<Poll<()>, String> {
+    body.waker.before_poll();
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let Body { cell, waker } = body;
+        let polled = cell.poll(&mut Context::from_waker(waker.waker()));
+        if polled.is_ready() {
+            cell.clear();
+        }
+        polled
+    }));
+    polled.map_err(|panic| {
+        drop_quietly(&mut body.cell);
+        panic_text(&*panic)
+    })
 }
 
 /// Drops a future that may panic once more while it is dropped.
@@ -283,8 +344,8 @@ mod tests {
     fn a_future_that_is_ready_at_once_leaves_no_task() {
         let (tasks, _) = tasks();
         assert!(matches!(
-            tasks.start(async {}, Purpose::Background),
-            Polled::Done(_)
+            tasks.start(async {}, || Purpose::Background),
+            Started::Done
         ));
         assert_eq!(tasks.waiting(), 0);
     }
@@ -303,13 +364,13 @@ mod tests {
             }
         });
         assert!(matches!(
-            tasks.start(twice, Purpose::Background),
-            Polled::Waiting(_)
+            tasks.start(twice, || Purpose::Background),
+            Started::Waiting(_)
         ));
         let woken = mailbox.pop_woken().expect("woken");
-        assert!(matches!(tasks.resume(woken), Polled::Done(_)));
+        assert!(matches!(tasks.resume(woken), Resumed::Done(_)));
         assert!(
-            matches!(tasks.resume(woken), Polled::Gone),
+            matches!(tasks.resume(woken), Resumed::NotEnded),
             "a late wake-up is harmless"
         );
     }
@@ -317,11 +378,11 @@ mod tests {
     #[test]
     fn a_panic_is_caught_and_its_slot_used_again() {
         let (tasks, _) = tasks();
-        let polled = tasks.start(async { panic!("boom") }, Purpose::Background);
-        assert!(matches!(polled, Polled::Panicked(_, text) if text == "boom"));
+        let polled = tasks.start(async { panic!("boom") }, || Purpose::Background);
+        assert!(matches!(polled, Started::Panicked(text) if text == "boom"));
         assert!(matches!(
-            tasks.start(async {}, Purpose::Background),
-            Polled::Done(_)
+            tasks.start(async {}, || Purpose::Background),
+            Started::Done
         ));
         assert_eq!(tasks.slots.borrow().len(), 1);
     }
@@ -329,11 +390,11 @@ mod tests {
     #[test]
     fn an_old_name_does_not_cancel_a_new_task() {
         let (tasks, _) = tasks();
-        let Polled::Waiting(first) = tasks.start(pending(), Purpose::Background) else {
+        let Started::Waiting(first) = tasks.start(pending(), || Purpose::Background) else {
             panic!()
         };
         assert!(tasks.cancel(first).is_some());
-        let Polled::Waiting(second) = tasks.start(pending(), Purpose::Background) else {
+        let Started::Waiting(second) = tasks.start(pending(), || Purpose::Background) else {
             panic!()
         };
         assert_eq!(first.index, second.index);

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -144,12 +144,33 @@ impl RawPeer {
         Self { socket }
     }
 
+    /// Connects to a TCP address without a word, with a socket that was prepared before.
+    pub fn connect_with(address: &str, prepare: impl FnOnce(&socket2::Socket)) -> Self {
+        let address = address.strip_prefix("tcp://").expect("tcp://");
+        let address: SocketAddr = address.parse().expect("an IP address and a port");
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            None,
+        )
+        .expect("a socket");
+        prepare(&socket);
+        socket.connect(&address.into()).expect("listens");
+        let socket: Box<dyn Socket> = Box::new(TcpStream::from(socket));
+        socket.set_timeout(Some(PATIENCE)).unwrap();
+        Self { socket }
+    }
+
     /// Connects and shakes hands.
     pub fn open(address: &str) -> Self {
-        let mut peer = Self::connect(address);
-        peer.send(&Frame::new(HELLO, 0, &hello()));
-        assert_eq!(peer.read().kind, WELCOME);
-        peer
+        Self::connect(address).shaken()
+    }
+
+    /// Shakes hands.
+    pub fn shaken(mut self) -> Self {
+        self.send(&Frame::new(HELLO, 0, &hello()));
+        assert_eq!(self.read().kind, WELCOME);
+        self
     }
 
     pub fn send(&mut self, frame: &Frame) {
@@ -211,6 +232,18 @@ impl RawPeer {
             timeout_us: u32::from_le_bytes(header[16..20].try_into().unwrap()),
             payload,
         }))
+    }
+
+    /// Sends FIN: nothing more will be sent.
+    pub fn finish(&mut self) {
+        self.socket.shut_down(Shutdown::Write).expect("connected");
+    }
+
+    /// Reads on to the end of the connection, and sees that no GOAWAY comes.
+    pub fn expect_end(&mut self) {
+        while let Some(frame) = self.try_read().expect("the connection is closed in time") {
+            assert_ne!(frame.kind, GOAWAY, "{frame:?}");
+        }
     }
 
     /// Reads the GOAWAY with which the server ends the connection, and its end.

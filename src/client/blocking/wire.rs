@@ -1,0 +1,267 @@
+//! One connection, driven by whoever waits.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::Socket;
+
+use super::CONNECT_TIMEOUT;
+use crate::buf::AlignedBuf;
+use crate::client::CallTarget;
+use crate::client::cause::Cause;
+use crate::client::connecting::{Candidates, begin, finish, no_answer};
+use crate::proto::client::{ClientConnection, ClientEvent};
+use crate::proto::framer::Body;
+use crate::proto::limits::Limits;
+use crate::proto::link::nanos;
+use crate::proto::status::Status;
+use crate::rpc::received::SharedPayload;
+use crate::shard::local_client::Target;
+
+/// A socket that never blocks, and the protocol's state.
+#[derive(Debug)]
+pub(super) struct Wire {
+    socket: Socket,
+    pub(super) connection: ClientConnection<()>,
+    pub(super) out: Vec<u8>,
+    /// What was received last, and how much of it was used.
+    chunk: AlignedBuf,
+    received_bytes: usize,
+    used_bytes: usize,
+    /// Whether bytes have arrived that were not all looked at.
+    has_news: bool,
+    start: Instant,
+    has_failed: bool,
+}
+
+/// Bytes that are received at once.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+impl Wire {
+    /// Connects, and waits until the handshake is done.
+    pub(super) fn open(
+        target: &CallTarget,
+        limits: &Arc<Limits>,
+        deadline: Instant,
+    ) -> Result<Self, Status> {
+        let socket = connect(target, deadline)?;
+        let mut out = Vec::new();
+        let mut wire = Self {
+            socket,
+            connection: ClientConnection::new(Arc::clone(limits), 0, &mut out),
+            out,
+            chunk: AlignedBuf::with_len(CHUNK_BYTES),
+            received_bytes: 0,
+            used_bytes: 0,
+            has_news: false,
+            start: Instant::now(),
+            has_failed: false,
+        };
+        while !wire.connection.is_ready() {
+            match wire.next_event(deadline) {
+                Ok(Some(ClientEvent::Goaway(goaway))) => {
+                    return Err(target.cannot_connect(&Cause::Goaway(goaway)));
+                }
+                Ok(Some(_)) => (),
+                Ok(None) => {
+                    return Err(Status::deadline_exceeded(format!(
+                        "no connection to {target} in time"
+                    )));
+                }
+                Err(cause) => return Err(target.cannot_connect(&cause)),
+            }
+        }
+        Ok(wire)
+    }
+
+    /// Acts on what has arrived since the last call: answers pings, and finds out whether the
+    /// server has closed the connection. Says whether calls can be made on it.
+    pub(super) fn refresh(&mut self) -> bool {
+        let now = Instant::now();
+        loop {
+            match self.next_event(now) {
+                Ok(Some(_)) => (),
+                Ok(None) => return self.is_usable(),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Whether it is in order: neither side has ended it, and no frame is sent in part.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.has_failed && self.connection.goaway().is_none() && self.out.is_empty()
+    }
+
+    /// Gives a call up and tells the server, if that can be done at once.
+    pub(super) fn cancel(&mut self, call_id: u64) {
+        self.connection.cancel_call(call_id, &mut self.out);
+        self.has_failed |= self.try_send().is_err();
+    }
+
+    /// Sends, receives and waits until something has happened; `None` when the deadline passes.
+    pub(super) fn next_event(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Option<ClientEvent<()>>, Cause> {
+        let outcome = self.drive(deadline);
+        self.has_failed |= outcome.is_err();
+        match (outcome, self.connection.goaway()) {
+            (Err(Cause::Closed | Cause::Io(_)), Some(goaway)) => Err(Cause::Goaway(goaway.clone())),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn drive(&mut self, deadline: Instant) -> Result<Option<ClientEvent<()>>, Cause> {
+        loop {
+            if let Some(event) = self.take_event()? {
+                return Ok(Some(event));
+            }
+            self.try_send().map_err(Cause::Io)?;
+            if self.try_receive()? {
+                continue;
+            }
+            let (now, now_ns) = (Instant::now(), nanos(self.start.elapsed()));
+            let due_ns = self.connection.poll_timeout();
+            if now >= deadline {
+                return Ok(None);
+            }
+            if now_ns >= due_ns {
+                let handled = self.connection.handle_timeout(now_ns, &mut self.out);
+                handled.map_err(Cause::Violation)?;
+                continue;
+            }
+            let until_due = Duration::from_nanos(due_ns - now_ns);
+            self.sleep((deadline - now).min(until_due))
+                .map_err(Cause::Io)?;
+        }
+    }
+
+    fn take_event(&mut self) -> Result<Option<ClientEvent<()>>, Cause> {
+        if !self.has_news {
+            return Ok(None);
+        }
+        let now_ns = nanos(self.start.elapsed());
+        let received = &self.chunk.as_slice()[..self.received_bytes];
+        let (at, out) = (&mut self.used_bytes, &mut self.out);
+        let event = self.connection.next_event(received, at, now_ns, out);
+        let event = event.map_err(Cause::Violation)?;
+        self.has_news = event.is_some();
+        Ok(event)
+    }
+
+    /// The bytes of a response that has just come out of [`Wire::next_event`].
+    pub(super) fn payload(&self, body: Body) -> SharedPayload {
+        let buf = match body {
+            Body::InPlace(range) => AlignedBuf::copy_of(&self.chunk.as_slice()[range]),
+            Body::Gathered(buf) | Body::Direct(buf) => buf,
+        };
+        SharedPayload::new(Bytes::from_owner(buf))
+    }
+
+    /// Sends what is queued until the socket takes no more.
+    fn try_send(&mut self) -> io::Result<()> {
+        let now_ns = nanos(self.start.elapsed());
+        let mut sent_bytes = 0;
+        let result = loop {
+            let unsent = &self.out[sent_bytes..];
+            if unsent.is_empty() {
+                break Ok(());
+            }
+            // NOSIGNAL: a closed peer is an error, not a SIGPIPE.
+            match send(&self.socket, unsent, SendFlags::NOSIGNAL) {
+                Ok(bytes) => sent_bytes += bytes,
+                Err(Errno::INTR) => (),
+                Err(Errno::AGAIN) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        self.out.drain(..sent_bytes);
+        let link = self.connection.link_mut();
+        link.note_output(!self.out.is_empty(), sent_bytes > 0, now_ns);
+        result
+    }
+
+    /// Receives what has arrived; `false` when that is nothing.
+    fn try_receive(&mut self) -> Result<bool, Cause> {
+        let mut direct = self.connection.link_mut().take_direct();
+        let memory = match &mut direct {
+            Some(body) => body.unfilled(),
+            None => self.chunk.as_mut_slice(),
+        };
+        let received = loop {
+            match recv(&self.socket, &mut *memory, RecvFlags::empty()) {
+                Err(Errno::INTR) => (),
+                other => break other,
+            }
+        };
+        let (received, bytes) = match received {
+            Ok((bytes, _)) => (Ok(bytes), bytes),
+            Err(error) => (Err(error), 0),
+        };
+        (self.received_bytes, self.used_bytes) = (bytes, 0);
+        if let Some(mut body) = direct {
+            body.advance(bytes);
+            self.connection.link_mut().put_direct(body);
+            self.received_bytes = 0;
+        }
+        self.has_news = bytes > 0;
+        match received {
+            Ok(0) => Err(Cause::Closed),
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) => Err(Cause::Io(error.into())),
+        }
+    }
+
+    /// Waits until something has arrived, or what is queued can be sent, or the time is over.
+    fn sleep(&self, longest: Duration) -> io::Result<()> {
+        let mut events = PollFlags::IN;
+        if !self.out.is_empty() {
+            events |= PollFlags::OUT;
+        }
+        wait(&self.socket, events, longest).map(drop)
+    }
+}
+
+/// Connects to the first address of the target that answers.
+fn connect(target: &CallTarget, deadline: Instant) -> Result<Socket, Status> {
+    let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+    let mut candidates = Candidates::new(target.resolve_all()?, deadline);
+    while let Some((address, time)) = candidates.next() {
+        match connect_to(&address, time) {
+            Ok(Some(socket)) => return Ok(socket),
+            Ok(None) => candidates.failed(&no_answer(time)),
+            Err(error) => candidates.failed(&error),
+        }
+    }
+    Err(target.cannot_connect(&candidates.failures()))
+}
+
+/// `None` when there is no answer in time.
+fn connect_to(address: &Target, time: Duration) -> io::Result<Option<Socket>> {
+    let socket = begin(address)?;
+    if !wait(&socket, PollFlags::OUT, time)? {
+        return Ok(None);
+    }
+    finish(socket.take_error())?;
+    Ok(Some(socket))
+}
+
+/// Waits for one of these events; `false` when the time is over.
+fn wait(socket: &Socket, events: PollFlags, longest: Duration) -> io::Result<bool> {
+    let time = Timespec {
+        tv_sec: longest.as_secs() as i64,
+        tv_nsec: i64::from(longest.subsec_nanos()),
+    };
+    match poll(&mut [PollFd::new(socket, events)], Some(&time)) {
+        Ok(count) => Ok(count > 0),
+        // The callers look at the time and wait again, or take what is there.
+        Err(Errno::INTR) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}

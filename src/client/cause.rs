@@ -1,0 +1,45 @@
+//! Why connections end.
+
+use std::fmt;
+use std::io;
+
+use crate::proto::goaway::Goaway;
+use crate::proto::violation::Violation;
+
+/// Why a connection has ended.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// The socket failed.
+    Io(io::Error),
+    /// The server closed it.
+    Closed,
+    /// The server closed it, after saying why.
+    Goaway(Goaway),
+    /// The server broke the protocol, or was too slow.
+    Violation(Violation),
+    /// This side is done with it.
+    Finished,
+    /// Code of the program panicked while it serialised a request into the send buffer.
+    Panicked,
+    /// Its task has ended: the runtime shut down, or the task panicked.
+    TaskEnded,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Closed => f.write_str("the server closed it"),
+            Self::Goaway(goaway) => {
+                let reason = Violation::reason_name(goaway.reason);
+                write!(f, "the server ended it ({reason}: {})", goaway.message)
+            }
+            Self::Violation(violation) => write!(f, "given up by this side: {violation}"),
+            Self::Finished => f.write_str("closed by this side"),
+            Self::Panicked => f.write_str("serialising a request panicked"),
+            Self::TaskEnded => f.write_str(
+                "its task has ended (the tokio runtime shut down, or it was built without enable_all())",
+            ),
+        }
+    }
+}

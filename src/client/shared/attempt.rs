@@ -1,0 +1,104 @@
+//! One attempt to connect and, if it succeeds, the life of the connection. This is its task.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpStream, UnixStream};
+
+use super::channel::Channel;
+use super::driver::Driver;
+use crate::client::CallTarget;
+use crate::client::cause::Cause;
+use crate::client::connecting::{Candidates, begin, finish, no_answer};
+use crate::proto::status::Status;
+use crate::shard::local_client::Target;
+
+/// Connects, not before the given time, and drives the connection until it ends.
+pub(super) async fn run(channel: Arc<Channel>, not_before: Option<Instant>) {
+    let mut attempt = Attempt {
+        channel,
+        end: End::NoConnection(None),
+    };
+    if let Some(not_before) = not_before {
+        tokio::time::sleep_until(not_before.into()).await;
+    }
+    let channel = Arc::clone(&attempt.channel);
+    let stream = match connect(&channel.target, channel.config.connect_timeout).await {
+        Ok(stream) => stream,
+        Err(status) => {
+            attempt.end = End::NoConnection(Some(status));
+            return;
+        }
+    };
+    let limits = Arc::clone(&channel.config.limits);
+    let now_ns = channel.now_ns();
+    let link = channel.with(|state| state.add_link(limits, now_ns));
+    attempt.end = End::Link(link, Cause::TaskEnded);
+    let cause = match stream {
+        Stream::Tcp(stream) => Driver::new(channel, link, stream).run().await,
+        Stream::Unix(stream) => Driver::new(channel, link, stream).run().await,
+    };
+    attempt.end = End::Link(link, cause);
+}
+
+/// Says what has become of the attempt, also when the runtime drops its task or it panics: so
+/// every call ends.
+struct Attempt {
+    channel: Arc<Channel>,
+    end: End,
+}
+
+enum End {
+    NoConnection(Option<Status>),
+    Link(u64, Cause),
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let target = &self.channel.target;
+        self.channel.with(|state| match &mut self.end {
+            End::NoConnection(status) => state.set_failed(
+                status
+                    .take()
+                    .unwrap_or_else(|| target.cannot_connect(&Cause::TaskEnded)),
+            ),
+            End::Link(id, cause) => state.remove_link(*id, cause, target),
+        });
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Connects to the first address of the target that answers.
+async fn connect(target: &CallTarget, timeout: Duration) -> Result<Stream, Status> {
+    let deadline = Instant::now() + timeout;
+    let found = tokio::time::timeout_at(deadline.into(), target.look_up()).await;
+    let addresses = found.map_err(|_| target.cannot_connect(&no_answer(timeout)))??;
+    let mut candidates = Candidates::new(addresses, deadline);
+    while let Some((address, time)) = candidates.next() {
+        match tokio::time::timeout(time, connect_to(&address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => candidates.failed(&error),
+            Err(_) => candidates.failed(&no_answer(time)),
+        }
+    }
+    Err(target.cannot_connect(&candidates.failures()))
+}
+
+async fn connect_to(address: &Target) -> io::Result<Stream> {
+    let socket = OwnedFd::from(begin(address)?);
+    if address.is_tcp {
+        let stream = TcpStream::from_std(socket.into())?;
+        stream.writable().await?;
+        finish(stream.take_error())?;
+        Ok(Stream::Tcp(stream))
+    } else {
+        // A unix socket is connected at once or not at all.
+        UnixStream::from_std(socket.into()).map(Stream::Unix)
+    }
+}

@@ -1,0 +1,115 @@
+//! How a client is set up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Client;
+use super::channel::Channel;
+use crate::client::CallTarget;
+use crate::proto::limits::Limits;
+use crate::proto::status::Status;
+
+/// A client to be; see [`Client::builder`]. Every setting has a default.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), ringcall::Status> {
+/// use std::time::Duration;
+///
+/// let client = ringcall::Client::builder()
+///     .default_deadline(Some(Duration::from_millis(100)))
+///     .connect_timeout(Duration::from_secs(2))
+///     .connect("tcp://10.0.0.7:7411")
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is connected before `connect` or `connect_lazy`"]
+pub struct ClientBuilder {
+    limits: Limits,
+    default_deadline: Option<Duration>,
+    connect_timeout: Duration,
+    waits_for_ready: bool,
+}
+
+/// The settings of a client.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) limits: Arc<Limits>,
+    pub(super) default_deadline: Option<Duration>,
+    pub(super) connect_timeout: Duration,
+    pub(super) waits_for_ready: bool,
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            limits: Limits::default(),
+            default_deadline: None,
+            connect_timeout: Duration::from_secs(5),
+            waits_for_ready: false,
+        }
+    }
+
+    /// What is accepted from the server, and how much is queued for it; see each field of
+    /// [`Limits`]. Calls beyond [`Limits::calls_in_flight_max`] (or the server's, if that is
+    /// lower), or beyond [`Limits::write_queue_bytes_high`] of queued requests, wait for their
+    /// turn.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The deadline of calls that set none of their own. Default `None`: they wait for as long as
+    /// the connection lives.
+    pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.default_deadline = deadline;
+        self
+    }
+
+    /// Time for looking the name up and connecting, over all addresses of the name. The handshake
+    /// has [`Limits::handshake_timeout`] after that. Default 5 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Whether calls wait while the server can't be reached, until it can or their deadline has
+    /// passed. Default: no, they fail at once with UNAVAILABLE, which says why and when the next
+    /// attempt is.
+    pub fn wait_for_ready(mut self, waits: bool) -> Self {
+        self.waits_for_ready = waits;
+        self
+    }
+
+    /// Connects to `target`, `tcp://host:port`, `unix:/path` or `unix:@name`, and waits until the
+    /// handshake is done.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when `target` is no address or a setting is out of its range;
+    /// FAILED_PRECONDITION outside a tokio runtime; UNAVAILABLE, with the address and the cause,
+    /// when this one attempt fails.
+    pub fn connect(self, target: &str) -> impl Future<Output = Result<Client, Status>> + Send {
+        let client = self.connect_lazy(target);
+        async move {
+            let client = client?;
+            client.connected().await?;
+            Ok(client)
+        }
+    }
+
+    /// Makes a client that connects at its first call. Returns at once.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when `target` is no address or a setting is out of its range.
+    pub fn connect_lazy(self, target: &str) -> Result<Client, Status> {
+        self.limits.check().map_err(Status::invalid_argument)?;
+        let target = CallTarget::parse(target)?;
+        let config = Config {
+            limits: Arc::new(self.limits),
+            default_deadline: self.default_deadline,
+            connect_timeout: self.connect_timeout,
+            waits_for_ready: self.waits_for_ready,
+        };
+        Ok(Client::new(Channel::new(target, config)))
+    }
+}

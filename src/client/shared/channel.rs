@@ -1,0 +1,102 @@
+//! The shared part of a client, and how it is locked.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use super::attempt;
+use super::builder::Config;
+use super::state::{Route, State};
+use crate::client::CallTarget;
+use crate::client::cause::Cause;
+use crate::proto::link::nanos;
+use crate::proto::status::Status;
+
+/// What the clones of a client share with its connections' drivers.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) target: CallTarget,
+    pub(super) config: Config,
+    /// Where the client was made, if that was on a runtime.
+    runtime: Option<Handle>,
+    start: Instant,
+    state: Mutex<State>,
+}
+
+impl Channel {
+    pub(super) fn new(target: CallTarget, config: Config) -> Self {
+        Self {
+            target,
+            config,
+            runtime: Handle::try_current().ok(),
+            start: Instant::now(),
+            state: Mutex::new(State::new()),
+        }
+    }
+
+    /// Does something with the state, and wakes whoever must know of it once the lock is released.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.wake();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // Serialising a request has panicked in the middle of a send buffer. The connections
+            // can't be trusted any more; their drivers find them gone and close them.
+            let mut state = poisoned.into_inner();
+            let ids: Vec<u64> = state.links.iter().map(|link| link.id).collect();
+            for id in ids {
+                state.wake_driver(id);
+                state.remove_link(id, &Cause::Panicked, &self.target);
+            }
+            self.state.clear_poison();
+            state
+        })
+    }
+
+    /// Starts an attempt to connect, not before the given time. The route is `Connecting`.
+    pub(super) fn connect(self: &Arc<Self>, not_before: Option<Instant>) -> Result<(), Status> {
+        let runtime = match (Handle::try_current(), &self.runtime) {
+            (Ok(current), _) => current,
+            (Err(_), Some(own)) => own.clone(),
+            (Err(_), None) => {
+                self.with(|state| state.set_route(Route::Idle));
+                return Err(Status::failed_precondition(
+                    "a ringcall::Client needs a tokio runtime to connect; make it on one, or use a BlockingClient",
+                ));
+            }
+        };
+        // Not under the lock: a runtime that has shut down drops the task at once, which locks.
+        let task = runtime.spawn(attempt::run(Arc::clone(self), not_before));
+        self.with(|state| state.attempt = Some(task.abort_handle()));
+        Ok(())
+    }
+
+    /// The last clone of the client is gone.
+    pub(super) fn close(&self) {
+        if let Some(attempt) = self.with(State::close) {
+            attempt.abort();
+        }
+    }
+
+    /// The runtime that timers of calls may use where there is no current one.
+    pub(super) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.as_ref()
+    }
+
+    /// Monotonic time since the client was made.
+    pub(super) fn now_ns(&self) -> u64 {
+        nanos(self.start.elapsed())
+    }
+
+    /// The moment of a time of [`Channel::now_ns`].
+    pub(super) fn instant(&self, time_ns: u64) -> Instant {
+        self.start + std::time::Duration::from_nanos(time_ns)
+    }
+}

@@ -1,0 +1,174 @@
+//! What the clones of a client and the drivers of its connections share: the drivers' side of it.
+
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::link::{Link, payload};
+use super::state::{Route, State};
+use crate::client::CallTarget;
+use crate::client::cause::Cause;
+use crate::proto::client::ClientEvent;
+use crate::proto::goaway::Goaway;
+
+/// What a driver does about its output.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// It has taken bytes: write them.
+    Write,
+    /// Others are about to queue more: let them, and come again.
+    Later,
+    /// There is none, and whoever queues some wakes the driver. Look at the time limits at this
+    /// time, in nanoseconds.
+    Sleep { due_ns: u64 },
+    /// There is none and will be none: close the connection.
+    Finish,
+}
+
+impl State {
+    /// Acts on received bytes. Says whether more of a large body follows; see `Framer::take_direct`.
+    pub(super) fn receive(
+        &mut self,
+        id: u64,
+        chunk: &Bytes,
+        now_ns: u64,
+        target: &CallTarget,
+    ) -> Result<bool, Cause> {
+        let at = self.place_of(id).ok_or(Cause::Panicked)?;
+        let mut used = 0;
+        let mut ended = 0;
+        loop {
+            let link = &mut self.links[at];
+            let event = link
+                .connection
+                .next_event(chunk, &mut used, now_ns, &mut link.out)
+                .map_err(Cause::Violation)?;
+            let (slot, outcome) = match event {
+                Some(ClientEvent::Response { waiter, body }) => (waiter, Ok(payload(body, chunk))),
+                Some(ClientEvent::Failed { waiter, status }) => (waiter, Err(status)),
+                Some(ClientEvent::Ready) => {
+                    self.set_route(Route::Open(id));
+                    continue;
+                }
+                Some(ClientEvent::Goaway(goaway)) => {
+                    self.handle_goaway(id, goaway, target)?;
+                    continue;
+                }
+                None => break,
+            };
+            ended += 1;
+            if let Some(waker) = self.calls.finish(slot, outcome) {
+                self.wakers.push(waker);
+            }
+        }
+        let link = &mut self.links[at];
+        link.ended_at_once = ended;
+        if ended > 0 && !link.has_served {
+            link.has_served = true;
+            self.backoff.reset();
+        }
+        let wants_direct = link.connection.link().wants_direct();
+        self.call_waiting();
+        Ok(wants_direct)
+    }
+
+    /// The server takes no more calls here: the next one connects anew, at once if the server
+    /// shuts down as planned, which is how rolling restarts begin.
+    fn handle_goaway(&mut self, id: u64, goaway: Goaway, target: &CallTarget) -> Result<(), Cause> {
+        let is_ready = self.link(id)?.connection.is_ready();
+        let is_planned = goaway.reason == 0;
+        let cause = Cause::Goaway(goaway);
+        if !is_ready {
+            return Err(cause);
+        }
+        if matches!(self.route, Route::Open(open) if open == id) {
+            if is_planned {
+                self.set_route(Route::Idle);
+            } else {
+                self.set_failed(target.lost(&cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what is queued, in exchange for an empty buffer. All that was handed over before
+    /// has been written.
+    pub(super) fn take_output(
+        &mut self,
+        id: u64,
+        empty: &mut Vec<u8>,
+        may_wait: bool,
+        now_ns: u64,
+        waker: &Waker,
+    ) -> Result<Output, Cause> {
+        let is_closed = matches!(self.route, Route::Closed);
+        let link = self.link(id)?;
+        link.unwritten_bytes = 0;
+        link.connection.link_mut().note_output(false, true, now_ns);
+        let output = if link.out.is_empty() {
+            if is_closed || link.is_finished() {
+                return Ok(Output::Finish);
+            }
+            match &mut link.driver {
+                Some(driver) => driver.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            let due_ns = link.connection.poll_timeout();
+            Output::Sleep { due_ns }
+        } else if may_wait && (link.connection.calls_in_flight() > 1 || link.ended_at_once > 1) {
+            // Several callers are at work, so more is likely to be queued in this round of tasks:
+            // one write for all of it costs a fraction of one for each.
+            return Ok(Output::Later);
+        } else {
+            std::mem::swap(&mut link.out, empty);
+            link.unwritten_bytes = empty.len();
+            Output::Write
+        };
+        self.call_waiting();
+        Ok(output)
+    }
+
+    /// The socket takes no more for now. Says when to look at the time limits, in nanoseconds.
+    pub(super) fn note_blocked(
+        &mut self,
+        id: u64,
+        unwritten_bytes: usize,
+        now_ns: u64,
+    ) -> Result<u64, Cause> {
+        let link = self.link(id)?;
+        let has_progressed = link.unwritten_bytes != unwritten_bytes;
+        link.unwritten_bytes = unwritten_bytes;
+        let due_ns = {
+            let connection = &mut link.connection;
+            connection
+                .link_mut()
+                .note_output(true, has_progressed, now_ns);
+            connection.poll_timeout()
+        };
+        if has_progressed {
+            self.call_waiting();
+        }
+        Ok(due_ns)
+    }
+
+    /// Acts on time limits that are due. Says when to look again, in nanoseconds.
+    pub(super) fn handle_timeout(&mut self, id: u64, now_ns: u64) -> Result<u64, Cause> {
+        let link = self.link(id)?;
+        link.connection
+            .handle_timeout(now_ns, &mut link.out)
+            .map_err(Cause::Violation)?;
+        Ok(link.connection.poll_timeout())
+    }
+
+    /// What the server said when it stopped taking calls on a link, if that was it.
+    pub(super) fn goaway(&self, id: u64) -> Option<Goaway> {
+        let at = self.place_of(id)?;
+        self.links[at].connection.goaway().cloned()
+    }
+
+    /// The driver's link. It is gone when serialising a request has panicked; see `Channel::lock`.
+    pub(super) fn link(&mut self, id: u64) -> Result<&mut Link, Cause> {
+        let at = self.place_of(id).ok_or(Cause::Panicked)?;
+        Ok(&mut self.links[at])
+    }
+}

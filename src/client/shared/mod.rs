@@ -1,0 +1,120 @@
+//! The client for tokio programs.
+//!
+//! All clones share one lock over one [`State`](state::State): where calls go, the protocol state
+//! and send buffer of each connection, and a place for each call's outcome. A call serialises
+//! straight into the send buffer and wakes the connection's [`Driver`](driver::Driver) if that
+//! sleeps; the driver, a tokio task that alone touches the socket, writes all that has gathered at
+//! once, cuts what it reads into frames, leaves each response in its call's place and wakes the
+//! caller, who validates it and reads it where it was received.
+
+mod attempt;
+mod builder;
+mod call;
+mod channel;
+mod driver;
+mod driving;
+mod link;
+mod reader;
+mod state;
+mod waiting;
+mod wakers;
+
+use std::sync::Arc;
+use std::task::Poll;
+
+pub use self::builder::ClientBuilder;
+pub use self::call::Call;
+use self::call::poll_admitted;
+use self::channel::Channel;
+use super::Caller;
+use crate::proto::resolve::ServiceDescriptor;
+use crate::proto::status::Status;
+use crate::rpc::encode::Encode;
+use crate::rpc::message::Message;
+
+/// A client for tokio programs: one connection, shared by all clones, on which any number of calls
+/// are under way at once. Cheap to clone, and may be used from any thread.
+///
+/// It connects again by itself: after the connection was lost or the server has said that it shuts
+/// down, the next call makes a new one. Calls that were in flight on a lost connection end with
+/// UNAVAILABLE and are never sent twice. While connecting fails, new attempts keep a growing,
+/// jittered distance (25 ms to 5 s), and calls in between fail at once, with the cause, unless
+/// [`ClientBuilder::wait_for_ready`] says that they wait.
+///
+/// The generated clients wrap it:
+///
+/// ```no_run
+/// # #[ringcall::service(name = "kv.v1")]
+/// # trait Kv { async fn get(key: String) -> Option<Vec<u8>>; }
+/// # async fn example() -> Result<(), ringcall::Status> {
+/// use std::time::Duration;
+///
+/// let kv = KvClient::connect("tcp://10.0.0.7:7411").await?;
+/// let value = kv.get("user:1").deadline(Duration::from_millis(5)).await?;
+/// println!("{:?}", value.to_owned());
+/// # Ok(()) }
+/// ```
+///
+/// Its connections end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Client {
+    handle: Arc<ClientHandle>,
+}
+
+/// Its drop is that of the last clone.
+#[derive(Debug)]
+struct ClientHandle {
+    channel: Arc<Channel>,
+}
+
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        self.channel.close();
+    }
+}
+
+impl Client {
+    /// Connects to `target` with default settings; see [`ClientBuilder::connect`].
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::connect`].
+    pub fn connect(target: &str) -> impl Future<Output = Result<Self, Status>> + Send {
+        Self::builder().connect(target)
+    }
+
+    /// Sets a client up.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    fn new(channel: Channel) -> Self {
+        let channel = Arc::new(channel);
+        Self {
+            handle: Arc::new(ClientHandle { channel }),
+        }
+    }
+
+    /// Makes a connection if there is none. Fails if the attempt does.
+    async fn connected(&self) -> Result<(), Status> {
+        let channel = &self.handle.channel;
+        let mut ticket = None;
+        std::future::poll_fn(|cx| match channel.with(|state| state.failure()) {
+            Some(failure) => Poll::Ready(Err(failure)),
+            None => poll_admitted(channel, &mut ticket, cx, |_, _| ()),
+        })
+        .await
+    }
+}
+
+impl Caller for Client {
+    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = Call<'a, Req, Resp, E>;
+
+    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
+        &'a self,
+        service: &'static ServiceDescriptor,
+        method: u16,
+        request: E,
+    ) -> Call<'a, Req, Resp, E> {
+        Call::new(&self.handle.channel, service, method, request)
+    }
+}

@@ -1,0 +1,91 @@
+//! The address of a server: reading it, and finding what it stands for.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::platform::address::{Address, resolve};
+use crate::proto::status::Status;
+use crate::shard::local_client::Target;
+
+/// The address of a server, as a client is given it.
+#[derive(Clone, Debug)]
+pub(crate) struct CallTarget {
+    address: Address,
+}
+
+impl CallTarget {
+    /// Reads an address.
+    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+        text.parse()
+            .map(|address| Self { address })
+            .map_err(|error| Status::invalid_argument(format!("{error}")))
+    }
+
+    /// The first address of a host, which is looked up: that blocks.
+    pub(crate) fn resolve(&self) -> Result<Target, Status> {
+        Ok(self.resolve_all()?.swap_remove(0))
+    }
+
+    /// All addresses of a host, at least one; looking it up blocks.
+    pub(crate) fn resolve_all(&self) -> Result<Vec<Target>, Status> {
+        let found = resolve(&self.address)
+            .map_err(|error| Status::unavailable(format!("can't resolve {self}: {error}")))?;
+        if found.is_empty() {
+            return Err(Status::unavailable(format!("{self} has no address")));
+        }
+        let is_tcp = self.address.is_tcp();
+        let target = |address| Target { address, is_tcp };
+        Ok(found.into_iter().map(target).collect())
+    }
+
+    /// All addresses of a host, looked up on a thread that may block.
+    pub(crate) async fn look_up(&self) -> Result<Vec<Target>, Status> {
+        match &self.address {
+            Address::Tcp(host, _) if host.parse::<IpAddr>().is_err() => {
+                let target = self.clone();
+                tokio::task::spawn_blocking(move || target.resolve_all())
+                    .await
+                    .map_err(|error| {
+                        Status::unavailable(format!("can't resolve {self}: {error}"))
+                    })?
+            }
+            _ => self.resolve_all(),
+        }
+    }
+
+    /// The status of a connection that could not be made.
+    pub(crate) fn cannot_connect(&self, error: &dyn fmt::Display) -> Status {
+        Status::unavailable(format!("can't connect to {self}: {error}"))
+    }
+
+    /// The status of the calls on a connection that has ended, and why.
+    pub(crate) fn lost(&self, cause: &dyn fmt::Display) -> Status {
+        Status::unavailable(format!("the connection to {self} is lost: {cause}"))
+    }
+}
+
+impl fmt::Display for CallTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::status::Code;
+
+    #[test]
+    fn a_wrong_address_is_the_callers_mistake() {
+        let refused = CallTarget::parse("localhost:80").unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_unix_path_and_a_literal_need_no_lookup() {
+        for (text, is_tcp) in [("unix:/run/a.sock", false), ("tcp://127.0.0.1:80", true)] {
+            let found = CallTarget::parse(text).unwrap().resolve().unwrap();
+            assert_eq!(found.is_tcp, is_tcp);
+        }
+    }
+}
