@@ -29,6 +29,8 @@ pub struct Link {
     stalled_since_ns: Option<u64>,
     /// Whether this side has stopped reading: then the peer's silence proves nothing.
     is_paused: bool,
+    /// Whether nothing more of the peer is acted on.
+    has_ended: bool,
     pings: FloodGauge,
 }
 
@@ -62,6 +64,7 @@ impl Link {
             partial: None,
             stalled_since_ns: None,
             is_paused: false,
+            has_ended: false,
             pings: FloodGauge::default(),
         }
     }
@@ -156,6 +159,11 @@ impl Link {
         }
     }
 
+    /// Says that nothing more of the peer is acted on: it only has to take what is queued for it.
+    pub fn end(&mut self) {
+        self.has_ended = true;
+    }
+
     /// Says how the output stands: whether some waits, and whether some has just left.
     #[inline]
     pub fn note_output(&mut self, is_waiting: bool, has_progressed: bool, now_ns: u64) {
@@ -191,11 +199,14 @@ impl Link {
     pub fn poll_timeout(&self) -> u64 {
         let limits = &self.limits;
         let mut earliest = u64::MAX;
-        if self.peer.is_none() {
-            earliest = self.opened_ns + nanos(limits.handshake_timeout);
-        }
         if let Some(since) = self.stalled_since_ns {
-            earliest = earliest.min(since + nanos(limits.write_stall_timeout));
+            earliest = since + nanos(limits.write_stall_timeout);
+        }
+        if self.has_ended {
+            return earliest;
+        }
+        if self.peer.is_none() {
+            earliest = earliest.min(self.opened_ns + nanos(limits.handshake_timeout));
         }
         if self.is_paused {
             return earliest;
@@ -213,13 +224,16 @@ impl Link {
     /// Acts on what is due at `now_ns`: may append a PING, or end the connection.
     pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
         let limits = Arc::clone(&self.limits);
-        if self.peer.is_none() && now_ns >= self.opened_ns + nanos(limits.handshake_timeout) {
-            return Err(Violation::HandshakeTimeout);
-        }
         if let Some(since) = self.stalled_since_ns
             && now_ns >= since + nanos(limits.write_stall_timeout)
         {
             return Err(Violation::WriteStall);
+        }
+        if self.has_ended {
+            return Ok(());
+        }
+        if self.peer.is_none() && now_ns >= self.opened_ns + nanos(limits.handshake_timeout) {
+            return Err(Violation::HandshakeTimeout);
         }
         if self.is_paused {
             return Ok(());
@@ -351,6 +365,20 @@ mod tests {
         assert_eq!(link.handle_timeout(1000 * SECOND, &mut Vec::new()), Ok(()));
         link.note_output(true, false, 1000 * SECOND);
         let stalled = link.handle_timeout(1030 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn who_was_refused_for_being_slow_has_time_to_read_why() {
+        let mut link = Link::new(Arc::new(Limits::default()), 0);
+        feed(&mut link, &[0; 4], 0);
+        let refused = link.handle_timeout(5 * SECOND, &mut Vec::new());
+        assert_eq!(refused, Err(Violation::HandshakeTimeout));
+        link.end();
+        link.note_output(true, false, 5 * SECOND);
+        assert_eq!(link.poll_timeout(), 35 * SECOND);
+        assert_eq!(link.handle_timeout(34 * SECOND, &mut Vec::new()), Ok(()));
+        let stalled = link.handle_timeout(35 * SECOND, &mut Vec::new());
         assert_eq!(stalled, Err(Violation::WriteStall));
     }
 

@@ -101,10 +101,9 @@ impl ShardCore {
         if conn.stage() < Stage::Lingering
             && let Err(violation) = conn.handle_timeout(now_ns)
         {
-            let is_flushing = conn.stage() == Stage::Flushing;
             self.refuse(conn, &violation);
             // Who does not read gets no last words either.
-            if is_flushing || violation == Violation::WriteStall {
+            if violation == Violation::WriteStall {
                 conn.advance_to(Stage::Closing);
             }
         }
@@ -119,12 +118,17 @@ impl ShardCore {
         }
         self.counters.reject(violation);
         tracing::debug!(peer = &*conn.peer, %violation, "connection refused");
-        conn.with_server(|server| {
+        let has_said_why = conn.with_server(|server| {
             server.go_away(Some(violation), conn.queue.borrow_mut().filling());
         });
+        // A client has nothing to say that the server would act on.
+        let stage = match has_said_why {
+            Some(()) => Stage::Flushing,
+            None => Stage::Closing,
+        };
         self.end(
             conn,
-            Stage::Flushing,
+            stage,
             &Status::unavailable(format!(
                 "the connection to {} was given up: {violation}",
                 conn.peer
@@ -167,6 +171,7 @@ impl ShardCore {
             }
             super::local_client::fail_all(conn, status);
         }
+        conn.link(|link| link.end());
         conn.advance_to(stage);
         conn.backlog.borrow_mut().clear();
         if stage == Stage::Closing {

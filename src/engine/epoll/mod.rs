@@ -71,8 +71,6 @@ pub(super) fn run(start: ShardStart) -> io::Result<()> {
 }
 
 const EVENT_INTERVAL: u32 = 31;
-/// Rounds of woken tasks in one turn. A task that yields by waking itself is in each of them.
-const ROUNDS_MAX: u32 = 4;
 /// A sleeping ticker looks at least this often, which costs nothing and bounds any mistake.
 const TICKER_MAX: Duration = Duration::from_secs(1);
 
@@ -158,26 +156,16 @@ impl Engine {
         self.active_ns.set(shard.now_ns());
         self.activity.notify_one();
         let result = step();
-        for round in 1.. {
-            shard.run_due();
-            self.attend();
-            // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
-            shard.mailbox.announce_park();
-            if !shard.has_work() {
-                break;
-            }
-            shard.mailbox.unpark();
-            if round == ROUNDS_MAX {
-                // The ticker goes on, after the sockets had their turn.
-                self.ticker.notify_one();
-                break;
-            }
-        }
+        shard.run_due();
+        self.attend();
+        // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
+        shard.mailbox.announce_park();
         shard.end_turn();
-        if shard
+        let is_due = shard
             .next_deadline_ns()
-            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get())
-        {
+            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get());
+        // What was woken in this turn runs in one of the ticker's, after the sockets.
+        if is_due || shard.has_work() {
             self.ticker.notify_one();
         }
         if shard.mailbox.must_drain() {
