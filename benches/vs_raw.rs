@@ -36,14 +36,15 @@ struct Options {
     /// Kinds of sockets
     #[arg(long, value_delimiter = ',', default_value = "tcp")]
     transports: Vec<Transport>,
-    /// Runs of each server in each cell
-    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Runs of each server in each cell. Many short runs beat few long ones: what the machine does
+    /// meanwhile falls on neighbours alike
+    #[arg(long, default_value = "21", value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     /// Measured seconds of each run
-    #[arg(long, default_value = "1", value_parser = seconds)]
+    #[arg(long, default_value = "0.25", value_parser = seconds)]
     seconds: Duration,
     /// Seconds before them that are driven but not measured
-    #[arg(long, default_value = "0.3", value_parser = seconds)]
+    #[arg(long, default_value = "0.05", value_parser = seconds)]
     warm_up: Duration,
     /// Payload of a request
     #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(..=MIB))]

@@ -12,6 +12,8 @@ mod shard;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
 pub use engine::{Engine, Idle};
+pub use platform::environment::{Environment, IoUring};
+pub use platform::rlimit::Limit as ResourceLimit;
 pub use proto::limits::Limits;
 pub use proto::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use proto::status::{Code, Status};
@@ -25,6 +27,12 @@ pub use server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server,
 pub use shard::context::{Context, Shard, Sleep};
 pub use shard::local_client::{LocalCall, LocalClient};
 pub use shard::service::{IncomingCall, IntoServices, Service};
+
+/// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond; call it
+/// before any thread is pinned, for the CPUs are those of the calling thread.
+pub fn environment() -> Environment {
+    Environment::look(engine::ring_locked_bytes())
+}
 
 /// What the macros' expansion and this workspace's benches name; not part of the API.
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use procfs::process::Process;
-use procfs::{CurrentSI, KernelStats};
+use procfs::{CurrentSI, KernelStats, ProcError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// One CPU for the server and another for the client.
@@ -95,8 +95,12 @@ fn time_of(pid: u32) -> io::Result<Duration> {
     let process = Process::new(pid as i32).map_err(io::Error::other)?;
     let mut total_ns = 0;
     for task in process.tasks().map_err(io::Error::other)? {
-        let schedstat = task.and_then(|task| task.schedstat());
-        total_ns += schedstat.map_err(io::Error::other)?.sum_exec_runtime;
+        match task.and_then(|task| task.schedstat()) {
+            Ok(schedstat) => total_ns += schedstat.sum_exec_runtime,
+            // It ended since it was listed.
+            Err(ProcError::NotFound(_)) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
     }
     Ok(Duration::from_nanos(total_ns))
 }

@@ -9,6 +9,8 @@ pub(crate) mod memory;
 mod outgoing;
 mod uring;
 
+pub(crate) use self::uring::locked_bytes as ring_locked_bytes;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

@@ -6,6 +6,7 @@
 pub mod address;
 mod cgroup;
 pub mod cpus;
+pub mod environment;
 pub mod listen;
 pub mod options;
 pub mod probe;

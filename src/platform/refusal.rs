@@ -63,6 +63,14 @@ impl Refusal {
         }
     }
 
+    /// What failed, and the error that the kernel answered, in words.
+    pub fn failure(&self) -> String {
+        match self.errno {
+            Some(errno) => format!("{}: {}", self.step, io::Error::from_raw_os_error(errno)),
+            None => self.step.to_string(),
+        }
+    }
+
     /// The likely cause, in words.
     pub fn cause(&self) -> String {
         self.explain().0
@@ -188,11 +196,11 @@ impl fmt::Display for Step {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cause, remedy) = self.explain();
-        write!(f, "io_uring can't be used: {}", self.step)?;
-        if let Some(errno) = self.errno {
-            write!(f, ": {}", io::Error::from_raw_os_error(errno))?;
-        }
-        write!(f, "; likely cause: {cause}; remedy: {remedy}")
+        let failure = self.failure();
+        write!(
+            f,
+            "io_uring can't be used: {failure}; likely cause: {cause}; remedy: {remedy}"
+        )
     }
 }
 

@@ -1,18 +1,16 @@
 //! Serialises messages straight into a send buffer.
 
 use rkyv::rancor::{Failure, Source, Strategy};
-use rkyv::ser::allocator::ArenaHandle;
 use rkyv::ser::{Positional, Serializer, Writer};
 use rkyv::string::{ArchivedString, StringResolver};
-use rkyv::util::with_arena;
 use rkyv::vec::{ArchivedVec, VecResolver};
 use rkyv::{Archive, Place, Serialize, SerializeUnsized};
 
 use super::message::Message;
+use super::scratch::Scratch;
 
-/// The serialiser of every message: into the send buffer, with an arena for scratch space and no
-/// pointer sharing.
-pub type Encoder<'a> = Strategy<Serializer<PayloadWriter<'a>, ArenaHandle<'a>, ()>, Failure>;
+/// The serialiser of every message: into the send buffer, without pointer sharing.
+pub type Encoder<'a> = Strategy<Serializer<PayloadWriter<'a>, Scratch, ()>, Failure>;
 
 /// Appends to a send buffer and refuses to pass the largest payload that the peer accepts.
 #[derive(Debug)]
@@ -60,15 +58,14 @@ pub(crate) fn encode_payload<T: Message>(
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
     let start = out.len();
-    let done = with_arena(|arena| {
-        let writer = PayloadWriter {
-            out,
-            start,
-            payload_bytes_max: payload_bytes_max as usize,
-        };
-        let mut serializer = Serializer::new(writer, arena.acquire(), ());
-        value.encode(Strategy::wrap(&mut serializer))
-    });
+    let writer = PayloadWriter {
+        out,
+        start,
+        payload_bytes_max: payload_bytes_max as usize,
+    };
+    let mut serializer = Serializer::new(writer, Scratch::default(), ());
+    let done = value.encode(Strategy::wrap(&mut serializer));
+    drop(serializer);
     done.map_err(|_| {
         out.truncate(start);
         TooLong

@@ -5,4 +5,4 @@ pub mod fingerprint;
 pub mod message;
 pub mod received;
 pub mod reply;
-mod scratch;
+pub(crate) mod scratch;

@@ -99,6 +99,11 @@ impl<T: Message, P: Payload> Received<T, P> {
         to_owned::<T>(self)
     }
 
+    /// The valid bytes.
+    pub(crate) fn into_payload(self) -> P {
+        self.payload
+    }
+
     /// Length of the message on the wire, in bytes.
     pub fn wire_bytes(&self) -> usize {
         self.payload.bytes().len()

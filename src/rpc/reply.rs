@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::encode::{Encode, TooLong, encode_payload};
 use super::message::Message;
+use super::received::{LocalPayload, Payload, Received};
 use crate::buf::SendQueue;
 use crate::proto::frames;
 use crate::proto::header::{Header, Kind};
@@ -24,6 +25,8 @@ enum Content<T> {
     Value(T),
     /// Serialised already, from borrowed data.
     Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
+    /// Received as it is, and validated then.
+    Received(LocalPayload),
     /// A body that is sent from where it lies, and what follows it in the payload.
     Body(Bytes, Root),
 }
@@ -73,7 +76,27 @@ impl<T: Message> Reply<T> {
                 super::scratch::put(payload);
                 sent
             }
+            Content::Received(payload) => {
+                let payload = payload.bytes();
+                if payload.len() > payload_bytes_max as usize {
+                    return Err(TooLong);
+                }
+                frames::append(queue.filling(), header, |out| {
+                    out.extend_from_slice(payload);
+                    Ok(())
+                })
+            }
             Content::Body(body, root) => send_body(body, root, header, payload_bytes_max, queue),
+        }
+    }
+}
+
+impl<T: Message> From<Received<T, LocalPayload>> for Reply<T> {
+    /// Answers with a message as it was received, such as the response of a server that was asked
+    /// in turn. Its bytes are not serialised again.
+    fn from(received: Received<T, LocalPayload>) -> Self {
+        Self {
+            content: Content::Received(received.into_payload()),
         }
     }
 }
@@ -165,6 +188,7 @@ fn send_body(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buf::AlignedBuf;
 
     fn wire<T: Message>(reply: Reply<T>) -> Vec<u8> {
         let mut queue = SendQueue::default();
@@ -194,6 +218,22 @@ mod tests {
             wire(Reply::<String>::of("text")),
             wire(Reply::new("text".to_owned()))
         );
+    }
+
+    #[test]
+    fn a_received_message_is_passed_on_as_it_came() {
+        let text = "more than eight bytes";
+        let copied = wire(Reply::<String>::of(text));
+        let payload_bytes = u32::from_le_bytes([copied[0], copied[1], copied[2], copied[3]]);
+        let payload = &copied[HEADER_BYTES..][..payload_bytes as usize];
+        let received = || {
+            let payload = LocalPayload::Owned(AlignedBuf::copy_of(payload));
+            Received::<String, _>::validate(payload).expect("valid")
+        };
+        assert_eq!(wire(Reply::from(received())), copied);
+        let mut queue = SendQueue::default();
+        let sent = Reply::from(received()).send(7, payload_bytes - 1, &mut queue);
+        assert_eq!((sent, queue.is_empty()), (Err(TooLong), true));
     }
 
     #[test]

@@ -1,35 +1,141 @@
-//! Buffers for payloads that are serialised before they can be sent, recycled per thread.
+//! Memory that serialising needs for a moment, recycled per thread.
+#![allow(unsafe_code, reason = "rkyv's allocator trait hands out raw memory")]
 
-use std::cell::RefCell;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
 
-/// Buffers kept per thread, and the largest that is kept: bounds this to 256 KiB.
-const KEPT_MAX: usize = 8;
-const KEPT_BYTES_MAX: usize = 32 * 1024;
+use rkyv::ser::Allocator;
 
-thread_local! {
-    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+/// Scratch memory of one serialisation: what rkyv keeps about the elements of nested vectors.
+///
+/// Most messages need none, so nothing is taken before it is asked for. Then it is a block that
+/// the thread keeps, and the heap only for what does not fit.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    block: Option<Box<Block>>,
+    used_bytes: usize,
 }
 
-/// An empty buffer.
+type Block = [u128; BLOCK_WORDS];
+/// 16 KiB: resolvers of about a thousand nested elements.
+const BLOCK_WORDS: usize = 1024;
+const BLOCK_BYTES: usize = BLOCK_WORDS * size_of::<u128>();
+
+thread_local! {
+    static KEPT_BLOCK: Cell<Option<Box<Block>>> = const { Cell::new(None) };
+    static KEPT_PAYLOADS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Scratch {
+    fn block(&mut self) -> &mut Block {
+        self.block.get_or_insert_with(|| {
+            let kept = KEPT_BLOCK.try_with(Cell::take).ok().flatten();
+            kept.unwrap_or_else(|| Box::new([0; BLOCK_WORDS]))
+        })
+    }
+}
+
+impl Drop for Scratch {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            // At thread exit there may be nowhere to keep it; then it is freed.
+            KEPT_BLOCK
+                .try_with(|kept| kept.set(Some(block)))
+                .unwrap_or_default();
+        }
+    }
+}
+
+// SAFETY: memory from the block lies between what is used and its end, aligned as asked, and is
+// not handed out again before it is popped, since `used_bytes` grows past it; the block is boxed,
+// so it does not move with the allocator. All other memory is fresh from the heap. rkyv pops in
+// reverse order, each with the layout that it pushed, so lowering `used_bytes` to the popped start
+// frees just that; the heap's memory is known by lying outside of the block.
+unsafe impl<E> Allocator<E> for Scratch {
+    unsafe fn push_alloc(&mut self, layout: Layout) -> Result<NonNull<[u8]>, E> {
+        let used_bytes = self.used_bytes;
+        let base = self.block().as_mut_ptr().cast::<u8>();
+        let start = used_bytes.next_multiple_of(layout.align());
+        let in_block = layout.align() <= align_of::<u128>() && start + layout.size() <= BLOCK_BYTES;
+        let memory = if in_block {
+            self.used_bytes = start + layout.size();
+            // SAFETY: `start` lies in the block, since the layout is not empty and ends there too.
+            unsafe { base.add(start) }
+        } else {
+            // SAFETY: rkyv promises that the layout is not empty.
+            unsafe { alloc(layout) }
+        };
+        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        Ok(NonNull::slice_from_raw_parts(memory, layout.size()))
+    }
+
+    unsafe fn pop_alloc(&mut self, memory: NonNull<u8>, layout: Layout) -> Result<(), E> {
+        let base = self.block().as_mut_ptr().addr();
+        let address = memory.addr().get();
+        if (base..base + BLOCK_BYTES).contains(&address) {
+            self.used_bytes = address - base;
+        } else {
+            // SAFETY: what lies outside of the block came from `alloc` with this layout.
+            unsafe { dealloc(memory.as_ptr(), layout) };
+        }
+        Ok(())
+    }
+}
+
+/// Payloads kept per thread, and the largest that is kept: bounds this to 256 KiB.
+const KEPT_PAYLOADS_MAX: usize = 8;
+const KEPT_PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+
+/// An empty buffer for a payload that is serialised before it can be sent.
+#[inline]
 pub(crate) fn take() -> Vec<u8> {
-    KEPT.try_with(|kept| kept.borrow_mut().pop())
+    KEPT_PAYLOADS
+        .try_with(|kept| kept.borrow_mut().pop())
         .ok()
         .flatten()
         .unwrap_or_default()
 }
 
-/// Gives a buffer back.
-pub(crate) fn put(mut buffer: Vec<u8>) {
-    if buffer.capacity() > KEPT_BYTES_MAX {
+/// Gives a payload's buffer back.
+#[inline]
+pub(crate) fn put(mut payload: Vec<u8>) {
+    if payload.capacity() > KEPT_PAYLOAD_BYTES_MAX {
         return;
     }
-    buffer.clear();
+    payload.clear();
     // At thread exit there may be nowhere to keep it; then it is freed.
-    KEPT.try_with(|kept| {
-        let mut kept = kept.borrow_mut();
-        if kept.len() < KEPT_MAX {
-            kept.push(buffer);
+    KEPT_PAYLOADS
+        .try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < KEPT_PAYLOADS_MAX {
+                kept.push(payload);
+            }
+        })
+        .unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::encode_payload;
+    use super::super::message::{access, to_owned};
+    use crate::buf::AlignedBuf;
+
+    #[test]
+    fn nested_messages_survive_whether_the_block_is_enough_or_not() {
+        for count in [0, 1, 10, 5_000] {
+            let value: Vec<Vec<String>> = (0..count)
+                .map(|at| vec![format!("a string of element {at}"); at % 4])
+                .collect();
+            let mut out = Vec::new();
+            for _ in 0..2 {
+                out.clear();
+                encode_payload::<Vec<Vec<String>>>(&value, 1 << 24, &mut out).expect("fits");
+                let payload = AlignedBuf::copy_of(&out);
+                let archived = access::<Vec<Vec<String>>>(payload.as_slice()).expect("valid");
+                assert_eq!(to_owned::<Vec<Vec<String>>>(archived), value);
+            }
         }
-    })
-    .unwrap_or_default();
+    }
 }

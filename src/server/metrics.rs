@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::proto::violation::{REASONS, Violation};
+use crate::shard::context::Shard;
 use crate::shard::counters::{Counter, Counters};
 
 /// Counters of a server at one moment, summed over its shards.
@@ -142,6 +143,13 @@ impl Metrics {
             ),
             ("stalls", &mut self.stalls, &shard.stalls),
         ]
+    }
+}
+
+impl Shard {
+    /// The present values of this shard's own counters.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::sum(std::iter::once(&*self.core.counters))
     }
 }
 

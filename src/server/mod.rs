@@ -76,6 +76,13 @@ impl Server {
         Metrics::sum(self.shards.iter().map(|shard| &*shard.counters))
     }
 
+    /// Whether every shard runs. It ends by [`Server::shut_down`], or by a failure that
+    /// [`Server::wait`] returns.
+    pub fn is_running(&self) -> bool {
+        let mut threads = self.shards.iter().filter_map(|shard| shard.thread.as_ref());
+        !threads.any(JoinHandle::is_finished)
+    }
+
     /// Begins to shut down and returns at once: no new calls are taken, those in flight may end
     /// within the drain time, and every client is told.
     pub fn shut_down(&self) {

@@ -252,9 +252,13 @@ impl ShardCore {
         conn.attend();
     }
 
-    /// Runs the tasks that were woken.
+    /// Runs the tasks that were woken before. Those that are woken meanwhile have their turn after
+    /// the sockets: a task that yields by waking itself must not keep the shard from them.
     pub(super) fn run_woken(&self) {
-        while let Some(index) = self.mailbox.pop_woken() {
+        for _ in 0..self.mailbox.woken_count() {
+            let Some(index) = self.mailbox.pop_woken() else {
+                return;
+            };
             let resumed = self.tasks.resume(index);
             if !matches!(resumed, Resumed::NotEnded) {
                 self.drop_deadline(index);

@@ -54,6 +54,11 @@ impl Mailbox {
         self.woken.pop()
     }
 
+    /// Number of tasks that were woken and not run yet.
+    pub(crate) fn woken_count(&self) -> usize {
+        self.woken.len()
+    }
+
     /// Whether a task was woken and not run yet.
     pub(crate) fn has_woken(&self) -> bool {
         !self.woken.is_empty()

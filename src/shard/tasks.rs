@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::conn::Conn;
+use super::counters::Counters;
 use super::future_cell::FutureCell;
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
@@ -58,6 +59,7 @@ pub(crate) enum Resumed {
 /// All tasks of one shard. Each has a slot with memory and a waker, which are used again.
 pub(crate) struct Tasks {
     mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     /// The free place that was used last, out of its slot.

@@ -4,7 +4,7 @@
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -270,6 +270,7 @@ impl Rig {
         engine: Engine,
         configure: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> Result<Self, ringcall::ServeError> {
+        quieten_handlers();
         let (sender, receiver) = channel();
         let probe = Arc::new(Probe {
             started: AtomicU64::new(0),
@@ -324,6 +325,25 @@ impl Rig {
     pub fn until_quiet(&self) {
         self.until("quiet", |now| now.connections == 0 && now.in_flight == 0);
     }
+}
+
+/// Handlers panic on purpose here; what they say would hide the panic of a test.
+fn quieten_handlers() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_on_purpose = panic.location().is_some_and(|at| at.file() == file!());
+            let thread = std::thread::current();
+            if !(is_on_purpose
+                && thread
+                    .name()
+                    .is_some_and(|name| name.starts_with("ringcall")))
+            {
+                default(panic);
+            }
+        }));
+    });
 }
 
 /// Waits for something that nobody announces.

@@ -13,6 +13,8 @@ mod frames;
 mod handshake;
 mod recorder;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::time::Duration;

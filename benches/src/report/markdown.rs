@@ -57,7 +57,7 @@ const HEADINGS: [&str; 13] = [
 const LEGEND: &str = "
 Cell: connections × calls in flight on each, transport, how both sides wait while idle. Figures are
 medians over the runs. *of medians*: median rate against the baseline's; *of pairs*: median of the
-ratios of neighbouring runs, with lowest and highest. *CPU*: of the server process, kernel included.
+ratios of neighbouring runs, and where it lies with 95 % confidence. *CPU*: of the server process, kernel included.
 *busy*: share of the time on the CPU; a side that is less than fully busy waited for the other.
 *others*: share of both CPUs that went to other processes or to the host.
 ";
@@ -77,7 +77,7 @@ fn cells_of(row: &Row) -> [String; 13] {
         format!("{}–{}", rate(min), rate(max)),
         ratios.map_or_else(none, |ratios| format!("{:.3}", ratios.rate_of_medians)),
         ratios.map_or_else(none, |ratios| {
-            let (low, high) = ratios.rate_pairs_min_max;
+            let (low, high) = ratios.rate_pairs_confidence;
             format!("{:.3} ({low:.2}–{high:.2})", ratios.rate_median_of_pairs)
         }),
         match ratios {

@@ -62,8 +62,9 @@ pub struct Ratios {
     pub rate_of_medians: f64,
     /// Median of the ratios of rates of runs that followed each other.
     pub rate_median_of_pairs: f64,
-    /// The lowest and highest of these.
-    pub rate_pairs_min_max: (f64, f64),
+    /// Where that median lies with 95 % confidence. An interval around 1 says that no difference
+    /// was found.
+    pub rate_pairs_confidence: (f64, f64),
     /// Median p50 over median p50.
     pub p50: f64,
 }
@@ -71,16 +72,9 @@ pub struct Ratios {
 impl Spread {
     /// Of at least one value.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = values.into_iter().collect();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median = if sorted.len().is_multiple_of(2) {
-            f64::midpoint(sorted[middle - 1], sorted[middle])
-        } else {
-            sorted[middle]
-        };
+        let sorted = sorted(values);
         Self {
-            median,
+            median: median(&sorted),
             min: sorted[0],
             max: sorted[sorted.len() - 1],
         }
@@ -140,14 +134,38 @@ impl Row {
 impl Ratios {
     fn of(baseline: &Row, baseline_series: &Series, row: &Row, series: &Series) -> Self {
         let pairs = baseline_series.outcomes.iter().zip(&series.outcomes);
-        let paired = Spread::of(pairs.map(|(base, ours)| calls_per_s(ours) / calls_per_s(base)));
+        let paired = sorted(pairs.map(|(base, ours)| calls_per_s(ours) / calls_per_s(base)));
         Self {
             rate_of_medians: row.calls_per_s.median / baseline.calls_per_s.median,
-            rate_median_of_pairs: paired.median,
-            rate_pairs_min_max: (paired.min, paired.max),
+            rate_median_of_pairs: median(&paired),
+            rate_pairs_confidence: median_confidence(&paired),
             p50: row.p50_us.median / baseline.p50_us.median,
         }
     }
+}
+
+fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    } else {
+        sorted[middle]
+    }
+}
+
+/// Bounds of the median with 95 % confidence, whatever the distribution: how many values lie below
+/// the true median is binomial, so the bounds are two of the values. Few give their extremes.
+fn median_confidence(sorted: &[f64]) -> (f64, f64) {
+    const Z_95: f64 = 1.96;
+    let count = sorted.len() as f64;
+    let rank = ((count - Z_95 * count.sqrt()) / 2.0).floor().max(1.0) as usize;
+    (sorted[rank - 1], sorted[sorted.len() - rank])
 }
 
 fn calls_per_s(outcome: &Outcome) -> f64 {
@@ -167,5 +185,13 @@ mod tests {
         let odd = Spread::of([3.0, 1.0, 2.0]);
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of([4.0, 1.0]).median, 2.5);
+    }
+
+    #[test]
+    fn confidence_narrows_with_the_number_of_runs() {
+        let runs = |count: u32| sorted((1..=count).map(f64::from));
+        assert_eq!(median_confidence(&runs(1)), (1.0, 1.0));
+        assert_eq!(median_confidence(&runs(5)), (1.0, 5.0));
+        assert_eq!(median_confidence(&runs(21)), (6.0, 16.0));
     }
 }

@@ -106,7 +106,12 @@ impl Engine {
         let eventfd = watch(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
-            self.wait(&eventfd).await?;
+            if self.shard.has_work() {
+                // Lets the sockets have their turn.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(&eventfd).await?;
+            }
             self.turn(|| ());
         }
         self.shard.finish();
@@ -151,21 +156,16 @@ impl Engine {
         self.active_ns.set(shard.now_ns());
         self.activity.notify_one();
         let result = step();
-        loop {
-            shard.run_due();
-            self.attend();
-            // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
-            shard.mailbox.announce_park();
-            if !shard.has_work() {
-                break;
-            }
-            shard.mailbox.unpark();
-        }
+        shard.run_due();
+        self.attend();
+        // From here on whoever wakes a task writes to the eventfd; see `Mailbox`.
+        shard.mailbox.announce_park();
         shard.end_turn();
-        if shard
+        let is_due = shard
             .next_deadline_ns()
-            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get())
-        {
+            .is_some_and(|deadline_ns| deadline_ns < self.ticker_ns.get());
+        // What was woken in this turn runs in one of the ticker's, after the sockets.
+        if is_due || shard.has_work() {
             self.ticker.notify_one();
         }
         if shard.mailbox.must_drain() {

@@ -20,6 +20,7 @@ use super::{EngineConfig, Listener};
 use crate::shard::ShardCore;
 
 pub(super) use self::host::run;
+pub(crate) use self::ring::locked_bytes;
 
 /// Everything of one shard that belongs to this engine.
 struct Engine {

@@ -15,7 +15,7 @@ use super::buf_ring::{BufRing, GROUP};
 use super::operation::{OpKey, Operation, Operations, Vectors};
 use crate::buf::RecvPool;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::ring::build_ring;
+use crate::platform::ring::{build_ring, ring_bytes};
 
 /// A completion. `operation` is the whole operation at its last one, and a copy of what it is for
 /// at earlier ones of a multishot.
@@ -47,6 +47,11 @@ pub(super) struct Ring {
 pub(super) const SUBMISSIONS: u32 = 1024;
 /// Completions that fit before the kernel keeps them aside: multishots make many per submission.
 pub(super) const COMPLETIONS: u32 = 16 * SUBMISSIONS;
+
+/// Memory that a shard's ring locks where the kernel counts it.
+pub(crate) fn locked_bytes() -> u64 {
+    ring_bytes(SUBMISSIONS, COMPLETIONS)
+}
 
 impl Ring {
     /// Builds the ring on the shard's thread, which alone may use it, and gives it the buffers.

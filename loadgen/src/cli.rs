@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ringcall::{Engine, Idle};
+
+use crate::failure::Failure;
+use crate::{demo, environment, serve};
+
+/// Load generator and sample server of ringcall
+///
+/// Without a subcommand it runs the demonstration.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: DemoArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure the sample server on one CPU from another, for a few seconds (the default)
+    ///
+    /// Starts the sample server in a process of its own on the first CPU that this one may use,
+    /// calls it from another CPU over TCP and over a unix socket, and prints a table: calls per
+    /// second, latency, and CPU time of the server per call. With one CPU both share it.
+    Demo(DemoArgs),
+    /// Serve the sample services until SIGTERM or SIGINT
+    ///
+    /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, and
+    /// logs to standard error as RUST_LOG says. On a signal it takes no new calls, finishes those
+    /// in flight and exits with 0; a second signal ends it at once.
+    ///
+    /// One shard runs on each CPU that the process may use, by its affinity mask (`taskset`) and
+    /// its control group's quota.
+    Serve(ServeArgs),
+    /// Say what this machine offers, and what to do about what is missing
+    Env(EnvArgs),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 1 any other failure.";
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// With words for the user.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            None => demo::run(&self.demo),
+            Some(Command::Demo(args)) => demo::run(&args),
+            Some(Command::Serve(args)) => serve::run(&args),
+            Some(Command::Env(args)) => environment::run(&args),
+        }
+    }
+}
+
+/// Options of `loadgen demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// How to print the results; progress goes to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Seconds to measure, shared by all rows of the table; warm-up comes on top
+    #[arg(long, value_name = "S", default_value = "8", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
+}
+
+/// Options of `loadgen serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Addresses to listen on: tcp://HOST:PORT (0: a free port), unix:/PATH or unix:@NAME
+    #[arg(long, value_name = "ADDR", required = true, num_args = 1..)]
+    pub(crate) listen: Vec<String>,
+    /// Number of shards [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<NonZeroUsize>,
+    /// What moves the bytes; auto is uring where it is allowed, else epoll
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: EngineName,
+    /// What an idle shard does: park (sleep at once), spin (never sleep), or spin:TIME (look for
+    /// work that long, then sleep)
+    #[arg(long, value_name = "HOW", default_value = "spin:50us", value_parser = parse_idle)]
+    pub(crate) idle: Idle,
+    /// Whether each shard stays on a CPU of its own
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) pin: bool,
+    /// End also when standard input ends, so that a parent process never leaves it behind
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
+}
+
+impl ServeArgs {
+    pub(crate) fn engine(&self) -> Engine {
+        match self.engine {
+            EngineName::Auto => Engine::Auto,
+            EngineName::Uring => Engine::Uring,
+            EngineName::Epoll => Engine::Epoll,
+        }
+    }
+}
+
+/// Options of `loadgen env`.
+#[derive(Args, Debug)]
+pub struct EnvArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// How results are printed to standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object, and nothing else
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EngineName {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (SECONDS_MIN..=SECONDS_MAX).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| {
+            format!("use a number from {SECONDS_MIN} to {SECONDS_MAX}, such as 8 or 2.5")
+        })
+}
+
+fn parse_idle(text: &str) -> Result<Idle, String> {
+    match text {
+        "park" => return Ok(Idle::Park),
+        "spin" => return Ok(Idle::Spin),
+        _ => (),
+    }
+    let time = text.strip_prefix("spin:").and_then(parse_short_time);
+    time.map(Idle::SpinThenPark)
+        .ok_or_else(|| "use park, spin, or spin with a time, such as spin:50us or spin:2ms".into())
+}
+
+fn parse_short_time(text: &str) -> Option<Duration> {
+    let (number, of_unit): (_, fn(u64) -> Duration) = match text.strip_suffix("us") {
+        Some(number) => (number, Duration::from_micros),
+        None => (text.strip_suffix("ms")?, Duration::from_millis),
+    };
+    number
+        .parse::<u32>()
+        .ok()
+        .map(|number| of_unit(number.into()))
+}
+
+const SECONDS_MIN: f64 = 0.1;
+const SECONDS_MAX: f64 = 3600.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn idle_modes_are_read() {
+        let micros = |us| Ok(Idle::SpinThenPark(Duration::from_micros(us)));
+        assert_eq!(parse_idle("park"), Ok(Idle::Park));
+        assert_eq!(parse_idle("spin"), Ok(Idle::Spin));
+        assert_eq!(parse_idle("spin:50us"), micros(50));
+        assert_eq!(parse_idle("spin:2ms"), micros(2000));
+        for wrong in [
+            "",
+            "spin:",
+            "spin:50",
+            "spin:us",
+            "spin:-1us",
+            "spin:9999999999us",
+            "Park",
+        ] {
+            assert!(parse_idle(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_bounded() {
+        assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for wrong in ["0", "-1", "nan", "inf", "1e9", "x", ""] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_demonstration_is_the_default() {
+        let alone = Cli::try_parse_from(["loadgen", "--format", "json"]).unwrap();
+        assert!(alone.command.is_none() && alone.demo.format == Format::Json);
+        let named = Cli::try_parse_from(["loadgen", "demo", "--seconds", "1"]).unwrap();
+        assert!(matches!(named.command, Some(Command::Demo(_))));
+    }
+}

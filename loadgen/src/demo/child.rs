@@ -1,0 +1,139 @@
+//! The sample server in a process of its own.
+
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::placement::pin;
+
+/// A running `loadgen serve`. However this process ends, so does the server: its standard input
+/// closes.
+#[derive(Debug)]
+pub(super) struct ServerProcess {
+    child: Child,
+    addresses: Vec<String>,
+}
+
+impl ServerProcess {
+    /// Starts this program again as a server, on one CPU if one is given, and waits until it
+    /// listens.
+    pub(super) fn start(listen: &[String], cpu: Option<usize>) -> Result<Self, String> {
+        let mut child = spawn(listen, cpu).map_err(|error| format!("can't start it: {error}"))?;
+        let stdout = child
+            .stdout
+            .take()
+            .ok_or("its standard output is missing")?;
+        let mut server = Self {
+            child,
+            addresses: Vec::new(),
+        };
+        let lines = lines_of(stdout).map_err(|error| error.to_string())?;
+        let until = Instant::now() + PATIENCE;
+        while server.addresses.len() < listen.len() {
+            match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => server
+                    .addresses
+                    .extend(line.strip_prefix("listening ").map(str::to_owned)),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("it does not listen after {PATIENCE:?}"));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = server.end().map_err(|error| error.to_string())?;
+                    return Err(format!("it ended at its start: {status}"));
+                }
+            }
+        }
+        Ok(server)
+    }
+
+    /// Where it listens, in the order of what was asked for.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn has_ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Lets it finish and waits for its end.
+    pub(super) fn stop(mut self) -> Result<(), String> {
+        match self.end() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("it did not end well: {status}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Closes its input and waits; kills it when it stays.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("loadgen: can't end the server's process: {error}");
+        }
+    }
+}
+
+fn spawn(listen: &[String], cpu: Option<usize>) -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["serve", "--exit-with-stdin", "--shards", "1"])
+        .args(["--pin", if cpu.is_some() { "true" } else { "false" }])
+        .arg("--listen")
+        .args(listen)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "warn");
+    }
+    // A process inherits the CPUs of the thread that starts it, so that one is pinned first.
+    let start = move || {
+        cpu.map_or(Ok(()), pin)?;
+        command.spawn()
+    };
+    let starter = thread::Builder::new().name("starter".into()).spawn(start)?;
+    starter
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
+}
+
+/// The lines that the server prints, read by a thread so that waiting for them can end.
+fn lines_of(stdout: ChildStdout) -> io::Result<Receiver<String>> {
+    let (sender, lines) = channel();
+    let read = move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                // All addresses are known. Stopping to read would break the server's pipe.
+                continue;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("server output".into())
+        .spawn(read)?;
+    Ok(lines)
+}
+
+/// Time that the server has to start, and to end.
+const PATIENCE: Duration = Duration::from_secs(10);

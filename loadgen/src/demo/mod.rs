@@ -1,0 +1,126 @@
+//! `loadgen demo`: the sample server on one CPU, measured from another.
+
+mod child;
+mod client;
+mod placement;
+mod plan;
+mod progress;
+mod report;
+mod table;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tempfile::TempDir;
+
+use self::child::ServerProcess;
+use self::client::Event;
+use self::placement::Placement;
+use self::plan::{Step, Transport};
+use self::progress::Progress;
+use self::report::{Measured, Report};
+use crate::cli::{DemoArgs, Format};
+use crate::failure::Failure;
+use crate::{print, print_json};
+
+/// Measures and prints.
+///
+/// # Errors
+/// When a step fails; the text says which and why. No process is left behind.
+pub fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let report = measure(args.seconds).map_err(Failure::Other)?;
+    match args.format {
+        Format::Text => print(&report.to_string())?,
+        Format::Json => print_json(&report)?,
+    }
+    Ok(())
+}
+
+fn measure(measure_in_all: Duration) -> Result<Report, String> {
+    let is_interrupted = watch_for_interrupts().map_err(|error| error.to_string())?;
+    let environment = ringcall::environment();
+    let placement = Placement::choose(&environment);
+    let directory = socket_directory()?;
+    let socket = directory.path().join("demo.sock");
+    let listen = [
+        "tcp://127.0.0.1:0".to_owned(),
+        format!("unix:{}", socket.display()),
+    ];
+    let mut server = ServerProcess::start(&listen, placement.map(|placement| placement.server))
+        .map_err(|error| format!("the server's process: {error}"))?;
+    let [tcp, unix] = server.addresses() else {
+        return Err("the server's process listens on other addresses than it was told".into());
+    };
+    let steps = plan::steps(
+        [(Transport::Tcp, tcp), (Transport::Unix, unix)],
+        measure_in_all,
+    );
+    let measured = drive(&steps, placement, &mut server, &is_interrupted)?;
+    server
+        .stop()
+        .map_err(|error| format!("the server's process: {error}"))?;
+    let notes = placement::notes(&environment, placement);
+    Ok(Report::new(placement, notes, &steps, &measured))
+}
+
+/// Runs the load on a thread of its own, and watches it and the server meanwhile.
+fn drive(
+    steps: &[Step],
+    placement: Option<Placement>,
+    server: &mut ServerProcess,
+    is_interrupted: &AtomicBool,
+) -> Result<Box<Measured>, String> {
+    let mut progress = Progress::new(steps.len(), steps.iter().map(Step::duration).sum());
+    let (sender, events) = channel();
+    let cpu = placement.map(|placement| placement.client);
+    client::start(steps.to_vec(), cpu, server.pid(), sender)
+        .map_err(|error| format!("the load's thread: {error}"))?;
+    let mut until = Instant::now() + PATIENCE;
+    loop {
+        match events.recv_timeout(TICK) {
+            Ok(Event::Begin(number)) => {
+                let step = &steps[number];
+                progress.begin(step);
+                until = Instant::now() + step.duration() + PATIENCE;
+            }
+            Ok(Event::End(result)) => return result,
+            Err(RecvTimeoutError::Timeout) => progress.tick(),
+            Err(RecvTimeoutError::Disconnected) => return Err("the load's thread panicked".into()),
+        }
+        if is_interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        if let Some(status) = server.has_ended().map_err(|error| error.to_string())? {
+            return Err(format!("the server ended while it was measured: {status}"));
+        }
+        if Instant::now() > until {
+            return Err(format!("no result for {PATIENCE:?}: giving up"));
+        }
+    }
+}
+
+/// Set on SIGINT and SIGTERM. A second one ends the process at once.
+fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&is_interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
+    }
+    Ok(is_interrupted)
+}
+
+/// A fresh directory that only this user may enter; it is removed when it is dropped.
+fn socket_directory() -> Result<TempDir, String> {
+    let made = tempfile::Builder::new().prefix("ringcall-").tempdir();
+    made.map_err(|error| format!("can't make a directory for the unix socket: {error}"))
+}
+
+/// How often the progress is shown.
+const TICK: Duration = Duration::from_millis(100);
+/// Time that a step may take longer than planned.
+const PATIENCE: Duration = Duration::from_secs(10);

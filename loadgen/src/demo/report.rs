@@ -1,0 +1,128 @@
+//! The results, as they are written in JSON and shown in the table.
+
+use serde::Serialize;
+
+use super::placement::Placement;
+use super::plan::{PAYLOAD_BYTES, Step, WARM_UP};
+use crate::load::{Arrivals, Outcome};
+use crate::samples::stats::ShardStats;
+
+/// Everything that the demonstration found out.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) engine: String,
+    pub(super) engine_features: Vec<String>,
+    /// `null` when nothing is pinned.
+    pub(super) server_cpu: Option<usize>,
+    pub(super) client_cpu: Option<usize>,
+    pub(super) payload_bytes: usize,
+    pub(super) warm_up_s: f64,
+    pub(super) rows: Vec<Row>,
+    /// Share of the requests that the server read where they were received.
+    pub(super) in_place_ratio: f64,
+    pub(super) notes: Vec<String>,
+}
+
+/// One load and its outcome.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) transport: &'static str,
+    pub(super) mode: &'static str,
+    #[serde(skip)]
+    pub(super) mode_in_words: String,
+    pub(super) conns: usize,
+    /// Calls in flight on each connection; in an open loop the most that there may be.
+    pub(super) depth: usize,
+    /// Rate that was asked for; `null` in a closed loop.
+    pub(super) offered_per_s: Option<f64>,
+    pub(super) calls: u64,
+    pub(super) calls_per_s: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+    pub(super) errors: u64,
+    pub(super) server_cpu_us_per_call: f64,
+}
+
+impl Row {
+    pub(super) fn new(step: &Step, outcome: &Outcome) -> Self {
+        let us = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
+        Self {
+            transport: step.transport.name(),
+            mode: step.mode.name(),
+            mode_in_words: step.mode.to_string(),
+            conns: step.load.conns,
+            depth: step.load.depth,
+            offered_per_s: match step.load.arrivals {
+                Arrivals::Closed => None,
+                Arrivals::Poisson { per_second, .. } => Some(per_second),
+            },
+            calls: outcome.ok,
+            calls_per_s: outcome.ok as f64 / outcome.elapsed.as_secs_f64(),
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            p999_us: us(0.999),
+            errors: outcome.errors,
+            server_cpu_us_per_call: outcome.server_cpu.as_secs_f64() * 1e6 / outcome.ok as f64,
+        }
+    }
+
+    /// Whether enough calls lie beyond a quantile to trust it.
+    pub(super) fn is_firm(&self, quantile: f64) -> bool {
+        (self.calls + self.errors) as f64 * (1.0 - quantile) >= CALLS_BEYOND_MIN
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        placement: Option<Placement>,
+        notes: Vec<String>,
+        steps: &[Step],
+        measured: &Measured,
+    ) -> Self {
+        let rows = steps.iter().zip(&measured.outcomes);
+        let (before, after) = (&measured.before, &measured.after);
+        let in_place = (after.in_place + after.direct) - (before.in_place + before.direct);
+        let copied = after.copied - before.copied;
+        Self {
+            engine: after.engine.clone(),
+            engine_features: after.engine_features.clone(),
+            server_cpu: placement.map(|placement| placement.server),
+            client_cpu: placement.map(|placement| placement.client),
+            payload_bytes: PAYLOAD_BYTES,
+            warm_up_s: WARM_UP.as_secs_f64(),
+            rows: rows
+                .map(|(step, outcome)| Row::new(step, outcome))
+                .collect(),
+            // The request for the first of the two statistics lies between them, so this is no
+            // division by zero.
+            in_place_ratio: in_place as f64 / (in_place + copied) as f64,
+            notes: notes.into_iter().chain(failures(steps, measured)).collect(),
+        }
+    }
+}
+
+/// What the load brought home.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Of each step.
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) before: ShardStats,
+    pub(super) after: ShardStats,
+}
+
+/// Notes on rows with errors.
+fn failures(steps: &[Step], measured: &Measured) -> Vec<String> {
+    let rows = steps.iter().zip(&measured.outcomes);
+    let note = |(step, outcome): (&Step, &Outcome)| {
+        let why = outcome.first_error.as_ref()?;
+        Some(format!(
+            "{step}: {} calls failed, the first with {why}",
+            outcome.errors
+        ))
+    };
+    rows.filter_map(note).collect()
+}
+
+/// A percentile means something when this many calls lie beyond it.
+const CALLS_BEYOND_MIN: f64 = 100.0;

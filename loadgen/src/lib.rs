@@ -1,0 +1,27 @@
+//! Load generator and sample server of ringcall.
+//!
+//! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
+//! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
+//! processes and tables.
+
+pub mod cli;
+pub mod demo;
+pub mod environment;
+pub mod failure;
+pub mod load;
+pub mod samples;
+pub mod serve;
+
+use std::io::{self, Write};
+
+/// Writes a text to standard output.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes a value to standard output as one line of JSON.
+fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
+    print(&(serde_json::to_string(value)? + "\n"))
+}
