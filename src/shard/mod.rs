@@ -104,11 +104,11 @@ impl ShardCore {
         Rc::new(Self {
             place,
             config,
-            counters,
             pool,
             clock: Clock::new(),
             timers: RefCell::new(Timers::new()),
-            tasks: Tasks::new(Arc::clone(&mailbox)),
+            tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
+            counters,
             mailbox,
             services: OnceCell::new(),
             conns: RefCell::default(),

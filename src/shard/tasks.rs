@@ -114,9 +114,10 @@ impl Slot {
 
 impl Tasks {
     /// No tasks.
-    pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, counters: Arc<Counters>) -> Self {
         Self {
             mailbox,
+            counters,
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
             spare: Cell::new(None),
@@ -138,7 +139,7 @@ impl Tasks {
         let mut seat = self.take_seat();
         seat.body.cell.put(future);
         self.waiting.set(self.waiting.get() + 1);
-        match poll(&mut seat.body) {
+        match self.poll(&mut seat.body) {
             Ok(Poll::Ready(())) => {
                 self.leave_seat(seat);
                 Started::Done
@@ -163,7 +164,7 @@ impl Tasks {
             return Resumed::NotEnded;
         };
         let mut seat = Seat { index, body };
-        match poll(&mut seat.body) {
+        match self.poll(&mut seat.body) {
             Ok(Poll::Pending) => {
                 self.settle_in(seat, purpose);
                 Resumed::NotEnded
@@ -226,7 +227,7 @@ impl Tasks {
             }
             (slot.purpose.take()?, slot.body.take()?)
         };
-        drop_quietly(&mut body.cell);
+        self.drop_quietly(&mut body.cell);
         self.slots.borrow_mut()[key.index as usize].bump();
         self.leave_seat(Seat {
             index: key.index,
@@ -293,31 +294,47 @@ impl Tasks {
             self.free.borrow_mut().push(other.index);
         }
     }
-}
 
-/// Polls a future once, and drops it if it has ended. An error is the text of its panic.
-#[inline]
-fn poll(body: &mut Body) -> Result<Poll<()>, String> {
-    body.waker.before_poll();
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        let Body { cell, waker } = body;
-        let polled = cell.poll(&mut Context::from_waker(waker.waker()));
-        if polled.is_ready() {
-            cell.clear();
+    /// Polls a future once, and drops it if it has ended. An error is the text of its panic.
+    #[inline]
+    fn poll(&self, body: &mut Body) -> Result<Poll<()>, String> {
+        body.waker.before_poll();
+        let mut has_ended = false;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let Body { cell, waker } = &mut *body;
+            let polled = cell.poll(&mut Context::from_waker(waker.waker()));
+            if polled.is_ready() {
+                has_ended = true;
+                cell.clear();
+            }
+            polled
+        }));
+        match polled {
+            Ok(polled) => Ok(polled),
+            // Its result stands: the call was answered.
+            Err(panic) if has_ended => {
+                self.note_panic_in_drop(&*panic);
+                Ok(Poll::Ready(()))
+            }
+            Err(panic) => {
+                self.drop_quietly(&mut body.cell);
+                Err(panic_text(&*panic))
+            }
         }
-        polled
-    }));
-    polled.map_err(|panic| {
-        drop_quietly(&mut body.cell);
-        panic_text(&*panic)
-    })
-}
+    }
 
-/// Drops a future that may panic once more while it is dropped.
-fn drop_quietly(cell: &mut FutureCell) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| cell.clear())) {
+    /// Drops a future that may panic while it is dropped.
+    fn drop_quietly(&self, cell: &mut FutureCell) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| cell.clear())) {
+            self.note_panic_in_drop(&*panic);
+        }
+    }
+
+    #[cold]
+    fn note_panic_in_drop(&self, panic: &(dyn std::any::Any + Send)) {
+        self.counters.panics.add(1);
         tracing::error!(
-            panic = panic_text(&*panic),
+            panic = panic_text(panic),
             "a handler panicked while it was dropped"
         );
     }
@@ -339,7 +356,7 @@ mod tests {
 
     fn tasks() -> (Tasks, Arc<Mailbox>) {
         let mailbox = Mailbox::new(true).expect("a descriptor");
-        (Tasks::new(Arc::clone(&mailbox)), mailbox)
+        (Tasks::new(Arc::clone(&mailbox), Arc::default()), mailbox)
     }
 
     #[test]

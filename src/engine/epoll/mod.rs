@@ -106,12 +106,7 @@ impl Engine {
         let eventfd = watch(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
-            if self.shard.has_work() {
-                // Lets the sockets have their turn.
-                tokio::task::yield_now().await;
-            } else {
-                self.wait(&eventfd).await?;
-            }
+            self.wait(&eventfd).await?;
             self.turn(|| ());
         }
         self.shard.finish();
