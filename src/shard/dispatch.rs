@@ -331,14 +331,24 @@ pub(super) fn respond<Resp: Message>(
         ));
         return respond_error(conn, call_id, &status);
     }
-    conn.attend();
+    note_answer(conn);
 }
 
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {
         append_error(conn.queue.borrow_mut().filling(), call_id, status);
-        conn.attend();
+        note_answer(conn);
+    }
+}
+
+/// Has an answer sent in this turn. A peer that asked for more than it reads is given up: answers
+/// of handlers that waited come although nothing more is read from it.
+#[inline]
+fn note_answer(conn: &Rc<Conn>) {
+    conn.attend();
+    if conn.queue.borrow().len() > conn.shard.config.limits.write_queue_bytes_max {
+        conn.shard.refuse(conn, &Violation::WriteQueueFull);
     }
 }
 
