@@ -7,7 +7,7 @@ use ringcall::{Client, Code, Encode, Encoder, Limits};
 
 use crate::service::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_end_in_the_order_in_which_they_are_done() {
     for engine in ENGINES {
         let server = server(engine);
@@ -50,18 +50,21 @@ async fn messages_of_any_size_arrive_whole_from_many_tasks() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_failure_of_the_handler_arrives_with_its_details() {
     for engine in ENGINES {
         let server = server(engine);
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let status = in_time(client.missing()).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
-        assert_eq!((status.message(), status.details()), ("no such thing", &[1, 2, 3][..]));
+        assert_eq!(
+            (status.message(), status.details()),
+            ("no such thing", &[1, 2, 3][..])
+        );
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_deadline_ends_the_call_here_and_the_handler_there() {
     for engine in ENGINES {
         let (told, mut events) = told();
@@ -79,7 +82,7 @@ async fn a_deadline_ends_the_call_here_and_the_handler_there() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_server_is_told_the_time_that_remains() {
     for engine in ENGINES {
         let server = server(engine);
@@ -98,7 +101,7 @@ async fn the_server_is_told_the_time_that_remains() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn dropping_a_call_drops_its_handler() {
     for engine in ENGINES {
         let (told, mut events) = told();
@@ -119,7 +122,7 @@ async fn dropping_a_call_drops_its_handler() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_beyond_the_limit_wait_for_their_turn() {
     for engine in ENGINES {
         let (told, _events) = told();
@@ -162,7 +165,7 @@ async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     .await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn large_requests_wait_while_too_many_bytes_are_queued() {
     for engine in ENGINES {
         let server = server(engine);
@@ -193,7 +196,7 @@ mod other {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn methods_that_the_server_defines_differently_are_refused_one_by_one() {
     for engine in ENGINES {
         let server = server(engine);
@@ -208,16 +211,22 @@ async fn methods_that_the_server_defines_differently_are_refused_one_by_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_request_that_is_too_long_is_refused_and_harms_nothing() {
     for engine in ENGINES {
         let mut limits = Limits::default();
         limits.payload_bytes_max = 64 * 1024;
-        let server = start(builder(engine, "tcp://127.0.0.1:0").limits(limits), &told().0);
+        let server = start(
+            builder(engine, "tcp://127.0.0.1:0").limits(limits),
+            &told().0,
+        );
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let status = in_time(client.blob(vec![0; 70_000])).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-        assert_eq!(in_time(client.blob(vec![0; 60_000])).await.unwrap().len(), 60_000);
+        assert_eq!(
+            in_time(client.blob(vec![0; 60_000])).await.unwrap().len(),
+            60_000
+        );
     }
 }
 
@@ -229,7 +238,7 @@ impl Encode<String> for Panics {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_panic_while_a_request_is_serialised_ends_what_was_in_flight_and_no_more() {
     for engine in ENGINES {
         let (told, mut events) = told();
@@ -322,7 +331,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
     let mut future = std::pin::pin!(future);
     loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+        match future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker))
+        {
             std::task::Poll::Ready(output) => return output,
             std::task::Poll::Pending => std::thread::park(),
         }
