@@ -34,7 +34,7 @@ async fn messages_of_any_size_arrive_whole_from_many_tasks() {
             let tasks = (0..24_usize).map(|task| {
                 let client = client.clone();
                 tokio::spawn(async move {
-                    for round in 0..8 {
+                    for round in 0..4 {
                         let size = sizes[(task + round) % sizes.len()];
                         let bytes: Vec<u8> = (0..size).map(|at| (at * 7 + task) as u8).collect();
                         let echoed = client.blob(&bytes).await.unwrap();
@@ -171,7 +171,7 @@ async fn large_requests_wait_while_too_many_bytes_are_queued() {
         let server = server(engine);
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let bytes = vec![7; 1 << 20];
-        let calls: Vec<_> = (0..64)
+        let calls: Vec<_> = (0..16)
             .map(|_| {
                 let (client, bytes) = (client.clone(), bytes.clone());
                 tokio::spawn(async move { client.blob(bytes).await.map(|echoed| echoed.len()) })
@@ -239,14 +239,14 @@ impl Encode<String> for Panics {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_panic_while_a_request_is_serialised_ends_what_was_in_flight_and_no_more() {
+async fn a_panic_while_a_request_is_serialised_harms_no_other_call() {
     for engine in ENGINES {
         let (told, mut events) = told();
         let server = start(builder(engine, "tcp://127.0.0.1:0"), &told);
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let in_flight = tokio::spawn({
             let client = client.clone();
-            async move { client.hang().await.map(drop) }
+            async move { client.later(100).await.map(|ms| *ms) }
         });
         assert_eq!(in_time(events.recv()).await, Some(Event::Began));
         let panicking = tokio::spawn({
@@ -255,9 +255,8 @@ async fn a_panic_while_a_request_is_serialised_ends_what_was_in_flight_and_no_mo
         });
         assert!(in_time(panicking).await.unwrap_err().is_panic());
         assert_eq!(*in_time(client.echo("next")).await.unwrap(), "next");
-        let status = in_time(in_flight).await.unwrap().unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains("panicked"), "{status}");
+        assert_eq!(in_time(in_flight).await.unwrap().unwrap(), 100);
+        assert_eq!(server.metrics().accepted, 1, "on one connection");
     }
 }
 
