@@ -200,7 +200,7 @@ impl fmt::Display for Environment {
         let quota = self.quota_cpus.map(|cpus| format!("{cpus:.2} CPUs"));
         line(f, "CPU quota", &quota.unwrap_or_else(|| "none".into()))?;
         line(f, "governor", &or_unknown(&self.governor))?;
-        line(f, "locked memory", &format!("{} bytes", self.memlock))?;
+        line(f, "locked memory", &in_kib(self.memlock))?;
         line(f, "open files", &self.nofile)?;
         match &self.io_uring {
             IoUring::Usable { features } => {
@@ -224,6 +224,14 @@ impl fmt::Display for Environment {
         }
         Ok(())
     }
+}
+
+/// A limit of bytes, in words.
+fn in_kib(limit: Limit) -> String {
+    let words = |bytes: Option<u64>| {
+        bytes.map_or("unlimited".into(), |bytes| format!("{} KiB", bytes / 1024))
+    };
+    format!("{} (hard limit {})", words(limit.soft), words(limit.hard))
 }
 
 /// Numbers as `taskset -c` takes them: `0-3,8`.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use ringcall::{Idle, LocalRuntime, Shard, Status};
 
@@ -61,6 +62,8 @@ async fn run_all(
         stats.map_err(|status| format!("the server's statistics: {status}"))
     };
     let before = statistics().await?;
+    let (start, own) = (Instant::now(), ProcessClock::new(std::process::id()));
+    let own_cpu = own.now().map_err(|error| error.to_string())?;
     let mut outcomes = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         if events.send(Event::Begin(number)).is_err() {
@@ -69,8 +72,10 @@ async fn run_all(
         let outcome = driver.run(&step.load).await;
         outcomes.push(outcome.map_err(|error| format!("{step}: {error}"))?);
     }
+    let own_cpu = own.now().map_err(|error| error.to_string())? - own_cpu;
     Ok(Measured {
         outcomes,
+        load_cpus: own_cpu.div_duration_f64(start.elapsed()),
         before,
         after: statistics().await?,
     })

@@ -47,6 +47,7 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(step: &Step, outcome: &Outcome) -> Self {
         let us = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
+        let ok = outcome.ok as f64;
         Self {
             transport: step.transport.name(),
             mode: step.mode.name(),
@@ -58,12 +59,12 @@ impl Row {
                 Arrivals::Poisson { per_second, .. } => Some(per_second),
             },
             calls: outcome.ok,
-            calls_per_s: outcome.ok as f64 / outcome.elapsed.as_secs_f64(),
+            calls_per_s: rounded(ok / outcome.elapsed.as_secs_f64()),
             p50_us: us(0.5),
             p99_us: us(0.99),
             p999_us: us(0.999),
             errors: outcome.errors,
-            server_cpu_us_per_call: outcome.server_cpu.as_secs_f64() * 1e6 / outcome.ok as f64,
+            server_cpu_us_per_call: rounded(outcome.server_cpu.as_secs_f64() * 1e6 / ok),
         }
     }
 
@@ -76,10 +77,12 @@ impl Row {
 impl Report {
     pub(super) fn new(
         placement: Option<Placement>,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
         steps: &[Step],
         measured: &Measured,
     ) -> Self {
+        notes.extend(placement.and_then(|_| disturbance(measured.load_cpus)));
+        notes.extend(failures(steps, measured));
         let rows = steps.iter().zip(&measured.outcomes);
         let (before, after) = (&measured.before, &measured.after);
         let in_place = (after.in_place + after.direct) - (before.in_place + before.direct);
@@ -97,7 +100,7 @@ impl Report {
             // The request for the first of the two statistics lies between them, so this is no
             // division by zero.
             in_place_ratio: in_place as f64 / (in_place + copied) as f64,
-            notes: notes.into_iter().chain(failures(steps, measured)).collect(),
+            notes,
         }
     }
 }
@@ -107,12 +110,25 @@ impl Report {
 pub(super) struct Measured {
     /// Of each step.
     pub(super) outcomes: Vec<Outcome>,
+    /// CPUs that this process had, on average.
+    pub(super) load_cpus: f64,
     pub(super) before: ShardStats,
     pub(super) after: ShardStats,
 }
 
+/// A note when others have used the CPU of the load, which never sleeps there.
+fn disturbance(load_cpus: f64) -> Option<String> {
+    (load_cpus < LOAD_CPUS_MIN).then(|| {
+        format!(
+            "other programs took {:.0} % of the load's CPU, and perhaps of the server's: on a quiet machine these \
+             figures are better",
+            (1.0 - load_cpus) * 100.0
+        )
+    })
+}
+
 /// Notes on rows with errors.
-fn failures(steps: &[Step], measured: &Measured) -> Vec<String> {
+fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item = String> + 'a {
     let rows = steps.iter().zip(&measured.outcomes);
     let note = |(step, outcome): (&Step, &Outcome)| {
         let why = outcome.first_error.as_ref()?;
@@ -121,7 +137,15 @@ fn failures(steps: &[Step], measured: &Measured) -> Vec<String> {
             outcome.errors
         ))
     };
-    rows.filter_map(note).collect()
+    rows.filter_map(note)
+}
+
+/// With less than this of its CPU the load was disturbed.
+const LOAD_CPUS_MIN: f64 = 0.95;
+
+/// A number without digits that mean nothing.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 /// A percentile means something when this many calls lie beyond it.

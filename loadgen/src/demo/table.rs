@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use super::report::{Report, Row};
 
@@ -13,40 +13,85 @@ impl fmt::Display for Report {
             f,
             "Echo of {bytes} bytes, one server shard; latency in µs\n"
         )?;
-        writeln!(f, "{}\n", table(&self.rows))?;
-        let mut line = |name: &str, text: &str| writeln!(f, "{name:<14} {text}");
-        let in_place = self.in_place_ratio * 100.0;
-        line("read in place", &format!("{in_place:.2} % of the requests"))?;
-        match self.engine_features.as_slice() {
-            [] => line("engine", &self.engine)?,
-            features => line(
-                "engine",
-                &format!("{}: {}", self.engine, features.join(", ")),
-            )?,
+        for line in table(&self.rows).lines() {
+            writeln!(f, "{}", line.trim_end())?;
         }
-        match (self.server_cpu, self.client_cpu) {
-            (Some(server), Some(client)) => {
-                line("CPUs", &format!("server on {server}, load on {client}"))?;
-            }
-            _ => line("CPUs", "not pinned")?,
-        }
-        line("closed loop", CLOSED_LOOP)?;
-        line("open loop", OPEN_LOOP)?;
-        let warm_up = format!("{} s before each row, not counted", self.warm_up_s);
-        line("warm-up", &warm_up)?;
-        if self.rows.iter().any(|row| !row.is_firm(0.999)) {
-            line("~", "fewer than 100 calls lie beyond this percentile")?;
-        }
-        for note in &self.notes {
-            line("note", note)?;
+        writeln!(f)?;
+        for (name, text) in self.remarks() {
+            write_wrapped(f, name, &text)?;
         }
         Ok(())
     }
 }
 
+impl Report {
+    /// What stands below the table.
+    fn remarks(&self) -> Vec<(&'static str, String)> {
+        let features = self.engine_features.join(", ");
+        let mut remarks = vec![
+            (
+                "read in place",
+                format!("{:.2} % of the requests", self.in_place_ratio * 100.0),
+            ),
+            (
+                "engine",
+                match features.as_str() {
+                    "" => self.engine.clone(),
+                    _ => format!("{}: {features}", self.engine),
+                },
+            ),
+            (
+                "CPUs",
+                match (self.server_cpu, self.client_cpu) {
+                    (Some(server), Some(client)) => format!("server on {server}, load on {client}"),
+                    _ => "not pinned".into(),
+                },
+            ),
+            ("closed loop", CLOSED_LOOP.into()),
+            ("open loop", OPEN_LOOP.into()),
+            ("server CPU", SERVER_CPU.into()),
+            (
+                "warm-up",
+                format!("{} s before each row, not counted", self.warm_up_s),
+            ),
+        ];
+        if self.rows.iter().any(|row| !row.is_firm(0.999)) {
+            remarks.push((
+                "~",
+                "fewer than 100 calls lie beyond this percentile".into(),
+            ));
+        }
+        remarks.extend(self.notes.iter().map(|note| ("note", note.clone())));
+        remarks
+    }
+}
+
+/// Writes a name, and a text beside it that is broken between words.
+fn write_wrapped(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+    write!(f, "{name:<NAME_COLUMNS$}")?;
+    let mut column = NAME_COLUMNS;
+    for word in text.split(' ') {
+        let columns = word.chars().count() + 1;
+        if column + columns > COLUMNS && column > NAME_COLUMNS {
+            write!(f, "\n{:NAME_COLUMNS$}", "")?;
+            column = NAME_COLUMNS;
+        }
+        write!(f, " {word}")?;
+        column += columns;
+    }
+    writeln!(f)
+}
+
+/// Columns of the names below the table, and of whole lines, which are as long as the table is.
+const NAME_COLUMNS: usize = 14;
+const COLUMNS: usize = 104;
+
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::NOTHING);
+    table.remove_style(TableComponent::VerticalLines);
+    table.set_style(TableComponent::HeaderLines, '─');
+    table.set_style(TableComponent::MiddleHeaderIntersections, '─');
     table.set_header([
         "transport",
         "load",
@@ -105,6 +150,7 @@ fn grouped(number: f64) -> String {
 }
 
 const CLOSED_LOOP: &str = "each caller waits for its answer before it calls again; latency is service time, from the actual call";
+const SERVER_CPU: &str = "includes looking for work: an idle shard does so for 50 µs before it sleeps, which is most of it at low rates";
 const OPEN_LOOP: &str = "calls come at fixed random times, answered or not; latency is response time, from the intended call";
 
 #[cfg(test)]

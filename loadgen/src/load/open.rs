@@ -12,6 +12,7 @@ use super::{CALL_TIMEOUT, Client, Driver, Load, Outcome};
 
 /// What the calls of a run share.
 struct Run {
+    is_pacing: Cell<bool>,
     in_flight: Cell<usize>,
     payload: Vec<u8>,
     tally: RefCell<Tally>,
@@ -23,13 +24,12 @@ struct Due {
     is_measured: bool,
 }
 
-/// Makes a call at each time of `schedule`. At the most calls in flight the next one waits, and its
-/// clock runs already: none is left out.
+/// Makes a call at each time of `schedule`, and measures until the last of them has ended.
 pub(super) async fn run(
     driver: &Driver,
     load: &Load,
     clients: &[Client],
-    schedule: impl Iterator<Item = Duration>,
+    schedule: impl Iterator<Item = Duration> + 'static,
 ) -> io::Result<Outcome> {
     let Driver {
         shard,
@@ -37,49 +37,63 @@ pub(super) async fn run(
         server,
     } = driver;
     let run = Rc::new(Run {
+        is_pacing: Cell::new(true),
         in_flight: Cell::new(0),
         payload: vec![0; load.payload_bytes],
         tally: RefCell::new(Tally::new()),
     });
+    shard.spawn(make_calls(
+        driver.clone(),
+        load.clone(),
+        clients.to_vec(),
+        schedule,
+        Rc::clone(&run),
+    ));
+    shard.sleep(load.warm_up).await;
+    let begin = Begin::now(*server)?;
+    shard.sleep(load.measure).await;
+    // Every call has a deadline, so every call ends.
+    while run.is_pacing.get() || run.in_flight.get() > 0 {
+        pace.a_moment(shard).await;
+    }
+    let window = begin.end(*server)?;
+    let tally = run.tally.replace(Tally::new());
+    Ok(tally.into_outcome(window))
+}
+
+/// Makes the calls. When as many are in flight as permitted the next one waits, and its clock runs
+/// already: none is left out.
+async fn make_calls(
+    driver: Driver,
+    load: Load,
+    clients: Vec<Client>,
+    schedule: impl Iterator<Item = Duration>,
+    run: Rc<Run>,
+) {
+    let Driver { shard, pace, .. } = driver;
     let in_flight_max = load.conns * load.depth;
     let start = Instant::now();
-    let (measure_from, end) = (start + load.warm_up, start + load.warm_up + load.measure);
-    let mut begin = None;
+    let measure_from = start + load.warm_up;
+    let end = measure_from + load.measure;
     let intended = schedule.map(|offset| start + offset);
     let intended = intended.take_while(|intended| *intended < end);
     for (intended, client) in intended.zip(clients.iter().cycle()) {
-        let is_measured = intended >= measure_from;
-        if is_measured && begin.is_none() {
-            pace.until(shard, measure_from).await;
-            begin = Some(Begin::now(*server)?);
-        }
-        pace.until(shard, intended).await;
+        pace.until(&shard, intended).await;
         while run.in_flight.get() == in_flight_max && Instant::now() < end {
-            pace.a_moment(shard).await;
+            pace.a_moment(&shard).await;
         }
         let due = Due {
             intended,
-            is_measured,
+            is_measured: intended >= measure_from,
         };
-        if Instant::now() < end {
+        if run.in_flight.get() < in_flight_max {
             run.in_flight.set(run.in_flight.get() + 1);
             shard.spawn(call(Rc::clone(client), Rc::clone(&run), due));
         } else {
             run.give_up(&due, end);
         }
     }
-    pace.until(shard, end).await;
-    let begin = match begin {
-        Some(begin) => begin,
-        None => Begin::now(*server)?,
-    };
-    let window = begin.end(*server)?;
-    // Every call has a deadline, so every call ends.
-    while run.in_flight.get() > 0 {
-        pace.a_moment(shard).await;
-    }
-    let tally = run.tally.replace(Tally::new());
-    Ok(tally.into_outcome(window))
+    run.is_pacing.set(false);
 }
 
 async fn call(client: Client, run: Rc<Run>, due: Due) {
@@ -105,7 +119,7 @@ impl Run {
         if due.is_measured {
             let mut tally = self.tally.borrow_mut();
             tally.fail(&Status::unavailable(
-                "not sent in time: as many calls as permitted were in flight",
+                "not sent before the end: as many calls as permitted were in flight",
             ));
             tally.record(end - due.intended);
         }
