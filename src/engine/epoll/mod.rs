@@ -106,7 +106,12 @@ impl Engine {
         let eventfd = watch(eventfd)?;
         self.turn(|| ());
         while !self.shard.is_drained() {
-            self.wait(&eventfd).await?;
+            if self.shard.has_work() {
+                // Waiting would end at once, without the sockets having had their turn.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(&eventfd).await?;
+            }
             self.turn(|| ());
         }
         self.shard.finish();
