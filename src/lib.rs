@@ -1,4 +1,71 @@
-//! ringcall
+//! An async RPC runtime on io_uring, with messages that are read where they were received.
+//!
+//! # How a byte becomes a call and a reply
+//!
+//! ```text
+//! completion → engine: bytes lie in a receive buffer
+//!            → shard::dispatch: feeds them to the connection
+//!            → proto: cuts a frame, checks it, yields a request
+//!            → service table: array index, no hashing, no boxing
+//!            → handler: reads the validated archive in place, returns a reply
+//!            → the reply is serialised into the connection's send queue
+//!            → engine: one send per connection and turn
+//! ```
+//!
+//! A server has one *shard* per CPU: a pinned thread with its own ring, connections, timers and its
+//! own instance of each service. Nothing in the path of a call is locked or shared. The *engine*
+//! that moves a shard's bytes is io_uring, hosted by a glommio executor, or epoll where io_uring is
+//! refused ([`Engine`]).
+//!
+//! # Messages and services
+//!
+//! [`message`](macro@message) makes a struct or an enum a message: an rkyv archive on the wire.
+//! [`service`](macro@service) makes of a trait `Kv` the trait `KvHandler` to implement, `KvServer`
+//! to serve it, and `KvClient` to call it.
+//!
+//! ```
+//! use ringcall::{Context, Reply, Request, Server, Status};
+//!
+//! #[ringcall::service(name = "greeter.v1")]
+//! trait Greeter {
+//!     /// Greets somebody.
+//!     async fn hello(name: String) -> String;
+//! }
+//!
+//! struct Polite;
+//!
+//! impl GreeterHandler for Polite {
+//!     async fn hello(&self, _cx: &Context, name: Request<String>) -> Result<Reply<String>, Status> {
+//!         // `name` derefs to the archived string in the receive buffer.
+//!         Ok(format!("Hello, {}!", name.as_str()).into())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder()
+//!     .listen("tcp://127.0.0.1:0")
+//!     .shards(1.try_into()?)
+//!     .serve(|_shard| GreeterServer::new(Polite))?;
+//! let greeter = GreeterClient::connect_blocking(&server.addresses()[0])?;
+//! assert_eq!(greeter.hello("Ada").wait()?.as_str(), "Hello, Ada!");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Request`] and [`Response`] deref to the archived form and hold the memory that it lies in;
+//! [`Received::to_owned`] makes the owned value. [`Reply`] is made from the value, from borrowed
+//! data that stands for it ([`Encode`]), or from bytes that are sent without a copy.
+//!
+//! # Clients
+//!
+//! [`Client`] is for tokio programs, [`LocalClient`] for handlers and load generators on a shard,
+//! [`BlockingClient`] for scripts. All end every call with a response or a [`Status`].
+//!
+//! # Bounds
+//!
+//! [`Limits`] and [`ServerBuilder`] hold what a peer may send or cause, each with its default.
+//! Whatever goes beyond is answered with a status, or ends that connection with a reason, and is
+//! counted in [`Metrics`].
 #![warn(missing_docs)]
 
 pub(crate) mod buf;
@@ -40,3 +107,8 @@ pub mod __private {
     pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
 }
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ringcall::{Code, Context, Engine, LocalClient, LocalRuntime, Reply, Request, Server, Shard, Status};
+use ringcall::{
+    Code, Context, Engine, LocalClient, LocalRuntime, Reply, Request, Server, Shard, Status,
+};
 
 #[ringcall::service(name = "back.v1")]
 trait Back {
@@ -56,7 +58,10 @@ where
     T: 'static,
     F: Future<Output = T> + 'static,
 {
-    LocalRuntime::builder().engine(engine).run(main).expect("runs")
+    LocalRuntime::builder()
+        .engine(engine)
+        .run(main)
+        .expect("runs")
 }
 
 #[test]
@@ -101,8 +106,16 @@ fn a_deadline_ends_a_call_and_its_handler() {
         let address = server.addresses()[0].clone();
         let code = on_a_shard(engine, move |shard| async move {
             let client = BackClient::new(shard.client(&address).unwrap());
-            let late = client.never().deadline(Duration::from_millis(20)).await.unwrap_err();
-            assert_eq!(client.double(4).await.unwrap().to_native(), 8, "the connection lives");
+            let late = client
+                .never()
+                .deadline(Duration::from_millis(20))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                client.double(4).await.unwrap().to_native(),
+                8,
+                "the connection lives"
+            );
             late.code()
         });
         assert_eq!(code, Code::DeadlineExceeded);
@@ -120,6 +133,9 @@ fn nobody_there_is_said_with_the_address_and_the_reason() {
         });
         assert_eq!(refused.code(), Code::Unavailable);
         let text = refused.message();
-        assert!(text.contains("127.0.0.1:1") && text.contains("Connection refused"), "{text}");
+        assert!(
+            text.contains("127.0.0.1:1") && text.contains("Connection refused"),
+            "{text}"
+        );
     }
 }

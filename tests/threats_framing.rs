@@ -192,8 +192,8 @@ fn handshakes_of_strangers_are_answered_and_refused(engine: Engine) {
     let (short, long) = (&hello()[..39], [&hello()[..], &[0]].concat());
     for (what, bytes, reason) in [
         ("another magic", hello_with(0, b"RINGCALX"), 8),
-        ("a short hello", Frame::new(HELLO, 0, short).encode(), 8),
-        ("a long hello", Frame::new(HELLO, 0, &long).encode(), 8),
+        ("a short hello", Frame::new(HELLO, 0, short).encode(), 11),
+        ("a long hello", Frame::new(HELLO, 0, &long).encode(), 11),
         ("an empty hello", Frame::new(HELLO, 0, b"").encode(), 8),
         ("a call before the handshake", echo(1, b"x").encode(), 8),
         (

@@ -1,4 +1,4 @@
-//! Handlers that panic, peers that leave while handlers wait, and handlers that don't let go.
+//! Handlers that panic, and peers that leave while handlers wait.
 
 #[path = "support/raw.rs"]
 mod raw;
@@ -7,10 +7,10 @@ mod rig;
 
 use std::time::Duration;
 
-use raw::{CANCEL, Frame, PING, PONG, RawPeer};
+use raw::{CANCEL, Frame, RawPeer};
 use rig::{
-    AFTER_WAITING, AT_ONCE, AT_THE_END, FAIL, GIVE_WAY, OPEN_DOOR, Rig, WAIT, WHEN_DROPPED, echo,
-    number, on_both_engines, resolved,
+    AFTER_WAITING, AT_ONCE, AT_THE_END, FAIL, Rig, WAIT, WHEN_DROPPED, echo, number,
+    on_both_engines, resolved,
 };
 use ringcall::Engine;
 
@@ -19,7 +19,6 @@ on_both_engines!(
     a_panic_while_a_handler_is_dropped_harms_nobody,
     a_reset_in_a_frame_drops_the_handlers,
     a_reset_between_frames_drops_the_handlers,
-    handlers_that_give_way_do_not_stop_the_shard,
 );
 
 fn a_panic_fails_its_call_alone(engine: Engine) {
@@ -138,21 +137,4 @@ fn a_reset_between_frames_drops_the_handlers(engine: Engine) {
         assert_eq!(gone, [1, 2, 3]);
         rig.until_quiet();
     }
-}
-
-fn handlers_that_give_way_do_not_stop_the_shard(engine: Engine) {
-    let rig = Rig::start(engine);
-    let mut peer = rig.peer();
-    for call_id in 1..=3 {
-        peer.send(&Frame::request(GIVE_WAY, call_id, b""));
-    }
-    // They are woken again and again, and everything else goes on between.
-    peer.echo_works(4);
-    peer.send(&Frame::new(PING, 5, b""));
-    assert_eq!(peer.read().kind, PONG);
-    rig.peer().echo_works(1);
-    peer.send(&Frame::request(OPEN_DOOR, 6, b""));
-    let mut answered: Vec<u64> = (0..4).map(|_| peer.read().call_id).collect();
-    answered.sort_unstable();
-    assert_eq!(answered, [1, 2, 3, 6]);
 }

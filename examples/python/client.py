@@ -4,7 +4,8 @@
     python3 client.py tcp://127.0.0.1:7411
     python3 client.py unix:/run/kv.sock
 
-It makes one call at a time. `METHODS` at the end names what it calls, `main` calls it.
+It makes one call at a time. `METHODS` at the end names what it calls, `main` calls it. Python 3.9
+or later, and nothing else, is needed.
 """
 import socket
 import struct
@@ -184,7 +185,7 @@ class Client:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(patience)
             self.socket.connect(address.removeprefix("unix:").replace("@", "\0", 1))
-        self.last_id = 0
+        self.last_id, self.goodbye = 0, None
         self.send(HELLO, payload=struct.pack(
             HANDSHAKE, b"RINGCALL", 1, 1, RKYV_FORMAT, 0, RESPONSE_BYTES_MAX, 1, 0))
         welcome = struct.unpack(HANDSHAKE, self.receive(0, WELCOME)[2])
@@ -205,6 +206,8 @@ class Client:
     def call(self, name, value, timeout=0.0):
         """Calls a method and waits for its result; `timeout` is in seconds, 0 for none."""
         (request, response), (_, code, index) = self.methods[name]
+        if self.goodbye:
+            raise ConnectionError(self.goodbye)
         if code:
             raise CallError(code, f"the server has no {name}, or one with other types")
         payload = encode(request, value)
@@ -238,8 +241,10 @@ class Client:
             if kind == PING:
                 self.send(PONG, owner)
             elif kind == GOAWAY:
-                reason = struct.unpack_from("<H", payload)[0]
-                raise ConnectionError(f"the server says goodbye ({reason}): {payload[16:].decode()}")
+                reason, last_id = struct.unpack_from("<H6xQ", payload)
+                self.goodbye = f"the server says goodbye ({reason}): {payload[16:].decode()}"
+                if reason or not 0 < call_id <= last_id:
+                    raise ConnectionError(self.goodbye)
             elif kind != PONG:
                 raise ConnectionError(f"a frame of kind {kind} came unasked")
 

@@ -252,8 +252,8 @@ impl ShardCore {
         conn.attend();
     }
 
-    /// Runs the tasks that were woken before this turn. A task that wakes itself to give way runs
-    /// again in the next turn, after everything else.
+    /// Runs the tasks that were woken before. Those that are woken meanwhile have their turn after
+    /// the sockets: a task that yields by waking itself must not keep the shard from them.
     pub(super) fn run_woken(&self) {
         for _ in 0..self.mailbox.woken_count() {
             let Some(index) = self.mailbox.pop_woken() else {

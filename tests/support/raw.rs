@@ -100,6 +100,17 @@ pub fn hello() -> Vec<u8> {
     payload
 }
 
+/// A RESOLVE frame for these methods and fingerprints.
+pub fn resolve(methods: &[(&str, u64)]) -> Frame {
+    let mut payload = (methods.len() as u16).to_le_bytes().to_vec();
+    for (name, fingerprint) in methods {
+        payload.extend_from_slice(&fingerprint.to_le_bytes());
+        payload.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        payload.extend_from_slice(name.as_bytes());
+    }
+    Frame::new(RESOLVE, 1, &payload)
+}
+
 pub trait Socket: Read + Write + Send {
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn shut_down(&self, how: std::net::Shutdown) -> io::Result<()>;
@@ -183,13 +194,7 @@ impl RawPeer {
 
     /// Resolves methods; returns the code and the index of each.
     pub fn resolve(&mut self, methods: &[(&str, u64)]) -> Vec<(u16, u16)> {
-        let mut payload = (methods.len() as u16).to_le_bytes().to_vec();
-        for (name, fingerprint) in methods {
-            payload.extend_from_slice(&fingerprint.to_le_bytes());
-            payload.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            payload.extend_from_slice(name.as_bytes());
-        }
-        self.send(&Frame::new(RESOLVE, 1, &payload));
+        self.send(&resolve(methods));
         let answer = self.read();
         assert_eq!(answer.kind, RESOLVED, "{answer:?}");
         let word = |entry: &[u8], at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);

@@ -1,11 +1,10 @@
 //! A server whose handlers tell the test what becomes of them, and peers that know its methods.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::future::{pending, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Once};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ringcall::{Context, Engine, Limits, Metrics, Reply, Request, Server, ServerBuilder, Status};
@@ -75,10 +74,6 @@ pub trait Threat {
     async fn tree(root: Node) -> u64;
     /// Panics, in one of the ways below.
     async fn fail(how: u64) -> u64;
-    /// Gives way again and again until `open_door` is called.
-    async fn give_way() -> u64;
-    /// Ends `give_way`.
-    async fn open_door() -> u64;
 }
 
 /// Indices of the methods, once resolved.
@@ -89,8 +84,6 @@ pub const BIG_LATER: u16 = 3;
 pub const INSPECT: u16 = 4;
 pub const TREE: u16 = 5;
 pub const FAIL: u16 = 6;
-pub const GIVE_WAY: u16 = 7;
-pub const OPEN_DOOR: u16 = 8;
 
 /// Ways to panic.
 pub const AT_ONCE: u64 = 0;
@@ -107,7 +100,6 @@ pub struct Probe {
     gate: Semaphore,
     /// Labels of the `wait` handlers that are gone, whether they have ended or were dropped.
     gone: (Sender<u64>, Mutex<Receiver<u64>>),
-    door: AtomicBool,
 }
 
 impl Probe {
@@ -216,27 +208,6 @@ impl ThreatHandler for Handler {
             }
         }
     }
-
-    async fn give_way(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
-        self.start();
-        let mut turns = 0;
-        poll_fn(|cx| {
-            turns += 1;
-            if self.0.door.load(Ordering::SeqCst) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-        Ok(turns.into())
-    }
-
-    async fn open_door(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
-        self.start();
-        self.0.door.store(true, Ordering::SeqCst);
-        Ok(0.into())
-    }
 }
 
 /// A server of one shard, and what its handlers tell.
@@ -276,7 +247,6 @@ impl Rig {
             started: AtomicU64::new(0),
             gate: Semaphore::new(0),
             gone: (sender, Mutex::new(receiver)),
-            door: AtomicBool::new(false),
         });
         let builder = Server::builder()
             .listen("tcp://127.0.0.1:0")

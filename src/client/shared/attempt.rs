@@ -16,11 +16,7 @@ use crate::proto::status::Status;
 use crate::shard::local_client::Target;
 
 /// Connects, not before the given time, and drives the connection until it ends.
-pub(super) async fn run(channel: Arc<Channel>, not_before: Option<Instant>) {
-    let mut attempt = Attempt {
-        channel,
-        end: End::NoConnection(None),
-    };
+pub(super) async fn run(mut attempt: Attempt, not_before: Option<Instant>) {
     if let Some(not_before) = not_before {
         tokio::time::sleep_until(not_before.into()).await;
     }
@@ -28,7 +24,7 @@ pub(super) async fn run(channel: Arc<Channel>, not_before: Option<Instant>) {
     let stream = match connect(&channel.target, channel.config.connect_timeout).await {
         Ok(stream) => stream,
         Err(status) => {
-            attempt.end = End::NoConnection(Some(status));
+            attempt.end = End::NoConnection(status);
             return;
         }
     };
@@ -43,27 +39,30 @@ pub(super) async fn run(channel: Arc<Channel>, not_before: Option<Instant>) {
     attempt.end = End::Link(link, cause);
 }
 
-/// Says what has become of the attempt, also when the runtime drops its task or it panics: so
-/// every call ends.
-struct Attempt {
+/// Its drop says what has become of the attempt, also when the runtime never runs its task, drops
+/// it, or it panics: so every call ends.
+pub(super) struct Attempt {
     channel: Arc<Channel>,
     end: End,
 }
 
 enum End {
-    NoConnection(Option<Status>),
+    NoConnection(Status),
     Link(u64, Cause),
+}
+
+impl Attempt {
+    pub(super) fn new(channel: Arc<Channel>) -> Self {
+        let end = End::NoConnection(channel.target.cannot_connect(&Cause::TaskEnded));
+        Self { channel, end }
+    }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         let target = &self.channel.target;
-        self.channel.with(|state| match &mut self.end {
-            End::NoConnection(status) => state.set_failed(
-                status
-                    .take()
-                    .unwrap_or_else(|| target.cannot_connect(&Cause::TaskEnded)),
-            ),
+        self.channel.with(|state| match &self.end {
+            End::NoConnection(status) => state.set_failed(status.clone()),
             End::Link(id, cause) => state.remove_link(*id, cause, target),
         });
     }

@@ -124,7 +124,10 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     /// Serialises the request into the send buffer, when it is its turn.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sent<'a>, Status>> {
         let timeout_us = match self.deadline {
-            Some(at) => timeout_us(at.saturating_duration_since(Instant::now()))?,
+            Some(at) => match timeout_us(at.saturating_duration_since(Instant::now())) {
+                Err(_) if self.is_waiting() => return Poll::Ready(Err(self.late())),
+                other => other?,
+            },
             None => 0,
         };
         let (service, method, request) = (self.service, self.method, &self.request);
@@ -178,13 +181,21 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         if let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
         }
+        Poll::Ready(self.late())
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(Some(_)))
+    }
+
+    /// The status of a call that its deadline has ended.
+    fn late(&self) -> Status {
         let target = &self.channel.target;
-        Poll::Ready(Status::deadline_exceeded(match self.stage {
-            Stage::Sent(_) => format!("no answer from {target} in time"),
-            _ => format!(
-                "no connection to {target}, or no room on it, in time; the call was not sent"
-            ),
-        }))
+        Status::deadline_exceeded(if self.is_waiting() {
+            format!("no connection to {target}, or no room on it, in time; the call was not sent")
+        } else {
+            format!("no answer from {target} in time")
+        })
     }
 }
 
@@ -223,7 +234,7 @@ pub(super) fn poll_admitted<'a, R>(
         Err(Admission::Wait(number)) => (number, None),
         Err(Admission::Go(_)) => unreachable!("it went"),
     };
-    ticket.get_or_insert(Ticket { channel, number });
+    ticket.get_or_insert_with(|| Ticket { channel, number });
     if let Some(not_before) = not_before {
         channel.connect(not_before)?;
     }

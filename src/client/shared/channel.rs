@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::attempt;
+use super::attempt::{self, Attempt};
 use super::builder::Config;
 use super::state::{Route, State};
 use crate::client::CallTarget;
@@ -73,7 +73,7 @@ impl Channel {
             }
         };
         // Not under the lock: a runtime that has shut down drops the task at once, which locks.
-        let task = runtime.spawn(attempt::run(Arc::clone(self), not_before));
+        let task = runtime.spawn(attempt::run(Attempt::new(Arc::clone(self)), not_before));
         self.with(|state| state.attempt = Some(task.abort_handle()));
         Ok(())
     }

@@ -111,6 +111,8 @@ impl Connection {
                 conn.shard.linger(&conn);
             }
         }
+        // What was written may have made room for more, and nothing else would look again.
+        conn.shard.resume_reading(&conn);
         conn.shard.arm_timer(&conn);
         conn.stage() == Stage::Closing
     }

@@ -107,7 +107,7 @@ impl Engine {
         self.turn(|| ());
         while !self.shard.is_drained() {
             if self.shard.has_work() {
-                // Waiting would end at once, without the sockets having had their turn.
+                // Lets the sockets have their turn.
                 tokio::task::yield_now().await;
             } else {
                 self.wait(&eventfd).await?;

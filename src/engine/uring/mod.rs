@@ -113,7 +113,8 @@ impl Engine {
                 self.sockets.connected(socket, result);
                 Ok(())
             }
-            Operation::Timeout { .. } => {
+            Operation::Timeout { time } => {
+                self.ring.put_time(time);
                 self.timeout_ns = None;
                 Ok(())
             }

@@ -39,6 +39,7 @@ pub(super) struct Ring {
     buffers: BufRing,
     /// Completions taken off the ring in this turn: `user_data`, result, flags.
     batch: Vec<(u64, i32, u32)>,
+    spare_time: Option<Box<Timespec>>,
     /// Whether the kernel announces pending work in shared memory; else each look is a call.
     announces_work: bool,
 }
@@ -64,6 +65,7 @@ impl Ring {
             operations: Operations::default(),
             buffers,
             batch: Vec::with_capacity(SUBMISSIONS as usize),
+            spare_time: None,
             announces_work: flags.cooperative,
         };
         this.wake_by_eventfd(false);
@@ -97,20 +99,19 @@ impl Ring {
 
     /// Wakes the shard after this time, in nanoseconds.
     pub(super) fn start_timeout(&mut self, after_ns: u64) -> io::Result<()> {
-        let time = Timespec::new()
+        let mut time = self.spare_time.take().unwrap_or_default();
+        *time = Timespec::new()
             .sec(after_ns / 1_000_000_000)
             .nsec((after_ns % 1_000_000_000) as u32);
-        let key = self.operations.insert(
-            Operation::Timeout {
-                time: Box::new(time),
-            },
-            None,
-        );
-        let Operation::Timeout { time } = self.operations.get(key) else {
-            unreachable!()
-        };
-        let entry = opcode::Timeout::new(&raw const **time).build();
-        self.push(&entry.user_data(key.0))
+        // On the heap, where it stays wherever the box moves.
+        let address = &raw const *time;
+        let key = self.operations.insert(Operation::Timeout { time }, None);
+        self.push(&opcode::Timeout::new(address).build().user_data(key.0))
+    }
+
+    /// Takes the memory of a timeout that has ended, for the next one.
+    pub(super) fn put_time(&mut self, time: Box<Timespec>) {
+        self.spare_time = Some(time);
     }
 
     /// Asks the kernel to end an operation. Its last completion comes all the same.
