@@ -65,19 +65,19 @@ struct Peer {
     link: u64,
     server: ServerConnection,
     owed: Vec<u64>,
+    /// Set when the driver must look at its output: at first, and when somebody wakes it.
     driver: Arc<Flag>,
 }
 
-const IN_FLIGHT_MAX: u32 = 3;
-
 impl Model {
     fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
         let limits = Limits {
-            calls_in_flight_max: IN_FLIGHT_MAX,
+            calls_in_flight_max: rng.u32(1..4),
             ..Limits::default()
         };
         Self {
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             state: State::new(),
             target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
             limits: Arc::new(limits),
@@ -146,7 +146,11 @@ impl Model {
         if self.calls.is_empty() {
             return;
         }
-        let at = self.rng.usize(..self.calls.len());
+        // Giving up a turn is the harder case.
+        let is_woken = |call: &ModelCall| call.woken.0.load(Ordering::SeqCst);
+        let woken = self.calls.iter().position(is_woken);
+        let at = woken.filter(|_| self.rng.bool());
+        let at = at.unwrap_or_else(|| self.rng.usize(..self.calls.len()));
         match self.calls.swap_remove(at).stage {
             Stage::Waiting(Some(ticket)) => self.state.leave(ticket),
             Stage::Waiting(None) => (),
@@ -162,12 +166,14 @@ impl Model {
                 // A link whose handshake is not done yet is an attempt, too.
                 if self.peers.len() == self.state.links.len() && self.ready_or_none() {
                     let link = self.state.add_link(Arc::clone(&self.limits), 0);
-                    self.peers.push(Peer {
+                    let peer = Peer {
                         link,
                         server: ServerConnection::new(Arc::clone(&self.limits), 0),
                         owed: Vec::new(),
                         driver: Arc::default(),
-                    });
+                    };
+                    peer.driver.0.store(true, Ordering::SeqCst);
+                    self.peers.push(peer);
                 }
             }
             Route::Connecting if self.ready_or_none() => {
@@ -187,11 +193,16 @@ impl Model {
         let mut peer = self.peers.swap_remove(at);
         let waker = Waker::from(Arc::clone(&peer.driver));
         let (mut sent, mut answer) = (Vec::new(), Vec::new());
-        let output = self
-            .state
-            .take_output(peer.link, &mut sent, false, 0, &waker);
-        if output == Output::Finish {
-            return self.lose(peer, &Cause::Finished);
+        // A driver writes what there is, again and again, until it sleeps.
+        while peer.driver.0.swap(false, Ordering::SeqCst) {
+            let mut taken = Vec::new();
+            let id = peer.link;
+            match self.state.take_output(id, &mut taken, false, 0, &waker) {
+                Output::Finish => return self.lose(peer, &Cause::Finished),
+                Output::Write => peer.driver.0.store(true, Ordering::SeqCst),
+                Output::Sleep { .. } | Output::Later => (),
+            }
+            sent.extend_from_slice(&taken);
         }
         let mut used = 0;
         while let Some(event) = peer
@@ -211,7 +222,7 @@ impl Model {
             }
         }
         let in_flight = self.state.link(peer.link).connection.calls_in_flight();
-        assert!(in_flight <= IN_FLIGHT_MAX as usize);
+        assert!(in_flight <= self.limits.calls_in_flight_max as usize);
         while !peer.owed.is_empty() && (answers_all || self.rng.bool()) {
             let call_id = peer.owed.swap_remove(self.rng.usize(..peer.owed.len()));
             peer.server.end_call(call_id);
@@ -225,6 +236,8 @@ impl Model {
         if !chunk.is_empty() {
             let received = self.state.receive(peer.link, &chunk, 0, &self.target);
             received.expect("an honest server");
+            // What has read looks at its output afterwards.
+            peer.driver.0.store(true, Ordering::SeqCst);
         }
         self.release();
         self.peers.push(peer);
