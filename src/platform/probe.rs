@@ -124,6 +124,7 @@ const ENGINE_OPCODES: Opcodes = &[
     (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL", "5.5"),
     (opcode::Close::CODE, "IORING_OP_CLOSE", "5.6"),
     (opcode::Connect::CODE, "IORING_OP_CONNECT", "5.5"),
+    (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD", "5.1"),
     (opcode::Read::CODE, "IORING_OP_READ", "5.6"),
     (opcode::Recv::CODE, "IORING_OP_RECV", "5.6"),
     (opcode::Send::CODE, "IORING_OP_SEND", "5.6"),
@@ -139,7 +140,6 @@ const EXECUTOR_OPCODES: Opcodes = &[
     (opcode::Fsync::CODE, "IORING_OP_FSYNC", "5.1"),
     (opcode::ReadFixed::CODE, "IORING_OP_READ_FIXED", "5.1"),
     (opcode::WriteFixed::CODE, "IORING_OP_WRITE_FIXED", "5.1"),
-    (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD", "5.1"),
     (opcode::PollRemove::CODE, "IORING_OP_POLL_REMOVE", "5.1"),
     (opcode::RecvMsg::CODE, "IORING_OP_RECVMSG", "5.3"),
     (

@@ -61,8 +61,8 @@ pub struct Limits {
     /// Largest payload of one message, in bytes. A longer one ends the connection before any
     /// memory is reserved for it. Default 16 MiB, ceiling 1 GiB, floor 64 KiB.
     pub payload_bytes_max: u32,
-    /// Calls of one connection that may be suspended in handlers at once. When it is reached the
-    /// server stops reading from that connection until one ends. Default 1024.
+    /// Calls of one connection that may be suspended in handlers at once. A request beyond it
+    /// waits, and the server stops reading from that connection, until one ends. Default 1024.
     pub calls_in_flight_max: u32,
     /// Time in which the handshake must complete. Default 5 s.
     pub handshake_timeout: Duration,

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub panics: u64,
     /// Handlers dropped because their caller gave up or its connection ended.
     pub cancelled: u64,
-    /// Handlers dropped because their deadline passed.
+    /// Calls whose deadline passed: their handlers were dropped, or not started.
     pub expired: u64,
     /// Responses refused as longer than the peer accepts.
     pub too_long: u64,

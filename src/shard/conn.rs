@@ -1,13 +1,13 @@
 //! One connection of a shard, whatever engine moves its bytes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::ShardCore;
+use super::backlog::Backlog;
 use super::local_client::LocalLink;
 use super::timers::TimerKey;
-use crate::buf::{Chunk, SendQueue};
+use crate::buf::SendQueue;
 use crate::proto::framer::DirectBody;
 use crate::proto::link::Link;
 use crate::proto::server::ServerConnection;
@@ -52,8 +52,10 @@ pub(crate) struct Conn {
     pub(crate) peer: Box<str>,
     pub(crate) role: RefCell<Role>,
     pub(crate) queue: RefCell<SendQueue>,
-    /// Received bytes that wait because the peer has reached a limit.
-    pub(super) backlog: RefCell<VecDeque<Chunk>>,
+    /// What waits because the peer has reached a limit.
+    pub(super) backlog: RefCell<Backlog>,
+    /// When the bytes arrived that are being acted on: deadlines run from there.
+    pub(super) arrived_ns: Cell<u64>,
     stage: Cell<Stage>,
     pub(super) is_paused: Cell<bool>,
     pub(super) needs_attention: Cell<bool>,
@@ -72,6 +74,7 @@ impl Conn {
             role: RefCell::new(role),
             queue: RefCell::default(),
             backlog: RefCell::default(),
+            arrived_ns: Cell::new(0),
             stage: Cell::new(Stage::Open),
             is_paused: Cell::new(false),
             needs_attention: Cell::new(false),
@@ -101,6 +104,13 @@ impl Conn {
             Stage::Lingering => true,
             Stage::Flushing | Stage::Closing | Stage::Closed => false,
         }
+    }
+
+    /// Whether reading has stopped until the peer is below its limits again. A connection that
+    /// breaks meanwhile would not be noticed by reading.
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.stage.get() == Stage::Open && self.is_paused.get()
     }
 
     /// Puts the connection on the list of those that the engine looks at in this turn.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::ShardCore;
+use super::backlog::{HeldCall, Piece};
 use super::conn::{Conn, Role, Stage};
 use super::service::IncomingCall;
 use super::tasks::{Purpose, Resumed, Started};
@@ -15,7 +16,7 @@ use crate::proto::server::ServerEvent;
 use crate::proto::status::Status;
 use crate::proto::violation::Violation;
 use crate::rpc::message::Message;
-use crate::rpc::received::LocalPayload;
+use crate::rpc::received::{LocalPayload, Payload};
 use crate::rpc::reply::Reply;
 
 impl ShardCore {
@@ -24,11 +25,26 @@ impl ShardCore {
         if conn.stage() != Stage::Open {
             return;
         }
-        if conn.is_paused.get() {
-            conn.backlog.borrow_mut().push_back(chunk);
-            return;
+        let mut piece = Piece {
+            bytes: LocalPayload::Pooled(chunk),
+            at: 0,
+            arrived_ns: self.now_ns(),
+        };
+        if !conn.is_paused.get() {
+            self.process(conn, &mut piece);
         }
-        self.process(conn, &chunk);
+        if conn.stage() == Stage::Open && !piece.is_used_up() {
+            self.copy_out_if_low(&mut piece);
+            conn.backlog.borrow_mut().push(piece);
+        }
+    }
+
+    /// Bytes that wait don't keep the last receive buffers from other connections.
+    fn copy_out_if_low(&self, piece: &mut Piece) {
+        if self.is_low_on_buffers() && matches!(piece.bytes, LocalPayload::Pooled(_)) {
+            let left = AlignedBuf::copy_of(&piece.bytes.bytes()[piece.at..]);
+            (piece.bytes, piece.at) = (LocalPayload::Owned(left), 0);
+        }
     }
 
     /// Takes back a large body into which the engine has received.
@@ -37,34 +53,32 @@ impl ShardCore {
             return;
         }
         conn.link(|link| link.put_direct(body));
-        self.process_bytes(conn, &[], None);
+        conn.arrived_ns.set(self.now_ns());
+        self.process_bytes(conn, &[], None, &mut 0);
     }
 
-    fn process(&self, conn: &Rc<Conn>, chunk: &Chunk) {
-        self.process_bytes(conn, chunk.as_slice(), Some(chunk));
+    fn process(&self, conn: &Rc<Conn>, piece: &mut Piece) {
+        conn.arrived_ns.set(piece.arrived_ns);
+        let chunk = match &piece.bytes {
+            LocalPayload::Pooled(chunk) => Some(chunk),
+            LocalPayload::Owned(_) => None,
+        };
+        self.process_bytes(conn, piece.bytes.bytes(), chunk, &mut piece.at);
     }
 
-    /// Acts on each frame in `bytes`. What is left over when the peer reaches a limit waits in the
-    /// backlog, and the engine stops receiving.
-    fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>) {
-        let mut at = 0;
+    /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
+    /// over, and the engine stops receiving.
+    fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
         let is_server = matches!(&*conn.role.borrow(), Role::Server(_));
         let ended = loop {
             if !self.has_room(conn) {
                 self.set_paused(conn, true);
-                if let Some(chunk) = chunk
-                    && at < bytes.len()
-                {
-                    conn.backlog
-                        .borrow_mut()
-                        .push_front(chunk.slice(at..bytes.len()));
-                }
                 break Ok(());
             }
             let more = if is_server {
-                self.serve_next(conn, bytes, chunk, &mut at)
+                self.serve_next(conn, bytes, chunk, at)
             } else {
-                self.complete_next(conn, bytes, chunk, &mut at)
+                self.complete_next(conn, bytes, chunk, at)
             };
             match more {
                 Ok(true) => (),
@@ -78,14 +92,16 @@ impl ShardCore {
         self.after_bytes(conn);
     }
 
-    /// Whether the peer may be given another answer: neither calls nor output are at their limit.
+    /// Whether another frame of the peer may be acted on: its output is below the limit, and no
+    /// request waits. As many calls as may can be in flight, and it can still cancel them.
     #[inline]
     fn has_room(&self, conn: &Conn) -> bool {
+        self.has_room_for_output(conn) && !conn.backlog.borrow().is_holding()
+    }
+
+    #[inline]
+    fn has_room_for_output(&self, conn: &Conn) -> bool {
         conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high
-            && match &*conn.role.borrow() {
-                Role::Server(server) => server.has_room_for_calls(),
-                Role::Client(_) => true,
-            }
     }
 
     fn set_paused(&self, conn: &Rc<Conn>, is_paused: bool) {
@@ -99,17 +115,31 @@ impl ShardCore {
     /// Goes on with a connection that was paused, if there is room again. The engine calls this
     /// for each connection that needs attention.
     pub(crate) fn resume_reading(&self, conn: &Rc<Conn>) {
-        if !conn.is_paused.get() || !self.has_room(conn) || conn.stage() != Stage::Open {
+        if !conn.is_paused() || !self.has_room_for_output(conn) {
             return;
+        }
+        if conn.backlog.borrow().is_holding() {
+            if conn.with_server(|server| server.has_room_for_calls()) != Some(true) {
+                return;
+            }
+            let held = conn.backlog.borrow_mut().take_held();
+            if let Some(held) = held {
+                self.call(conn, &held.header, held.payload, held.arrived_ns);
+            }
         }
         self.set_paused(conn, false);
         // A frame that was whole when reading stopped, such as a large body, comes first.
-        self.process_bytes(conn, &[], None);
+        self.process_bytes(conn, &[], None, &mut 0);
         while !conn.is_paused.get() && conn.stage() == Stage::Open {
-            let Some(chunk) = conn.backlog.borrow_mut().pop_front() else {
+            let piece = conn.backlog.borrow_mut().pop();
+            let Some(mut piece) = piece else {
                 break;
             };
-            self.process(conn, &chunk);
+            self.process(conn, &mut piece);
+            if conn.stage() == Stage::Open && !piece.is_used_up() {
+                self.copy_out_if_low(&mut piece);
+                conn.backlog.borrow_mut().put_back(piece);
+            }
         }
     }
 
@@ -126,7 +156,7 @@ impl ShardCore {
             .services
             .get()
             .expect("services are made before connections");
-        let event = {
+        let (event, has_room_for_calls) = {
             let mut queue = conn.queue.borrow_mut();
             if queue.filling().capacity() == 0 {
                 *queue.filling() = self.take_buffer();
@@ -134,12 +164,22 @@ impl ShardCore {
             let Role::Server(server) = &mut *conn.role.borrow_mut() else {
                 return Ok(false);
             };
-            server.next_event(bytes, at, self.now_ns(), services, queue.filling())?
+            let event = server.next_event(bytes, at, self.now_ns(), services, queue.filling())?;
+            (event, server.has_room_for_calls())
         };
         match event {
             Some(ServerEvent::Request { header, body }) => {
-                let payload = self.payload(body, chunk);
-                self.call(conn, &header, payload);
+                let payload = self.payload(body, bytes, chunk);
+                let arrived_ns = conn.arrived_ns.get();
+                if has_room_for_calls {
+                    self.call(conn, &header, payload, arrived_ns);
+                } else {
+                    conn.backlog.borrow_mut().hold(HeldCall {
+                        header,
+                        payload,
+                        arrived_ns,
+                    });
+                }
             }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => {
@@ -157,7 +197,7 @@ impl ShardCore {
     }
 
     #[inline]
-    fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload) {
+    fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload, arrived_ns: u64) {
         let services = self
             .services
             .get()
@@ -166,6 +206,7 @@ impl ShardCore {
             conn,
             call_id: header.call_id,
             timeout_us: header.timeout_us,
+            arrived_ns,
             payload,
         };
         services.call(header.selector, call);
@@ -173,18 +214,17 @@ impl ShardCore {
 
     /// Gives the payload its owner: the receive buffer, unless these run low.
     #[inline]
-    pub(super) fn payload(&self, body: Body, chunk: Option<&Chunk>) -> LocalPayload {
+    pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> LocalPayload {
         let counters = &self.counters;
         match (body, chunk) {
             (Body::InPlace(range), Some(chunk)) if !self.is_low_on_buffers() => {
                 counters.in_place.add(1);
                 LocalPayload::Pooled(chunk.slice(range))
             }
-            (Body::InPlace(range), Some(chunk)) => {
+            (Body::InPlace(range), _) => {
                 counters.copied.add(1);
-                LocalPayload::Owned(AlignedBuf::copy_of(&chunk.as_slice()[range]))
+                LocalPayload::Owned(AlignedBuf::copy_of(&bytes[range]))
             }
-            (Body::InPlace(_), None) => unreachable!("no frame lies in a chunk that is not there"),
             (Body::Gathered(buf), _) => {
                 counters.copied.add(1);
                 LocalPayload::Owned(buf)
@@ -249,6 +289,8 @@ impl ShardCore {
         self.counters
             .in_flight
             .set(self.counters.in_flight.get() - 1);
+        // Many handlers may have waited for the same thing, and answer all at once.
+        self.bound_output(conn);
         conn.attend();
     }
 
@@ -331,14 +373,24 @@ pub(super) fn respond<Resp: Message>(
         ));
         return respond_error(conn, call_id, &status);
     }
-    conn.attend();
+    note_answer(conn);
 }
 
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {
         append_error(conn.queue.borrow_mut().filling(), call_id, status);
-        conn.attend();
+        note_answer(conn);
+    }
+}
+
+/// Has an answer sent in this turn. A peer that asked for more than it reads is given up: answers
+/// of handlers that waited come although nothing more is read from it.
+#[inline]
+fn note_answer(conn: &Rc<Conn>) {
+    conn.attend();
+    if conn.queue.borrow().len() > conn.shard.config.limits.write_queue_bytes_max {
+        conn.shard.refuse(conn, &Violation::WriteQueueFull);
     }
 }
 
@@ -347,6 +399,15 @@ pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64) {
     conn.shard.counters.invalid.add(1);
     let status =
         Status::invalid_argument("the request is not a valid archive of the method's request type");
+    respond_error(conn, call_id, &status);
+}
+
+#[cold]
+pub(super) fn refuse_expired(conn: &Rc<Conn>, call_id: u64) {
+    conn.shard.counters.expired.add(1);
+    let status = Status::deadline_exceeded(
+        "the deadline passed while the call waited for its turn; it was not executed",
+    );
     respond_error(conn, call_id, &status);
 }
 

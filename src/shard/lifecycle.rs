@@ -49,10 +49,7 @@ impl ShardCore {
     /// After bytes were acted on: bounds the output, and keeps the connection's timer early enough.
     #[inline]
     pub(super) fn after_bytes(&self, conn: &Rc<Conn>) {
-        let queued = conn.queue.borrow().len();
-        if queued > self.config.limits.write_queue_bytes_max && conn.stage() == Stage::Open {
-            self.refuse(conn, &Violation::WriteQueueFull);
-        }
+        let queued = self.bound_output(conn);
         if queued > 0 || conn.stage() != Stage::Open {
             conn.attend();
         } else {
@@ -62,6 +59,16 @@ impl ShardCore {
             }
         }
         self.arm_timer(conn);
+    }
+
+    /// Gives the connection up when too much output waits for its peer. Returns how much it is.
+    #[inline]
+    pub(super) fn bound_output(&self, conn: &Rc<Conn>) -> usize {
+        let queued = conn.queue.borrow().len();
+        if queued > self.config.limits.write_queue_bytes_max {
+            self.refuse(conn, &Violation::WriteQueueFull);
+        }
+        queued
     }
 
     fn release_idle_buffer(&self, conn: &Conn) {
@@ -205,7 +212,7 @@ impl ShardCore {
         let queued = conn.queue.borrow().len();
         let is_done = conn.with_server(|server| {
             server.go_away(None, conn.queue.borrow_mut().filling());
-            server.calls_in_flight() == 0
+            server.calls_in_flight() == 0 && !conn.backlog.borrow().is_holding()
         });
         // Only when there is something to send: this runs in every turn of a shard that drains,
         // and a connection that needs attention brings about the next turn.

@@ -101,7 +101,7 @@ impl ShardCore {
         };
         let waker = match event {
             Some(ClientEvent::Response { waiter, body }) => {
-                client.finish(waiter, Ok(self.payload(body, chunk)))
+                client.finish(waiter, Ok(self.payload(body, bytes, chunk)))
             }
             Some(ClientEvent::Failed { waiter, status }) => client.finish(waiter, Err(status)),
             Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,

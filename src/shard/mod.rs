@@ -4,6 +4,7 @@
 //! kind for what has arrived, then [`ShardCore::run_due`], and last it looks at each connection of
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
+mod backlog;
 pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod counters;
@@ -89,7 +90,7 @@ struct ConnTable {
 /// Send buffers that are kept for the next connection, and the largest that is kept.
 const SPARE_BUFFERS_MAX: usize = 256;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// When fewer receive buffers than this share are left, requests are copied out.
+/// When fewer receive buffers than this share are left, what waits is copied out of them.
 const LOW_WATER_DIVISOR: usize = 4;
 
 impl ShardCore {
@@ -231,9 +232,11 @@ impl ShardCore {
             || self.mailbox.has_woken()
     }
 
-    /// Whether so few receive buffers are left that requests must not hold them.
+    /// Whether so few receive buffers are left that nothing that waits may hold them. At least one
+    /// is always left for receiving.
     fn is_low_on_buffers(&self) -> bool {
-        self.pool.count() - self.pool.held_count() < self.pool.count() / LOW_WATER_DIVISOR
+        let low_water = (self.pool.count() / LOW_WATER_DIVISOR).max(1);
+        self.pool.count() - self.pool.held_count() < low_water
     }
 
     /// An empty send buffer.

@@ -68,12 +68,14 @@ pub struct IncomingCall<'a> {
     pub(super) conn: &'a Rc<Conn>,
     pub(super) call_id: u64,
     pub(super) timeout_us: u32,
+    pub(super) arrived_ns: u64,
     pub(super) payload: LocalPayload,
 }
 
 impl IncomingCall<'_> {
     /// Validates the request, polls the handler at once, and sends its reply. A request that is
-    /// no valid `Req` reaches no handler. A handler that waits goes on as a task.
+    /// no valid `Req`, or whose deadline has passed while it waited for room, reaches no handler. A
+    /// handler that waits goes on as a task.
     #[inline]
     pub fn unary<Req, Resp, F, Fut>(self, handler: F)
     where
@@ -86,14 +88,18 @@ impl IncomingCall<'_> {
             conn,
             call_id,
             timeout_us,
+            arrived_ns,
             payload,
         } = self;
+        let shard = &conn.shard;
+        let deadline_ns = (timeout_us != 0).then(|| arrived_ns + u64::from(timeout_us) * 1000);
+        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= shard.now_ns()) {
+            return dispatch::refuse_expired(conn, call_id);
+        }
         let Some(request) = Request::<Req>::validate(payload) else {
             return dispatch::refuse_invalid(conn, call_id);
         };
-        let shard = &conn.shard;
         shard.counters.requests.add(1);
-        let deadline_ns = (timeout_us != 0).then(|| shard.now_ns() + u64::from(timeout_us) * 1000);
         let answer = handler(
             Context {
                 conn: Rc::clone(conn),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -135,11 +136,22 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
             unreachable!("asked for while it waits")
         };
         let channel = self.channel;
+        let mut panicked = None;
         let go = |state: &mut State, at: usize| {
             let slot = state.calls.take();
             let link = &mut state.links[at];
             let encode = |out: &mut Vec<u8>, bytes_max| {
-                encode_payload::<Req>(request, bytes_max, out).map_err(|_| too_long())
+                let start = out.len();
+                let encode = || encode_payload::<Req>(request, bytes_max, out);
+                // It may be the program's own code, and its panic must not harm other calls.
+                let caught = std::panic::catch_unwind(AssertUnwindSafe(encode));
+                caught
+                    .map(|encoded| encoded.map_err(|_| too_long()))
+                    .unwrap_or_else(|panic| {
+                        out.truncate(start);
+                        panicked = Some(panic);
+                        Err(Status::internal("serialising the request panicked"))
+                    })
             };
             let (connection, out) = (&mut link.connection, &mut link.out);
             match connection.begin_call(service, method, timeout_us, slot, encode, out) {
@@ -160,7 +172,11 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
                 }
             }
         };
-        poll_admitted(channel, ticket, cx, go).map(|admitted| admitted?)
+        let polled = poll_admitted(channel, ticket, cx, go);
+        if let Some(panic) = panicked {
+            std::panic::resume_unwind(panic);
+        }
+        polled.map(|admitted| admitted?)
     }
 
     /// Pending until the deadline.

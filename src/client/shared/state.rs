@@ -209,11 +209,7 @@ impl State {
             }
         }
         match self.route {
-            Route::Open(open)
-                if open == id && (link.has_served || matches!(cause, Cause::Panicked)) =>
-            {
-                self.set_route(Route::Idle);
-            }
+            Route::Open(open) if open == id && link.has_served => self.set_route(Route::Idle),
             Route::Open(open) if open == id => self.set_failed(status),
             Route::Connecting if !was_ready => self.set_failed(status),
             _ => (),

@@ -84,6 +84,10 @@ impl Connection {
                     engine.turn(|| self.read());
                 }
                 ready = self.socket.writable(), if wants_write => drop(ready),
+                ready = self.socket.ready(Interest::ERROR), if self.conn.is_paused() => {
+                    drop(ready);
+                    engine.turn(|| self.break_off());
+                }
             }
         }
         let Self {
@@ -115,6 +119,14 @@ impl Connection {
         conn.shard.resume_reading(&conn);
         conn.shard.arm_timer(&conn);
         conn.stage() == Stage::Closing
+    }
+
+    /// The socket has broken while nothing is received from it.
+    fn break_off(&self) {
+        let error = socket2::SockRef::from(self.socket.get_ref()).take_error();
+        let reset = || io::ErrorKind::ConnectionReset.into();
+        let error = error.ok().flatten().unwrap_or_else(reset);
+        self.conn.shard.lost(&self.conn, &error);
     }
 
     fn finish_connecting(&mut self) {

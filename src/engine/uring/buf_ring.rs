@@ -59,15 +59,20 @@ impl BufRing {
         Ok(this)
     }
 
-    /// Gives every free buffer to the kernel; says whether there was one.
+    /// Whether the kernel has a buffer: one that is neither free nor held.
+    pub(super) fn has_some(&self) -> bool {
+        self.pool.count() > self.pool.free_count() + self.pool.held_count()
+    }
+
+    /// Gives every free buffer to the kernel.
     #[inline]
-    pub(super) fn publish(&mut self) -> bool {
+    pub(super) fn publish(&mut self) {
         let before = self.tail;
         while let Some(buffer) = self.pool.take() {
             self.push(buffer);
         }
         if self.tail == before {
-            return false;
+            return;
         }
         // SAFETY: the tail lies in the first entry, which stays allocated; the kernel only reads
         // it. Release: it must not be seen before the entries that were written.
@@ -75,7 +80,6 @@ impl BufRing {
             let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
         }
-        true
     }
 
     fn push(&mut self, buffer: u16) {

@@ -64,9 +64,8 @@ impl Engine {
             self.sockets.attend(&mut self.ring, &conn)?;
         }
         self.connect_clients()?;
-        if self.ring.publish_buffers() {
-            self.sockets.feed_starved(&mut self.ring)?;
-        }
+        self.ring.publish_buffers();
+        self.sockets.feed_starved(&mut self.ring)?;
         self.listeners.arm(
             &mut self.ring,
             self.shard.now_ns(),
@@ -89,14 +88,18 @@ impl Engine {
         } = completion;
         match operation {
             Operation::Receive { socket, .. } => {
-                self.sockets
-                    .received(&mut self.ring, socket, result, buffer, is_last)
+                self.sockets.received(socket, result, buffer, is_last);
+                Ok(())
             }
             Operation::Send {
                 socket, message, ..
             } => self.sockets.sent(&mut self.ring, socket, message, result),
             Operation::ReceiveDirect { socket, body } => {
                 self.sockets.received_direct(socket, body, result);
+                Ok(())
+            }
+            Operation::Watch { socket } => {
+                self.sockets.watched(socket, result);
                 Ok(())
             }
             Operation::Accept { listener } => {

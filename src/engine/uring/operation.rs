@@ -24,6 +24,8 @@ pub(super) enum Operation {
         message: Outgoing,
         vectors: Option<Box<Vectors>>,
     },
+    /// Tells when a socket from which nothing is received breaks.
+    Watch { socket: u32 },
     /// A connection of a local client.
     Connect {
         socket: u32,

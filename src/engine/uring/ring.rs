@@ -82,10 +82,15 @@ impl Ring {
         }
     }
 
-    /// Gives free receive buffers to the kernel; says whether there were any.
+    /// Gives free receive buffers to the kernel.
     #[inline]
-    pub(super) fn publish_buffers(&mut self) -> bool {
-        self.buffers.publish()
+    pub(super) fn publish_buffers(&mut self) {
+        self.buffers.publish();
+    }
+
+    /// Whether the kernel has receive buffers, of which it may have filled some.
+    pub(super) fn has_buffers(&self) -> bool {
+        self.buffers.has_some()
     }
 
     /// Starts an operation, which owns its memory and keeps `fd` open until its last completion.
@@ -277,6 +282,8 @@ fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
             let memory = body.unfilled();
             opcode::Recv::new(fd, memory.as_mut_ptr(), clamped(memory.len())).build()
         }
+        // No event is asked for: an error and the end of both directions are always told.
+        Operation::Watch { .. } => opcode::PollAdd::new(fd, 0).build(),
         Operation::Send {
             message, vectors, ..
         } => describe_send(message, vectors, fd),
@@ -289,9 +296,10 @@ fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
     }
 }
 
-/// WAITALL: the kernel goes on after a short send by itself. NOSIGNAL: a closed peer is an error,
-/// not a SIGPIPE.
-const SEND_FLAGS: libc::c_int = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// NOSIGNAL: a closed peer is an error, not a SIGPIPE. No WAITALL, with which the kernel goes on
+/// after a short send by itself: a peer that reads a large message slowly would look like one that
+/// does not read at all, until its end.
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
 fn describe_send(message: &Outgoing, vectors: &mut Option<Box<Vectors>>, fd: Fd) -> squeue::Entry {
     if message.part_count() == 1 {

@@ -27,6 +27,7 @@ struct Socket {
     receive: Option<OpKey>,
     send: Option<OpKey>,
     connect: Option<OpKey>,
+    watch: Watch,
     /// Whether the end of `receive` was asked for.
     is_stopping: bool,
     /// Whether the end of everything was asked for.
@@ -36,6 +37,16 @@ struct Socket {
     /// After a large body a single receive comes first: another large one likely follows, for
     /// which a multishot would have to be ended again.
     is_bulk: bool,
+}
+
+/// Looking after a socket from which nothing is received.
+#[derive(Clone, Copy)]
+enum Watch {
+    Off,
+    On(OpKey),
+    /// It told that the peer has closed its side, and would tell it again and again. Reading on
+    /// will find that too.
+    Told,
 }
 
 impl Sockets {
@@ -66,6 +77,7 @@ impl Sockets {
             receive: None,
             send: None,
             connect: None,
+            watch: Watch::Off,
             is_stopping: false,
             is_closing: false,
             is_starved: false,
@@ -125,12 +137,11 @@ impl Sockets {
     #[inline]
     pub(super) fn received(
         &mut self,
-        ring: &mut Ring,
         slot: u32,
         result: io::Result<u32>,
         buffer: Option<u16>,
         is_last: bool,
-    ) -> io::Result<()> {
+    ) {
         let socket = self.socket(slot);
         let conn = Rc::clone(&socket.conn);
         let shard = &conn.shard;
@@ -145,12 +156,9 @@ impl Sockets {
                     socket.is_bulk = false;
                 }
                 shard.receive(&conn, shard.pool.filled(buffer, bytes as usize));
-                return Ok(());
+                return;
             }
-            (Ok(_), None) => shard.peer_closed(&conn),
-            (Ok(_), Some(_)) => {
-                shard.peer_closed(&conn);
-            }
+            (Ok(_), _) => shard.peer_closed(&conn),
             (Err(error), _) => match error.raw_os_error() {
                 Some(libc::ENOBUFS) => {
                     shard.counters.buffers_exhausted.add(1);
@@ -165,14 +173,13 @@ impl Sockets {
         if let Some(buffer) = buffer {
             shard.pool.put_back(buffer);
         }
-        if ring.publish_buffers() {
-            self.feed_starved(ring)?;
-        }
-        Ok(())
     }
 
-    /// Buffers are there again: the receives that waited for them go on.
+    /// When buffers are there again, the receives that waited for them go on.
     pub(super) fn feed_starved(&mut self, ring: &mut Ring) -> io::Result<()> {
+        if self.starved.is_empty() || !ring.has_buffers() {
+            return Ok(());
+        }
         for slot in std::mem::take(&mut self.starved) {
             let Some(socket) = &mut self.slots[slot as usize] else {
                 continue;
@@ -211,6 +218,25 @@ impl Sockets {
                 _ => shard.lost(&conn, &error),
             },
         }
+    }
+
+    /// A socket from which nothing is received has broken, or its peer has closed its side.
+    pub(super) fn watched(&mut self, slot: u32, result: io::Result<u32>) {
+        let socket = self.socket(slot);
+        let conn = Rc::clone(&socket.conn);
+        let is_broken = |events: u32| events & (libc::POLLERR | libc::POLLHUP) as u32 != 0;
+        socket.watch = match result {
+            Ok(events) if !is_broken(events) => Watch::Told,
+            _ => Watch::Off,
+        };
+        // If it is read from, the receive will say so.
+        if result.is_ok_and(is_broken) && conn.is_paused() {
+            let error = socket2::SockRef::from(&*socket.fd).take_error();
+            let reset = || io::ErrorKind::ConnectionReset.into();
+            let error = error.ok().flatten().unwrap_or_else(reset);
+            conn.shard.lost(&conn, &error);
+        }
+        conn.attend();
     }
 
     /// Books what was sent; what is left of it goes on.
@@ -279,6 +305,10 @@ impl Sockets {
         if conn.stage() == Stage::Closing {
             return self.close(ring, slot, conn);
         }
+        if conn.is_paused() && matches!(socket.watch, Watch::Off) {
+            let watch = ring.start(&socket.fd, Operation::Watch { socket: slot })?;
+            socket.watch = Watch::On(watch);
+        }
         if socket.connect.is_none() && !socket.is_starved {
             self.receive_or_stop(ring, slot, conn)?;
         }
@@ -318,15 +348,17 @@ impl Sockets {
     /// Ends what is in flight; when nothing is, the socket is closed.
     fn close(&mut self, ring: &mut Ring, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
         let socket = self.socket(slot);
+        let watch = match socket.watch {
+            Watch::On(key) => Some(key),
+            Watch::Off | Watch::Told => None,
+        };
+        let in_flight = [socket.receive, socket.send, socket.connect, watch];
         if !std::mem::replace(&mut socket.is_closing, true) {
-            for key in [socket.receive, socket.send, socket.connect]
-                .into_iter()
-                .flatten()
-            {
+            for key in in_flight.into_iter().flatten() {
                 ring.cancel(key)?;
             }
         }
-        if socket.receive.is_none() && socket.send.is_none() && socket.connect.is_none() {
+        if in_flight.iter().all(Option::is_none) {
             self.slots[slot as usize] = None;
             self.free.push(slot);
             conn.shard.closed(conn);

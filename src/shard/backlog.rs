@@ -1,0 +1,81 @@
+//! What a connection has received and may not act on yet.
+
+use std::collections::VecDeque;
+
+use crate::proto::header::Header;
+use crate::rpc::received::{LocalPayload, Payload};
+
+/// In the order of the stream: a whole request for which there is no room, then received bytes.
+///
+/// The engine stops receiving when something must wait, so there is no more here than one turn
+/// brings: at most one shard's receive buffers.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    held: Option<HeldCall>,
+    pieces: VecDeque<Piece>,
+}
+
+/// A request that waits until another call of its connection has ended.
+#[derive(Debug)]
+pub(super) struct HeldCall {
+    pub(super) header: Header,
+    pub(super) payload: LocalPayload,
+    /// Its deadline runs from here.
+    pub(super) arrived_ns: u64,
+}
+
+/// Received bytes, of which those before `at` have been used.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: LocalPayload,
+    pub(super) at: usize,
+    pub(super) arrived_ns: u64,
+}
+
+impl Piece {
+    pub(super) fn is_used_up(&self) -> bool {
+        self.at == self.bytes.bytes().len()
+    }
+}
+
+impl Backlog {
+    /// Keeps a request. There is none yet: reading stops with the first.
+    pub(super) fn hold(&mut self, call: HeldCall) {
+        assert!(
+            self.held.is_none(),
+            "one request waits, the rest is not read"
+        );
+        self.held = Some(call);
+    }
+
+    /// Whether a request waits.
+    #[inline]
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Takes the request that waits.
+    pub(super) fn take_held(&mut self) -> Option<HeldCall> {
+        self.held.take()
+    }
+
+    /// Adds bytes that were received last.
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.pieces.push_back(piece);
+    }
+
+    /// Puts back what is left of the first bytes.
+    pub(super) fn put_back(&mut self, piece: Piece) {
+        self.pieces.push_front(piece);
+    }
+
+    /// Takes the first bytes.
+    pub(super) fn pop(&mut self) -> Option<Piece> {
+        self.pieces.pop_front()
+    }
+
+    /// Gives up everything, and the memory.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
