@@ -25,6 +25,7 @@ use self::progress::Progress;
 use self::report::{Measured, Report};
 use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
+use crate::load::cpu_time::ProcessClock;
 use crate::{print, print_json};
 
 /// Measures and prints.
@@ -77,8 +78,9 @@ fn drive(
     let mut progress = Progress::new(steps.len(), steps.iter().map(Step::duration).sum());
     let (sender, events) = channel();
     let cpu = placement.map(|placement| placement.client);
-    client::start(steps.to_vec(), cpu, server.pid(), sender)
-        .map_err(|error| format!("the load's thread: {error}"))?;
+    ProcessClock::of(server.pid())
+        .and_then(|clock| client::start(steps.to_vec(), cpu, clock, sender))
+        .map_err(|error| format!("can't start the load: {error}"))?;
     let mut until = Instant::now() + PATIENCE;
     loop {
         match events.recv_timeout(TICK) {
