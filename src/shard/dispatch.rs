@@ -144,7 +144,7 @@ impl ShardCore {
     }
 
     /// Acts on the next event of a server's connection; `false` when the bytes are used up.
-    #[inline]
+    #[inline(always)]
     fn serve_next(
         &self,
         conn: &Rc<Conn>,
@@ -196,7 +196,7 @@ impl ShardCore {
         Ok(conn.stage() == Stage::Open)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload, arrived_ns: u64) {
         let services = self
             .services
@@ -213,7 +213,7 @@ impl ShardCore {
     }
 
     /// Gives the payload its owner: the receive buffer, unless these run low.
-    #[inline]
+    #[inline(always)]
     pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> LocalPayload {
         let counters = &self.counters;
         match (body, chunk) {
@@ -237,7 +237,7 @@ impl ShardCore {
     }
 
     /// Keeps the books of a call whose handler was just polled for the first time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle_new_call(
         &self,
         started: Started,
