@@ -57,7 +57,10 @@ async fn a_failure_of_the_handler_arrives_with_its_details() {
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let status = in_time(client.missing()).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
-        assert_eq!((status.message(), status.details()), ("no such thing", &[1, 2, 3][..]));
+        assert_eq!(
+            (status.message(), status.details()),
+            ("no such thing", &[1, 2, 3][..])
+        );
     }
 }
 
@@ -213,11 +216,17 @@ async fn a_request_that_is_too_long_is_refused_and_harms_nothing() {
     for engine in ENGINES {
         let mut limits = Limits::default();
         limits.payload_bytes_max = 64 * 1024;
-        let server = start(builder(engine, "tcp://127.0.0.1:0").limits(limits), &told().0);
+        let server = start(
+            builder(engine, "tcp://127.0.0.1:0").limits(limits),
+            &told().0,
+        );
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let status = in_time(client.blob(vec![0; 70_000])).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-        assert_eq!(in_time(client.blob(vec![0; 60_000])).await.unwrap().len(), 60_000);
+        assert_eq!(
+            in_time(client.blob(vec![0; 60_000])).await.unwrap().len(),
+            60_000
+        );
     }
 }
 
@@ -322,7 +331,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
     let mut future = std::pin::pin!(future);
     loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+        match future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker))
+        {
             std::task::Poll::Ready(output) => return output,
             std::task::Poll::Pending => std::thread::park(),
         }

@@ -67,11 +67,7 @@ impl ProbeHandler for Impl {
         Ok(Reply::of(text.as_str()))
     }
 
-    async fn blob(
-        &self,
-        _cx: &Context,
-        bytes: Request<Vec<u8>>,
-    ) -> Result<Reply<Vec<u8>>, Status> {
+    async fn blob(&self, _cx: &Context, bytes: Request<Vec<u8>>) -> Result<Reply<Vec<u8>>, Status> {
         Ok(Reply::of(bytes.as_slice()))
     }
 
