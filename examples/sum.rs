@@ -39,10 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let values: Vec<f64> = (1..=count).map(|k| 1.0 / f64::from(k)).collect();
         // A reference is enough: it is serialised straight into the connection's send buffer.
         let sum = client.sum(&values).await?;
-        println!(
-            "1/1 + … + 1/{count}: {:.6} ({count} values)",
-            sum.to_native()
-        );
+        println!("1 + 1/2 + 1/3 + …, {count} terms: {}", sum.to_native());
     }
     Ok(())
 }
