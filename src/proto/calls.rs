@@ -43,11 +43,6 @@ impl<W> Calls<W> {
         self.waiting
     }
 
-    /// Whether no call is waited for.
-    pub fn is_empty(&self) -> bool {
-        self.waiting == 0
-    }
-
     /// Adds a waiter and returns the id of its call, which is never zero.
     ///
     /// # Panics

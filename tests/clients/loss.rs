@@ -220,7 +220,7 @@ async fn an_attempt_ends_when_nobody_waits_for_it() {
 
 #[test]
 fn a_script_notices_that_its_connection_was_closed_while_it_slept() {
-    for engine in [Engine::Epoll] {
+    for engine in ENGINES {
         let first = start(builder(engine, "tcp://127.0.0.6:0"), &told().0);
         let address = first.addresses()[0].clone();
         let client = ProbeClient::connect_blocking(&address).unwrap();
