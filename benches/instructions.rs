@@ -29,7 +29,7 @@ fn main() {
             1 << 20,
         )
         .expect("the answer to RESOLVE"),
-        payload: sent[112..].iter().copied().take(14).collect(),
+        payload: sent[112..].iter().copied().take(2 + 12 * 2).collect(),
     };
     let request = URING.request(64, &[resolved]).expect("resolved");
     let mut requests = request.repeat(CALLS);

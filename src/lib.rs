@@ -66,7 +66,7 @@
 //! [`Limits`] and [`ServerBuilder`] hold what a peer may send or cause, each with its default.
 //! Whatever goes beyond is answered with a status, or ends that connection with a reason, and is
 //! counted in [`Metrics`].
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stdout)]
 
 pub(crate) mod buf;
 mod client;

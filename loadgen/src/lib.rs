@@ -3,6 +3,7 @@
 //! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
 //! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
 //! processes and tables.
+#![warn(clippy::print_stdout)]
 
 pub mod cli;
 pub mod demo;

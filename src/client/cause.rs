@@ -19,8 +19,6 @@ pub(crate) enum Cause {
     Violation(Violation),
     /// This side is done with it.
     Finished,
-    /// Code of the program panicked while it serialised a request into the send buffer.
-    Panicked,
     /// Its task has ended: the runtime shut down, or the task panicked.
     TaskEnded,
 }
@@ -36,7 +34,6 @@ impl fmt::Display for Cause {
             }
             Self::Violation(violation) => write!(f, "given up by this side: {violation}"),
             Self::Finished => f.write_str("closed by this side"),
-            Self::Panicked => f.write_str("serialising a request panicked"),
             Self::TaskEnded => f.write_str(
                 "its task has ended (the tokio runtime shut down, or it was built without enable_all())",
             ),

@@ -81,14 +81,14 @@ mod tests {
     #[test]
     fn a_place_is_reused_and_starts_empty() {
         let mut slots = CallSlots::new();
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         let slot = slots.take();
-        assert!(slots.poll(slot, &mut cx).is_pending());
+        assert!(slots.poll(slot, &cx).is_pending());
         assert!(slots.finish(slot, Ok(1)).is_some(), "its caller is woken");
-        assert_eq!(slots.poll(slot, &mut cx), Poll::Ready(Ok(1)));
+        assert_eq!(slots.poll(slot, &cx), Poll::Ready(Ok(1)));
         slots.put(slot);
         assert_eq!(slots.take(), slot);
-        assert!(slots.poll(slot, &mut cx).is_pending());
+        assert!(slots.poll(slot, &cx).is_pending());
         assert_eq!(slots.in_use(), 1);
     }
 }

@@ -131,7 +131,7 @@ impl Framer {
 
     /// The next whole frame in `chunk`, from `*at` on, which moves past what was used.
     /// `None`: the chunk is used up, and what was incomplete is kept here.
-    #[inline]
+    #[inline(always)]
     pub fn next_frame(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
         if let State::Header { filled: 0, .. } = self.state
             && let Some(wire) = chunk[*at..].first_chunk::<HEADER_BYTES>()
@@ -152,7 +152,8 @@ impl Framer {
         self.gather(chunk, at)
     }
 
-    /// The slow path: what is misaligned, straddles chunks, or is large.
+    /// The slow path, kept out of the way of the other: what is misaligned, straddles chunks, or is large.
+    #[inline(never)]
     fn gather(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
         if let State::Header { bytes, filled } = &mut self.state {
             *filled += copy_some(&mut bytes[*filled..], chunk, at);
@@ -255,7 +256,7 @@ fn copy_some(into: &mut [u8], chunk: &[u8], at: &mut usize) -> usize {
     bytes
 }
 
-#[inline]
+#[inline(always)]
 fn check_padding(padding: &[u8]) -> Result<(), Violation> {
     debug_assert!(padding.len() < FRAME_ALIGN);
     if padding.iter().fold(0, |all, byte| all | byte) != 0 {

@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// The next whole frame of `chunk`; `None` when it is used up.
-    #[inline]
+    #[inline(always)]
     pub fn next_frame(
         &mut self,
         chunk: &[u8],
@@ -103,6 +103,7 @@ impl Link {
         Ok(frame)
     }
 
+    #[inline(never)]
     fn end_chunk(&mut self, now_ns: u64) {
         self.heard_ns = now_ns;
         self.pinged_ns = None;

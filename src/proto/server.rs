@@ -88,7 +88,7 @@ impl ServerConnection {
     }
 
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
-    #[inline]
+    #[inline(always)]
     pub fn next_event(
         &mut self,
         chunk: &[u8],
@@ -108,7 +108,7 @@ impl ServerConnection {
         Ok(None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn handle_request(&mut self, frame: Frame) -> Result<ServerEvent, Violation> {
         let Frame { header, body } = frame;
         let call_id = header.call_id;

@@ -50,7 +50,7 @@ unsafe impl Payload for LocalPayload {
 }
 
 // SAFETY: `Bytes` is immutable and points to memory that does not move with it. It is made from
-// owners that have no interior mutability: `AlignedBuf` only.
+// owners that have no interior mutability: `AlignedBuf`, and frozen parts of a `BytesMut`.
 unsafe impl Payload for SharedPayload {
     #[inline]
     fn bytes(&self) -> &[u8] {
@@ -81,6 +81,9 @@ pub type Request<T> = Received<T, LocalPayload>;
 pub type LocalResponse<T> = Received<T, LocalPayload>;
 
 /// A response to a call made from a tokio program or a script. It may go to other threads.
+///
+/// It holds the receive buffer that it lies in, of 64 KiB, which it shares with others: copy what
+/// is kept for long, by [`Received::to_owned`].
 pub type Response<T> = Received<T, SharedPayload>;
 
 impl<T: Message, P: Payload> Received<T, P> {

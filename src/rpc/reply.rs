@@ -27,8 +27,9 @@ enum Content<T> {
     Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
     /// Received as it is, and validated then.
     Received(LocalPayload),
-    /// A body that is sent from where it lies, and what follows it in the payload.
-    Body(Bytes, Root),
+    /// A body that is sent from where it lies, and what follows it in the payload. Boxed, because
+    /// small replies should not be moved about in the size of the largest.
+    Body(Box<(Bytes, Root)>),
 }
 
 impl<T: Message> Reply<T> {
@@ -86,7 +87,10 @@ impl<T: Message> Reply<T> {
                     Ok(())
                 })
             }
-            Content::Body(body, root) => send_body(body, root, header, payload_bytes_max, queue),
+            Content::Body(body) => {
+                let (body, root) = *body;
+                send_body(body, root, header, payload_bytes_max, queue)
+            }
         }
     }
 }
@@ -114,7 +118,7 @@ impl Reply<Vec<u8>> {
         match body.len() {
             0..COPY_BYTES_MAX => Self::of(&body[..]),
             _ => Self {
-                content: Content::Body(body, Root::Vec),
+                content: Content::Body(Box::new((body, Root::Vec))),
             },
         }
     }
@@ -122,11 +126,11 @@ impl Reply<Vec<u8>> {
 
 impl Reply<Option<Vec<u8>>> {
     /// Answers `Some` with bytes that are sent from where they lie, without a copy.
-    pub fn from_bytes(body: Bytes) -> Self {
+    pub fn from_some_bytes(body: Bytes) -> Self {
         match body.len() {
             0..COPY_BYTES_MAX => Self::of(Some(&body[..])),
             _ => Self {
-                content: Content::Body(body, Root::SomeVec),
+                content: Content::Body(Box::new((body, Root::SomeVec))),
             },
         }
     }
@@ -208,7 +212,10 @@ mod tests {
             let copied = wire(Reply::new(value.clone()));
             assert_eq!(wire(Reply::<Vec<u8>>::from_bytes(body.clone())), copied);
             let copied = wire(Reply::new(Some(value)));
-            assert_eq!(wire(Reply::<Option<Vec<u8>>>::from_bytes(body)), copied);
+            assert_eq!(
+                wire(Reply::<Option<Vec<u8>>>::from_some_bytes(body)),
+                copied
+            );
         }
     }
 

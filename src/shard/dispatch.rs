@@ -144,7 +144,7 @@ impl ShardCore {
     }
 
     /// Acts on the next event of a server's connection; `false` when the bytes are used up.
-    #[inline]
+    #[inline(always)]
     fn serve_next(
         &self,
         conn: &Rc<Conn>,
@@ -196,7 +196,7 @@ impl ShardCore {
         Ok(conn.stage() == Stage::Open)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload, arrived_ns: u64) {
         let services = self
             .services
@@ -213,7 +213,7 @@ impl ShardCore {
     }
 
     /// Gives the payload its owner: the receive buffer, unless these run low.
-    #[inline]
+    #[inline(always)]
     pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> LocalPayload {
         let counters = &self.counters;
         match (body, chunk) {
@@ -237,7 +237,7 @@ impl ShardCore {
     }
 
     /// Keeps the books of a call whose handler was just polled for the first time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle_new_call(
         &self,
         started: Started,
@@ -373,14 +373,24 @@ pub(super) fn respond<Resp: Message>(
         ));
         return respond_error(conn, call_id, &status);
     }
-    conn.attend();
+    note_answer(conn);
 }
 
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {
         append_error(conn.queue.borrow_mut().filling(), call_id, status);
-        conn.attend();
+        note_answer(conn);
+    }
+}
+
+/// Has an answer sent in this turn. A peer that asked for more than it reads is given up: answers
+/// of handlers that waited come although nothing more is read from it.
+#[inline]
+fn note_answer(conn: &Rc<Conn>) {
+    conn.attend();
+    if conn.queue.borrow().len() > conn.shard.config.limits.write_queue_bytes_max {
+        conn.shard.refuse(conn, &Violation::WriteQueueFull);
     }
 }
 

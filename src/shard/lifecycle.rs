@@ -260,6 +260,8 @@ impl ShardCore {
         if let Some(services) = self.services.get() {
             services.clear();
         }
+        // The watchdog looks until the last shard has ended.
+        self.end_turn();
     }
 
     /// Whether the shard has drained and may end.

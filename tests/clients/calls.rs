@@ -7,7 +7,7 @@ use ringcall::{Client, Code, Encode, Encoder, Limits};
 
 use crate::service::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_end_in_the_order_in_which_they_are_done() {
     for engine in ENGINES {
         let server = server(engine);
@@ -34,7 +34,7 @@ async fn messages_of_any_size_arrive_whole_from_many_tasks() {
             let tasks = (0..24_usize).map(|task| {
                 let client = client.clone();
                 tokio::spawn(async move {
-                    for round in 0..8 {
+                    for round in 0..4 {
                         let size = sizes[(task + round) % sizes.len()];
                         let bytes: Vec<u8> = (0..size).map(|at| (at * 7 + task) as u8).collect();
                         let echoed = client.blob(&bytes).await.unwrap();
@@ -50,7 +50,7 @@ async fn messages_of_any_size_arrive_whole_from_many_tasks() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_failure_of_the_handler_arrives_with_its_details() {
     for engine in ENGINES {
         let server = server(engine);
@@ -64,7 +64,7 @@ async fn a_failure_of_the_handler_arrives_with_its_details() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_deadline_ends_the_call_here_and_the_handler_there() {
     for engine in ENGINES {
         let (told, mut events) = told();
@@ -82,7 +82,7 @@ async fn a_deadline_ends_the_call_here_and_the_handler_there() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_server_is_told_the_time_that_remains() {
     for engine in ENGINES {
         let server = server(engine);
@@ -101,7 +101,7 @@ async fn the_server_is_told_the_time_that_remains() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn dropping_a_call_drops_its_handler() {
     for engine in ENGINES {
         let (told, mut events) = told();
@@ -122,7 +122,7 @@ async fn dropping_a_call_drops_its_handler() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_beyond_the_limit_wait_for_their_turn() {
     for engine in ENGINES {
         let (told, _events) = told();
@@ -165,13 +165,13 @@ async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     .await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn large_requests_wait_while_too_many_bytes_are_queued() {
     for engine in ENGINES {
         let server = server(engine);
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let bytes = vec![7; 1 << 20];
-        let calls: Vec<_> = (0..64)
+        let calls: Vec<_> = (0..16)
             .map(|_| {
                 let (client, bytes) = (client.clone(), bytes.clone());
                 tokio::spawn(async move { client.blob(bytes).await.map(|echoed| echoed.len()) })
@@ -196,7 +196,7 @@ mod other {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn methods_that_the_server_defines_differently_are_refused_one_by_one() {
     for engine in ENGINES {
         let server = server(engine);
@@ -211,7 +211,7 @@ async fn methods_that_the_server_defines_differently_are_refused_one_by_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_request_that_is_too_long_is_refused_and_harms_nothing() {
     for engine in ENGINES {
         let mut limits = Limits::default();
@@ -238,15 +238,15 @@ impl Encode<String> for Panics {
     }
 }
 
-#[tokio::test]
-async fn a_panic_while_a_request_is_serialised_ends_what_was_in_flight_and_no_more() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_panic_while_a_request_is_serialised_harms_no_other_call() {
     for engine in ENGINES {
         let (told, mut events) = told();
         let server = start(builder(engine, "tcp://127.0.0.1:0"), &told);
         let client = ProbeClient::connect(&server.addresses()[0]).await.unwrap();
         let in_flight = tokio::spawn({
             let client = client.clone();
-            async move { client.hang().await.map(drop) }
+            async move { client.later(100).await.map(|ms| *ms) }
         });
         assert_eq!(in_time(events.recv()).await, Some(Event::Began));
         let panicking = tokio::spawn({
@@ -255,9 +255,8 @@ async fn a_panic_while_a_request_is_serialised_ends_what_was_in_flight_and_no_mo
         });
         assert!(in_time(panicking).await.unwrap_err().is_panic());
         assert_eq!(*in_time(client.echo("next")).await.unwrap(), "next");
-        let status = in_time(in_flight).await.unwrap().unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains("panicked"), "{status}");
+        assert_eq!(in_time(in_flight).await.unwrap().unwrap(), 100);
+        assert_eq!(server.metrics().accepted, 1, "on one connection");
     }
 }
 

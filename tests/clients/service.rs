@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringcall::{Context, Engine, Reply, Request, Server, ServerBuilder, Status};
+use ringcall::{Context, Engine, Reply, Request, ServeError, Server, ServerBuilder, Status};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What the tests call.
@@ -108,10 +108,12 @@ pub fn builder(engine: Engine, listen: &str) -> ServerBuilder {
 }
 
 pub fn start(builder: ServerBuilder, told: &Told) -> Server {
+    try_start(builder, told).expect("the server starts")
+}
+
+pub fn try_start(builder: ServerBuilder, told: &Told) -> Result<Server, ServeError> {
     let told = told.clone();
-    builder
-        .serve(move |_| ProbeServer::new(Impl { told: told.clone() }))
-        .expect("the server starts")
+    builder.serve(move |_| ProbeServer::new(Impl { told: told.clone() }))
 }
 
 /// A server on a port of its own whose handlers' news nobody wants.

@@ -31,10 +31,25 @@ pub static EPOLL: Ringcall = Ringcall {
     engine: Engine::Epoll,
 };
 
+/// A small message of a fixed layout, 64 bytes on the wire: an order of some market.
+#[ringcall::message]
+struct Order {
+    id: u64,
+    account: u64,
+    instrument: u64,
+    price: i64,
+    quantity: u64,
+    placed_ns: u64,
+    valid_until_ns: u64,
+    is_sell: bool,
+}
+
 #[ringcall::service(name = "bench.v1")]
 trait Bench {
     /// Returns what it was given.
     async fn echo(body: Vec<u8>) -> Vec<u8>;
+    /// Accepts an order: returns it with a new id.
+    async fn accept(order: Order) -> Order;
 }
 
 struct Echo;
@@ -42,6 +57,20 @@ struct Echo;
 impl BenchHandler for Echo {
     async fn echo(&self, _cx: &Context, body: Request<Vec<u8>>) -> Result<Reply<Vec<u8>>, Status> {
         Ok(Reply::of(body.as_slice()))
+    }
+
+    async fn accept(&self, _cx: &Context, order: Request<Order>) -> Result<Reply<Order>, Status> {
+        let accepted = Order {
+            id: order.id.to_native() + 1,
+            account: order.account.to_native(),
+            instrument: order.instrument.to_native(),
+            price: order.price.to_native(),
+            quantity: order.quantity.to_native(),
+            placed_ns: order.placed_ns.to_native(),
+            valid_until_ns: order.valid_until_ns.to_native(),
+            is_sell: order.is_sell,
+        };
+        Ok(accepted.into())
     }
 }
 
@@ -51,6 +80,9 @@ pub fn echo_service() -> impl ringcall::IntoServices + 'static {
 }
 
 const DESCRIPTOR: &ServiceDescriptor = BenchServer::<Echo>::DESCRIPTOR;
+/// Bytes of an archived `Order`: requests of this length are orders, others are byte vectors.
+const ORDER_BYTES: usize = 64;
+const _: () = assert!(size_of::<ArchivedOrder>() == ORDER_BYTES);
 /// Bytes of an archived `Vec<u8>` beside its elements.
 const VEC_BYTES: usize = 8;
 
@@ -102,8 +134,11 @@ impl Peer for Ringcall {
         let resolved = answers
             .last()
             .and_then(|answer| decode_resolved(&answer.payload, DESCRIPTOR.methods.len()).ok())
-            .and_then(|resolutions| resolutions.first().copied())
-            .ok_or_else(|| io::Error::other("the echo method was not resolved"))?;
+            .ok_or_else(|| io::Error::other("the methods were not resolved"))?;
+        if payload_bytes == ORDER_BYTES {
+            // Eight words: any value will do, and the flag in the last one is `false`.
+            return Ok(wire::request(resolved[1].index, &[0; ORDER_BYTES]));
+        }
         let body: Vec<u8> = wire::any_payload(payload_bytes.saturating_sub(VEC_BYTES));
         let payload = ringcall::rkyv::to_bytes::<ringcall::rkyv::rancor::Error>(&body)
             .map_err(io::Error::other)?;
@@ -112,6 +147,6 @@ impl Peer for Ringcall {
                 "use a payload that is a multiple of 4, from 8 bytes on",
             ));
         }
-        Ok(wire::request(resolved.index, &payload))
+        Ok(wire::request(resolved[0].index, &payload))
     }
 }

@@ -24,7 +24,7 @@ pub(super) enum Event {
 pub(super) fn start(
     steps: Vec<Step>,
     cpu: Option<usize>,
-    server_pid: u32,
+    server: ProcessClock,
     events: Sender<Event>,
 ) -> io::Result<()> {
     // With a CPU of its own it never sleeps, so that waking up is no part of what it measures.
@@ -39,7 +39,7 @@ pub(super) fn start(
             let driver = Driver {
                 shard,
                 pace,
-                server: ProcessClock::new(server_pid),
+                server,
             };
             run_all(&driver, &steps, &told).await
         });
@@ -62,8 +62,8 @@ async fn run_all(
         stats.map_err(|status| format!("the server's statistics: {status}"))
     };
     let before = statistics().await?;
-    let (start, own) = (Instant::now(), ProcessClock::new(std::process::id()));
-    let own_cpu = own.now().map_err(|error| error.to_string())?;
+    let own_clock = ProcessClock::of(std::process::id()).map_err(cpu_time_error)?;
+    let (start, own_cpu) = (Instant::now(), own_clock.now().map_err(cpu_time_error)?);
     let mut outcomes = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         if events.send(Event::Begin(number)).is_err() {
@@ -72,13 +72,17 @@ async fn run_all(
         let outcome = driver.run(&step.load).await;
         outcomes.push(outcome.map_err(|error| format!("{step}: {error}"))?);
     }
-    let own_cpu = own.now().map_err(|error| error.to_string())? - own_cpu;
+    let own_cpu = own_clock.now().map_err(cpu_time_error)? - own_cpu;
     Ok(Measured {
         outcomes,
         load_cpus: own_cpu.div_duration_f64(start.elapsed()),
         before,
         after: statistics().await?,
     })
+}
+
+fn cpu_time_error(error: io::Error) -> String {
+    format!("can't read this process's CPU time: {error}")
 }
 
 async fn read_statistics(shard: &Shard, address: &str) -> Result<ShardStats, Status> {

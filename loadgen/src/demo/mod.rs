@@ -25,6 +25,7 @@ use self::progress::Progress;
 use self::report::{Measured, Report};
 use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
+use crate::load::cpu_time::ProcessClock;
 use crate::{print, print_json};
 
 /// Measures and prints.
@@ -45,7 +46,7 @@ fn measure(measure_in_all: Duration) -> Result<Report, String> {
     let environment = ringcall::environment();
     let placement = Placement::choose(&environment);
     let directory = socket_directory()?;
-    let socket = directory.path().join("demo.sock");
+    let socket = directory.path().join(SOCKET_NAME);
     let listen = [
         "tcp://127.0.0.1:0".to_owned(),
         format!("unix:{}", socket.display()),
@@ -77,8 +78,9 @@ fn drive(
     let mut progress = Progress::new(steps.len(), steps.iter().map(Step::duration).sum());
     let (sender, events) = channel();
     let cpu = placement.map(|placement| placement.client);
-    client::start(steps.to_vec(), cpu, server.pid(), sender)
-        .map_err(|error| format!("the load's thread: {error}"))?;
+    ProcessClock::of(server.pid())
+        .and_then(|clock| client::start(steps.to_vec(), cpu, clock, sender))
+        .map_err(|error| format!("can't start the load: {error}"))?;
     let mut until = Instant::now() + PATIENCE;
     loop {
         match events.recv_timeout(TICK) {
@@ -117,9 +119,24 @@ fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
 /// A fresh directory that only this user may enter; it is removed when it is dropped.
 fn socket_directory() -> Result<TempDir, String> {
     let made = tempfile::Builder::new().prefix("ringcall-").tempdir();
-    made.map_err(|error| format!("can't make a directory for the unix socket: {error}"))
+    let made = made.map_err(|error| {
+        format!(
+            "can't make a directory for the unix socket: {error}; TMPDIR may name another place"
+        )
+    })?;
+    let path = made.path().join(SOCKET_NAME);
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(format!(
+            "{} is too long for a unix socket: set TMPDIR to a directory with a shorter name",
+            path.display()
+        ));
+    }
+    Ok(made)
 }
 
+const SOCKET_NAME: &str = "demo.sock";
+/// What fits into an address of the system.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 /// Time that a step may take longer than planned.

@@ -1,70 +1,60 @@
 //! CPU time that a process has used.
 
+use std::io;
 use std::time::Duration;
 
-use procfs::process::Process;
-use procfs::{ProcResult, ticks_per_second};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
-/// Reads the CPU time of a process, all its threads together.
+/// The clock that counts the CPU time of a process, in its own code and in the kernel, all threads
+/// together, to the nanosecond.
 #[derive(Clone, Copy, Debug)]
-pub struct ProcessClock {
-    pid: u32,
-}
+pub struct ProcessClock(ClockId);
 
 impl ProcessClock {
-    /// Of this process.
-    pub fn new(pid: u32) -> Self {
-        Self { pid }
+    /// The clock of a process.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid as i32);
+        Ok(Self(ClockId::pid_cpu_clock_id(pid)?))
     }
 
     /// The time up to now.
     ///
-    /// The scheduler's own sums count nanoseconds and lag behind a running thread by at most one
-    /// tick of the kernel, a few milliseconds. A kernel without them tells ticks of 10 ms.
-    ///
     /// # Errors
-    /// When there is no such process.
-    pub fn now(&self) -> ProcResult<Duration> {
-        let process = Process::new(self.pid as i32)?;
-        scheduled(&process).or_else(|_| ticks(&process))
+    /// When the process has ended.
+    pub fn now(&self) -> io::Result<Duration> {
+        Ok(self.0.now()?.into())
     }
-}
-
-fn scheduled(process: &Process) -> ProcResult<Duration> {
-    let mut total_ns = 0;
-    for task in process.tasks()? {
-        total_ns += task?.schedstat()?.sum_exec_runtime;
-    }
-    Ok(Duration::from_nanos(total_ns))
-}
-
-fn ticks(process: &Process) -> ProcResult<Duration> {
-    let stat = process.stat()?;
-    let seconds = (stat.utime + stat.stime) as f64 / ticks_per_second() as f64;
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
     use std::time::Instant;
 
     #[test]
-    fn both_sources_see_work() {
-        let process = Process::myself().unwrap();
-        let before = (scheduled(&process).unwrap(), ticks(&process).unwrap());
-        let start = Instant::now();
-        while ticks(&process).unwrap() <= before.1 {
+    fn work_is_counted() {
+        let clock = ProcessClock::of(std::process::id()).unwrap();
+        let (start, before) = (Instant::now(), clock.now().unwrap());
+        while clock.now().unwrap() < before + Duration::from_millis(20) {
             assert!(
                 start.elapsed() < Duration::from_secs(20),
-                "no CPU time is counted"
+                "no time is counted"
             );
         }
-        assert!(scheduled(&process).unwrap() > before.0);
     }
 
     #[test]
-    fn a_process_that_is_not_there_has_no_time() {
-        assert!(ProcessClock::new(i32::MAX as u32).now().is_err());
+    fn another_process_has_a_clock_until_it_ends() {
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let clock = ProcessClock::of(other.id()).unwrap();
+        assert!(clock.now().unwrap() < Duration::from_secs(10));
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        assert!(clock.now().is_err());
     }
 }

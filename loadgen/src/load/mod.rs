@@ -114,11 +114,11 @@ impl Driver {
         };
         let outcome =
             outcome.map_err(|error| format!("can't read the server's CPU time: {error}"))?;
-        if outcome.ok == 0 {
-            let why = outcome.first_error.as_deref();
-            return Err(why.unwrap_or("no call was answered in time").to_owned());
+        match &outcome.first_error {
+            _ if outcome.ok > 0 => Ok(outcome),
+            Some(why) => Err(format!("no call was answered, the first failed with {why}")),
+            None => Err("no call has ended in the time that was measured".into()),
         }
-        Ok(outcome)
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use procfs::ProcResult;
 use ringcall::Status;
 
 use super::Outcome;
@@ -77,7 +76,7 @@ pub(super) struct Window {
 impl Begin {
     pub(super) fn now(server: ProcessClock) -> io::Result<Self> {
         Ok(Self {
-            server_cpu: read(server.now())?,
+            server_cpu: server.now()?,
             at: Instant::now(),
         })
     }
@@ -85,13 +84,9 @@ impl Begin {
     pub(super) fn end(&self, server: ProcessClock) -> io::Result<Window> {
         Ok(Window {
             elapsed: self.at.elapsed(),
-            server_cpu: read(server.now())?.saturating_sub(self.server_cpu),
+            server_cpu: server.now()?.saturating_sub(self.server_cpu),
         })
     }
-}
-
-fn read<T>(result: ProcResult<T>) -> io::Result<T> {
-    result.map_err(io::Error::other)
 }
 
 /// Longer ones are recorded as this.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use super::channel::Channel;
-use super::state::{Admission, State};
+use super::state::{Admission, SentCall, State};
 use crate::client::{not_an_archive, timeout_us};
 use crate::proto::client::too_long;
 use crate::proto::resolve::ServiceDescriptor;
@@ -65,9 +66,7 @@ pub(super) struct Ticket<'a> {
 #[derive(Debug)]
 struct Sent<'a> {
     channel: &'a Channel,
-    link: u64,
-    call_id: u64,
-    slot: u32,
+    call: SentCall,
     /// Whether its outcome was fetched; then it has no place any more.
     has_ended: bool,
 }
@@ -135,32 +134,33 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
             unreachable!("asked for while it waits")
         };
         let channel = self.channel;
-        let go = |state: &mut State, at: usize| {
-            let slot = state.calls.take();
-            let link = &mut state.links[at];
-            let encode = |out: &mut Vec<u8>, bytes_max| {
-                encode_payload::<Req>(request, bytes_max, out).map_err(|_| too_long())
-            };
-            let (connection, out) = (&mut link.connection, &mut link.out);
-            match connection.begin_call(service, method, timeout_us, slot, encode, out) {
-                Ok(call_id) => {
-                    let link = link.id;
-                    state.wake_driver(link);
-                    Ok(Sent {
-                        channel,
-                        link,
-                        call_id,
-                        slot,
-                        has_ended: false,
-                    })
-                }
-                Err(status) => {
-                    state.calls.put(slot);
-                    Err(status)
-                }
-            }
+        let mut panicked = None;
+        let encode = |out: &mut Vec<u8>, bytes_max| {
+            let start = out.len();
+            let encode = || encode_payload::<Req>(request, bytes_max, out);
+            // It may be the program's own code, and its panic must not harm other calls.
+            let caught = std::panic::catch_unwind(AssertUnwindSafe(encode));
+            caught
+                .map(|encoded| encoded.map_err(|_| too_long()))
+                .unwrap_or_else(|panic| {
+                    out.truncate(start);
+                    panicked = Some(panic);
+                    Err(Status::internal("serialising the request panicked"))
+                })
         };
-        poll_admitted(channel, ticket, cx, go).map(|admitted| admitted?)
+        let go = |state: &mut State, at| state.send(at, service, method, timeout_us, encode);
+        let polled = poll_admitted(channel, ticket, cx, go);
+        if let Some(panic) = panicked {
+            std::panic::resume_unwind(panic);
+        }
+        polled.map(|admitted| {
+            let sent = admitted??;
+            Ok(Sent {
+                channel,
+                call: sent,
+                has_ended: false,
+            })
+        })
     }
 
     /// Pending until the deadline.
@@ -249,13 +249,9 @@ impl Drop for Ticket<'_> {
 
 impl Sent<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<SharedPayload, Status>> {
-        let polled = self.channel.with(|state| {
-            let polled = state.calls.poll(self.slot, cx);
-            if polled.is_ready() {
-                state.calls.put(self.slot);
-            }
-            polled
-        });
+        let polled = self
+            .channel
+            .with(|state| state.poll_outcome(self.call.slot, cx));
         self.has_ended = polled.is_ready();
         polled
     }
@@ -264,8 +260,7 @@ impl Sent<'_> {
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.channel
-                .with(|state| state.cancel(self.link, self.call_id, self.slot));
+            self.channel.with(|state| state.cancel(self.call));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The shared part of a client, and how it is locked.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
@@ -9,7 +9,6 @@ use super::attempt::{self, Attempt};
 use super::builder::Config;
 use super::state::{Route, State};
 use crate::client::CallTarget;
-use crate::client::cause::Cause;
 use crate::proto::link::nanos;
 use crate::proto::status::Status;
 
@@ -37,27 +36,12 @@ impl Channel {
 
     /// Does something with the state, and wakes whoever must know of it once the lock is released.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.lock();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         wakers.wake();
         result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| {
-            // Serialising a request has panicked in the middle of a send buffer. The connections
-            // can't be trusted any more; their drivers find them gone and close them.
-            let mut state = poisoned.into_inner();
-            let ids: Vec<u64> = state.links.iter().map(|link| link.id).collect();
-            for id in ids {
-                state.wake_driver(id);
-                state.remove_link(id, &Cause::Panicked, &self.target);
-            }
-            self.state.clear_poison();
-            state
-        })
     }
 
     /// Starts an attempt to connect, not before the given time. The route is `Connecting`.

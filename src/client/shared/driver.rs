@@ -120,19 +120,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Reads a part of a large body into its place. The link has the body back whenever nothing is
     /// being read, so that it knows how much has arrived. No bytes are left to look at.
     fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Cause>> {
-        let link = self.link;
-        let lent = self.channel.with(|state| {
-            let link = state.link(link)?;
-            Ok(link.connection.link_mut().take_direct())
-        })?;
+        let id = self.link;
+        let lent = self
+            .channel
+            .with(|state| state.link(id).connection.link_mut().take_direct());
         let Some(mut body) = lent else {
             return Poll::Ready(Ok(Bytes::new()));
         };
         let polled = self.reader.poll_direct(&mut self.stream, &mut body, cx);
-        self.channel.with(|state| {
-            state.link(link)?.connection.link_mut().put_direct(body);
-            Ok(())
-        })?;
+        self.channel
+            .with(|state| state.link(id).connection.link_mut().put_direct(body));
         Poll::Ready(match ready!(polled) {
             Ok(0) => Err(Cause::Closed),
             Ok(_) => Ok(Bytes::new()),
@@ -159,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     let now_ns = self.channel.now_ns();
                     self.due_ns = self
                         .channel
-                        .with(|state| state.note_blocked(self.link, unwritten_bytes, now_ns))?;
+                        .with(|state| state.note_blocked(self.link, unwritten_bytes, now_ns));
                     return Poll::Pending;
                 }
             }
@@ -176,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let output = self.channel.with(|state| {
             let may_wait = !self.has_waited;
             state.take_output(self.link, &mut self.writing, may_wait, now_ns, cx.waker())
-        })?;
+        });
         self.has_waited = output == Output::Later;
         match output {
             Output::Write => Poll::Ready(Ok(())),

@@ -34,11 +34,10 @@ impl State {
         now_ns: u64,
         target: &CallTarget,
     ) -> Result<bool, Cause> {
-        let at = self.place_of(id).ok_or(Cause::Panicked)?;
         let mut used = 0;
         let mut ended = 0;
         loop {
-            let link = &mut self.links[at];
+            let link = self.link(id);
             let event = link
                 .connection
                 .next_event(chunk, &mut used, now_ns, &mut link.out)
@@ -61,13 +60,12 @@ impl State {
                 self.wakers.push(waker);
             }
         }
-        let link = &mut self.links[at];
+        let link = self.link(id);
         link.ended_at_once = ended;
-        if ended > 0 && !link.has_served {
-            link.has_served = true;
+        let wants_direct = link.connection.link().wants_direct();
+        if ended > 0 && !std::mem::replace(&mut link.has_served, true) {
             self.backoff.reset();
         }
-        let wants_direct = link.connection.link().wants_direct();
         self.call_waiting();
         Ok(wants_direct)
     }
@@ -75,7 +73,7 @@ impl State {
     /// The server takes no more calls here: the next one connects anew, at once if the server
     /// shuts down as planned, which is how rolling restarts begin.
     fn handle_goaway(&mut self, id: u64, goaway: Goaway, target: &CallTarget) -> Result<(), Cause> {
-        let is_ready = self.link(id)?.connection.is_ready();
+        let is_ready = self.link(id).connection.is_ready();
         let is_planned = goaway.reason == 0;
         let cause = Cause::Goaway(goaway);
         if !is_ready {
@@ -100,14 +98,14 @@ impl State {
         may_wait: bool,
         now_ns: u64,
         waker: &Waker,
-    ) -> Result<Output, Cause> {
+    ) -> Output {
         let is_closed = matches!(self.route, Route::Closed);
-        let link = self.link(id)?;
+        let link = self.link(id);
         link.unwritten_bytes = 0;
         link.connection.link_mut().note_output(false, true, now_ns);
         let output = if link.out.is_empty() {
             if is_closed || link.is_finished() {
-                return Ok(Output::Finish);
+                return Output::Finish;
             }
             match &mut link.driver {
                 Some(driver) => driver.clone_from(waker),
@@ -118,24 +116,19 @@ impl State {
         } else if may_wait && (link.connection.calls_in_flight() > 1 || link.ended_at_once > 1) {
             // Several callers are at work, so more is likely to be queued in this round of tasks:
             // one write for all of it costs a fraction of one for each.
-            return Ok(Output::Later);
+            return Output::Later;
         } else {
             std::mem::swap(&mut link.out, empty);
             link.unwritten_bytes = empty.len();
             Output::Write
         };
         self.call_waiting();
-        Ok(output)
+        output
     }
 
     /// The socket takes no more for now. Says when to look at the time limits, in nanoseconds.
-    pub(super) fn note_blocked(
-        &mut self,
-        id: u64,
-        unwritten_bytes: usize,
-        now_ns: u64,
-    ) -> Result<u64, Cause> {
-        let link = self.link(id)?;
+    pub(super) fn note_blocked(&mut self, id: u64, unwritten_bytes: usize, now_ns: u64) -> u64 {
+        let link = self.link(id);
         let has_progressed = link.unwritten_bytes != unwritten_bytes;
         link.unwritten_bytes = unwritten_bytes;
         let due_ns = {
@@ -148,12 +141,12 @@ impl State {
         if has_progressed {
             self.call_waiting();
         }
-        Ok(due_ns)
+        due_ns
     }
 
     /// Acts on time limits that are due. Says when to look again, in nanoseconds.
     pub(super) fn handle_timeout(&mut self, id: u64, now_ns: u64) -> Result<u64, Cause> {
-        let link = self.link(id)?;
+        let link = self.link(id);
         link.connection
             .handle_timeout(now_ns, &mut link.out)
             .map_err(Cause::Violation)?;
@@ -166,9 +159,9 @@ impl State {
         self.links[at].connection.goaway().cloned()
     }
 
-    /// The driver's link. It is gone when serialising a request has panicked; see `Channel::lock`.
-    pub(super) fn link(&mut self, id: u64) -> Result<&mut Link, Cause> {
-        let at = self.place_of(id).ok_or(Cause::Panicked)?;
-        Ok(&mut self.links[at])
+    /// The link of a driver, which lives as long as the driver does.
+    pub(super) fn link(&mut self, id: u64) -> &mut Link {
+        let at = self.place_of(id).expect("a driver has its link");
+        &mut self.links[at]
     }
 }

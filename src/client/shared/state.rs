@@ -2,7 +2,7 @@
 //! calls' side of it.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::task::AbortHandle;
@@ -15,6 +15,7 @@ use crate::client::backoff::Backoff;
 use crate::client::cause::Cause;
 use crate::client::slots::CallSlots;
 use crate::proto::limits::Limits;
+use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::received::SharedPayload;
 
@@ -60,6 +61,15 @@ pub(super) enum Admission {
     Connect(u64, Option<Instant>),
     /// It ends.
     Fail(Status),
+}
+
+/// A call that was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SentCall {
+    link: u64,
+    call_id: u64,
+    /// Its place among the `calls`.
+    pub(super) slot: u32,
 }
 
 impl State {
@@ -126,17 +136,64 @@ impl State {
         self.call_waiting();
     }
 
+    /// Sends a call on the link at this place: `encode` appends its payload to the send buffer, as
+    /// in [`ClientConnection::begin_call`](crate::proto::client::ClientConnection::begin_call).
+    pub(super) fn send(
+        &mut self,
+        at: usize,
+        service: &'static ServiceDescriptor,
+        method: u16,
+        timeout_us: u32,
+        encode: impl FnOnce(&mut Vec<u8>, u32) -> Result<(), Status>,
+    ) -> Result<SentCall, Status> {
+        let slot = self.calls.take();
+        let Link {
+            id,
+            connection,
+            out,
+            ..
+        } = &mut self.links[at];
+        match connection.begin_call(service, method, timeout_us, slot, encode, out) {
+            Ok(call_id) => {
+                let link = *id;
+                self.wake_driver(link);
+                Ok(SentCall {
+                    link,
+                    call_id,
+                    slot,
+                })
+            }
+            Err(status) => {
+                self.calls.put(slot);
+                Err(status)
+            }
+        }
+    }
+
+    /// Fetches the outcome of a call, which then has no place any more.
+    pub(super) fn poll_outcome(
+        &mut self,
+        slot: u32,
+        cx: &Context<'_>,
+    ) -> Poll<Result<SharedPayload, Status>> {
+        let polled = self.calls.poll(slot, cx);
+        if polled.is_ready() {
+            self.calls.put(slot);
+        }
+        polled
+    }
+
     /// Gives up a call, and tells the server if the call has not ended.
-    pub(super) fn cancel(&mut self, link_id: u64, call_id: u64, slot: u32) {
-        self.calls.put(slot);
-        let Some(at) = self.place_of(link_id) else {
+    pub(super) fn cancel(&mut self, call: SentCall) {
+        self.calls.put(call.slot);
+        let Some(at) = self.place_of(call.link) else {
             return;
         };
         let Link {
             connection, out, ..
         } = &mut self.links[at];
-        if connection.cancel_call(call_id, out).is_some() {
-            self.wake_driver(link_id);
+        if connection.cancel_call(call.call_id, out).is_some() {
+            self.wake_driver(call.link);
             self.call_waiting();
         }
     }
@@ -209,11 +266,7 @@ impl State {
             }
         }
         match self.route {
-            Route::Open(open)
-                if open == id && (link.has_served || matches!(cause, Cause::Panicked)) =>
-            {
-                self.set_route(Route::Idle);
-            }
+            Route::Open(open) if open == id && link.has_served => self.set_route(Route::Idle),
             Route::Open(open) if open == id => self.set_failed(status),
             Route::Connecting if !was_ready => self.set_failed(status),
             _ => (),
@@ -237,3 +290,7 @@ impl State {
         self.links.iter().position(|link| link.id == link_id)
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

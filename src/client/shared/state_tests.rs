@@ -1,0 +1,313 @@
+//! The state against a model: random calls, losses and answers; every call ends exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+
+use bytes::Bytes;
+
+use super::super::driving::Output;
+use super::*;
+use crate::proto::frames;
+use crate::proto::header::{Header, Kind};
+use crate::proto::resolve::{Directory, MethodDescriptor};
+use crate::proto::server::{ServerConnection, ServerEvent};
+
+static SERVICE: ServiceDescriptor = ServiceDescriptor {
+    name: "model",
+    methods: &[MethodDescriptor {
+        name: "model/call",
+        fingerprint: 1,
+        idempotent: false,
+    }],
+};
+
+struct Everything;
+impl Directory for Everything {
+    fn find(&self, _name: &str) -> Option<(u16, u64)> {
+        Some((0, 1))
+    }
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+struct Model {
+    rng: fastrand::Rng,
+    state: State,
+    target: CallTarget,
+    limits: Arc<Limits>,
+    calls: Vec<ModelCall>,
+    peers: Vec<Peer>,
+    begun: usize,
+    ended: usize,
+    dropped: usize,
+}
+
+struct ModelCall {
+    stage: Stage,
+    woken: Arc<Flag>,
+}
+
+enum Stage {
+    Waiting(Option<u64>),
+    Sent(SentCall),
+}
+
+/// The far end of a link, and its driver.
+struct Peer {
+    link: u64,
+    server: ServerConnection,
+    owed: Vec<u64>,
+    /// Set when the driver must look at its output: at first, and when somebody wakes it.
+    driver: Arc<Flag>,
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let limits = Limits {
+            calls_in_flight_max: rng.u32(1..4),
+            ..Limits::default()
+        };
+        Self {
+            rng,
+            state: State::new(),
+            target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
+            limits: Arc::new(limits),
+            calls: Vec::new(),
+            peers: Vec::new(),
+            begun: 0,
+            ended: 0,
+            dropped: 0,
+        }
+    }
+
+    /// What `Channel::with` does when it releases the lock.
+    fn release(&mut self) {
+        std::mem::take(&mut self.state.wakers).wake();
+    }
+
+    fn begin(&mut self) {
+        self.begun += 1;
+        let woken = Arc::new(Flag::default());
+        woken.0.store(true, Ordering::SeqCst);
+        let stage = Stage::Waiting(None);
+        self.calls.push(ModelCall { stage, woken });
+    }
+
+    /// Polls the calls that were woken, and no others: one that is forgotten never ends.
+    fn poll_calls(&mut self) {
+        for mut call in std::mem::take(&mut self.calls) {
+            if !call.woken.0.swap(false, Ordering::SeqCst) || !self.poll_call(&mut call) {
+                self.calls.push(call);
+            } else {
+                self.ended += 1;
+            }
+            self.release();
+        }
+    }
+
+    /// Whether the call has ended.
+    fn poll_call(&mut self, call: &mut ModelCall) -> bool {
+        let waker = Waker::from(Arc::clone(&call.woken));
+        if let Stage::Waiting(ticket) = &mut call.stage {
+            match self.state.admit(*ticket, true, &waker) {
+                Admission::Go(at) => {
+                    let encode = |out: &mut Vec<u8>, _| {
+                        out.push(7);
+                        Ok(())
+                    };
+                    let sent = self.state.send(at, &SERVICE, 0, 0, encode);
+                    call.stage = Stage::Sent(sent.expect("an open link takes calls"));
+                    self.state.call_waiting();
+                }
+                Admission::Wait(number) | Admission::Connect(number, _) => {
+                    *ticket = Some(number);
+                    return false;
+                }
+                Admission::Fail(status) => panic!("calls that wait don't fail: {status}"),
+            }
+        }
+        let Stage::Sent(sent) = &call.stage else {
+            return false;
+        };
+        let cx = Context::from_waker(&waker);
+        self.state.poll_outcome(sent.slot, &cx).is_ready()
+    }
+
+    fn drop_one(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        // Giving up a turn is the harder case.
+        let is_woken = |call: &ModelCall| call.woken.0.load(Ordering::SeqCst);
+        let woken = self.calls.iter().position(is_woken);
+        let at = woken.filter(|_| self.rng.bool());
+        let at = at.unwrap_or_else(|| self.rng.usize(..self.calls.len()));
+        match self.calls.swap_remove(at).stage {
+            Stage::Waiting(Some(ticket)) => self.state.leave(ticket),
+            Stage::Waiting(None) => (),
+            Stage::Sent(sent) => self.state.cancel(sent),
+        }
+        self.dropped += 1;
+    }
+
+    /// An attempt to connect ends, if one is under way.
+    fn connect(&mut self, succeeds: bool) {
+        match self.state.route {
+            Route::Connecting if succeeds => {
+                // A link whose handshake is not done yet is an attempt, too.
+                if self.peers.len() == self.state.links.len() && self.ready_or_none() {
+                    let link = self.state.add_link(Arc::clone(&self.limits), 0);
+                    let peer = Peer {
+                        link,
+                        server: ServerConnection::new(Arc::clone(&self.limits), 0),
+                        owed: Vec::new(),
+                        driver: Arc::default(),
+                    };
+                    peer.driver.0.store(true, Ordering::SeqCst);
+                    self.peers.push(peer);
+                }
+            }
+            Route::Connecting if self.ready_or_none() => {
+                self.state.set_failed(Status::unavailable("no"));
+            }
+            _ => (),
+        }
+    }
+
+    fn ready_or_none(&self) -> bool {
+        let links = &self.state.links;
+        links.iter().all(|link| link.connection.is_ready())
+    }
+
+    /// Moves bytes both ways on one connection; the server answers some of what it owes.
+    fn exchange(&mut self, at: usize, answers_all: bool) {
+        let mut peer = self.peers.swap_remove(at);
+        let waker = Waker::from(Arc::clone(&peer.driver));
+        let (mut sent, mut answer) = (Vec::new(), Vec::new());
+        // A driver writes what there is, again and again, until it sleeps.
+        while peer.driver.0.swap(false, Ordering::SeqCst) {
+            let mut taken = Vec::new();
+            let id = peer.link;
+            match self.state.take_output(id, &mut taken, false, 0, &waker) {
+                Output::Finish => return self.lose(peer, &Cause::Finished),
+                Output::Write => peer.driver.0.store(true, Ordering::SeqCst),
+                Output::Sleep { .. } | Output::Later => (),
+            }
+            sent.extend_from_slice(&taken);
+        }
+        let mut used = 0;
+        while let Some(event) = peer
+            .server
+            .next_event(&sent, &mut used, 0, &Everything, &mut answer)
+            .expect("an honest client")
+        {
+            match event {
+                ServerEvent::Request { header, .. } => {
+                    peer.server.suspend_call(header.call_id, 0);
+                    peer.owed.push(header.call_id);
+                }
+                ServerEvent::AfterGoaway { .. } => (),
+                ServerEvent::Unresolved { .. } => panic!("sent before it was resolved"),
+                // Its task is the same for all; the answer then crosses the cancellation.
+                ServerEvent::Cancel { .. } => (),
+            }
+        }
+        let in_flight = self.state.link(peer.link).connection.calls_in_flight();
+        assert!(in_flight <= self.limits.calls_in_flight_max as usize);
+        while !peer.owed.is_empty() && (answers_all || self.rng.bool()) {
+            let call_id = peer.owed.swap_remove(self.rng.usize(..peer.owed.len()));
+            peer.server.end_call(call_id);
+            let response = Header::new(Kind::Response, call_id, 0);
+            frames::append_control(&mut answer, response, |out| out.push(1));
+        }
+        if !answers_all && self.rng.u8(..) < 20 {
+            peer.server.go_away(None, &mut answer);
+        }
+        let chunk = Bytes::from(answer);
+        if !chunk.is_empty() {
+            let received = self.state.receive(peer.link, &chunk, 0, &self.target);
+            received.expect("an honest server");
+            // What has read looks at its output afterwards.
+            peer.driver.0.store(true, Ordering::SeqCst);
+        }
+        self.release();
+        self.peers.push(peer);
+    }
+
+    fn lose(&mut self, peer: Peer, cause: &Cause) {
+        self.state.remove_link(peer.link, cause, &self.target);
+        self.release();
+    }
+
+    fn step(&mut self) {
+        match self.rng.u8(..16) {
+            0..5 => self.begin(),
+            5..8 => self.poll_calls(),
+            8 => self.drop_one(),
+            9 => {
+                let succeeds = self.rng.bool();
+                self.connect(succeeds);
+            }
+            10 if !self.peers.is_empty() && self.rng.bool() => {
+                let at = self.rng.usize(..self.peers.len());
+                let peer = self.peers.swap_remove(at);
+                self.lose(peer, &Cause::Closed);
+            }
+            _ if !self.peers.is_empty() => {
+                let at = self.rng.usize(..self.peers.len());
+                self.exchange(at, false);
+            }
+            _ => (),
+        }
+        self.release();
+        self.check();
+    }
+
+    /// Lets everything come to its end; nobody is polled who was not woken.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if self.calls.is_empty() {
+                return;
+            }
+            self.poll_calls();
+            self.connect(true);
+            for at in (0..self.peers.len()).rev() {
+                self.exchange(at, true);
+            }
+            self.release();
+        }
+        panic!("{} calls never end", self.calls.len());
+    }
+
+    fn check(&self) {
+        let is_sent = |call: &&ModelCall| matches!(call.stage, Stage::Sent(_));
+        let sent = self.calls.iter().filter(is_sent).count();
+        assert_eq!(self.state.calls.in_use(), sent, "one place for each call");
+        assert_eq!(self.begun, self.ended + self.dropped + self.calls.len());
+    }
+}
+
+#[test]
+fn every_call_ends_exactly_once_whatever_happens() {
+    for seed in 0..300 {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut model = Model::new(seed);
+            for _ in 0..300 {
+                model.step();
+            }
+            model.settle();
+            model.check();
+            assert!(model.state.waiting.is_empty());
+        });
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
