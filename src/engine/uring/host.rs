@@ -4,15 +4,19 @@
     reason = "glommio's file takes over a descriptor, which must be ours to give"
 )]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 
 use glommio::io::BufferedFile;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use std::time::Duration;
 
 use super::Engine;
 use crate::engine::{Idle, ShardStart};
+use crate::platform::refusal::{Refusal, Step};
 
 /// The executor's own tasks get a turn this often although ours never ends. Each of its passes
 /// costs tens of microseconds, so it is long.
@@ -39,17 +43,47 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
         .make();
     let executor = match executor {
         Ok(executor) => executor,
+        Err(GlommioError::IoError(error)) => {
+            start.fail(&Refusal::from_io(Step::ExecutorRing, &error).to_string());
+            return Ok(());
+        }
         Err(error) => {
             start.fail(&format!("the shard's executor can't start: {error}"));
             return Ok(());
         }
     };
-    executor.run(async move {
-        match start.start(Engine::new) {
-            Some((engine, config)) => pump(engine, config.idle).await,
-            None => Ok(()),
+    let exists = Rc::new(Cell::new(false));
+    let pump_exists = Exists(Rc::clone(&exists));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        executor.run(async move {
+            match start.start(Engine::new) {
+                Some((engine, config)) => {
+                    pump_exists.0.set(true);
+                    pump(engine, config.idle).await
+                }
+                None => Ok(()),
+            }
+        })
+    }));
+    match ran {
+        Ok(result) => result,
+        Err(panic) if !exists.get() => resume_unwind(panic),
+        Err(_) => {
+            // The executor's own rings have failed (it panics when one has lost a completion, for
+            // one), and the shard is stuck in it with its sockets: its peers would wait for ever.
+            tracing::error!("the shard's executor has failed: aborting");
+            std::process::abort();
         }
-    })
+    }
+}
+
+/// Whether the shard's task exists: set when it starts, and no longer when it is dropped.
+struct Exists(Rc<Cell<bool>>);
+
+impl Drop for Exists {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// The life of a shard.
