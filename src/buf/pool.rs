@@ -186,7 +186,7 @@ impl Chunk {
     }
 
     /// A part of this chunk, holding the same buffer.
-    #[inline]
+    #[inline(always)]
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= (self.end - self.start) as usize);
         let mut part = self.clone();

@@ -136,7 +136,7 @@ impl Header {
     /// Reads a header and checks all that can be checked without knowing the connection:
     /// the kind, reserved fields, and that the length is at most `message_bytes_max` for messages
     /// and [`CONTROL_BYTES_MAX`](super::limits::CONTROL_BYTES_MAX) for everything else.
-    #[inline]
+    #[inline(always)]
     pub fn decode(wire: &[u8; HEADER_BYTES], message_bytes_max: u32) -> Result<Self, Violation> {
         let word =
             |at: usize| u32::from_le_bytes([wire[at], wire[at + 1], wire[at + 2], wire[at + 3]]);
@@ -159,7 +159,7 @@ impl Header {
         Ok(header)
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, reserved: u32, message_bytes_max: u32) -> Result<(), Violation> {
         let kind = self.kind;
         if reserved != 0 {

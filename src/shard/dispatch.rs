@@ -1,5 +1,6 @@
 //! From received bytes to handlers, and from their results to queued frames.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::ShardCore;
@@ -144,7 +145,7 @@ impl ShardCore {
     }
 
     /// Acts on the next event of a server's connection; `false` when the bytes are used up.
-    #[inline]
+    #[inline(always)]
     fn serve_next(
         &self,
         conn: &Rc<Conn>,
@@ -156,21 +157,36 @@ impl ShardCore {
             .services
             .get()
             .expect("services are made before connections");
-        let (event, has_room_for_calls) = {
+        let (next, has_room_for_calls) = {
+            let Role::Server(server) = &mut *conn.role.borrow_mut() else {
+                return Ok(false);
+            };
             let mut queue = conn.queue.borrow_mut();
             if queue.filling().capacity() == 0 {
                 *queue.filling() = self.take_buffer();
             }
-            let Role::Server(server) = &mut *conn.role.borrow_mut() else {
-                return Ok(false);
+            let next = match (chunk, server.next_request(bytes, at)?) {
+                (Some(chunk), Some((header, range))) => Ok((chunk, header, range)),
+                _ => Err(server.next_event(bytes, at, self.now_ns(), services, queue.filling())?),
             };
-            let event = server.next_event(bytes, at, self.now_ns(), services, queue.filling())?;
-            (event, server.has_room_for_calls())
+            (next, server.has_room_for_calls())
+        };
+        let arrived_ns = conn.arrived_ns.get();
+        let event = match next {
+            Ok((chunk, header, range)) if has_room_for_calls => {
+                let payload = self.payload_in_place(chunk, range);
+                self.call(conn, &header, payload, arrived_ns);
+                return Ok(conn.stage() == Stage::Open);
+            }
+            Ok((_, header, range)) => Some(ServerEvent::Request {
+                header,
+                body: Body::InPlace(range),
+            }),
+            Err(event) => event,
         };
         match event {
             Some(ServerEvent::Request { header, body }) => {
                 let payload = self.payload(body, bytes, chunk);
-                let arrived_ns = conn.arrived_ns.get();
                 if has_room_for_calls {
                     self.call(conn, &header, payload, arrived_ns);
                 } else {
@@ -196,7 +212,7 @@ impl ShardCore {
         Ok(conn.stage() == Stage::Open)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&self, conn: &Rc<Conn>, header: &Header, payload: LocalPayload, arrived_ns: u64) {
         let services = self
             .services
@@ -212,19 +228,27 @@ impl ShardCore {
         services.call(header.selector, call);
     }
 
-    /// Gives the payload its owner: the receive buffer, unless these run low.
-    #[inline]
+    /// Gives a payload that lies in a receive buffer its owner: that buffer, unless these run low.
+    #[inline(always)]
+    fn payload_in_place(&self, chunk: &Chunk, range: Range<usize>) -> LocalPayload {
+        if self.is_low_on_buffers() {
+            return self.payload_copied(&chunk.as_slice()[range]);
+        }
+        self.counters.in_place.add(1);
+        LocalPayload::Pooled(chunk.slice(range))
+    }
+
+    fn payload_copied(&self, payload: &[u8]) -> LocalPayload {
+        self.counters.copied.add(1);
+        LocalPayload::Owned(AlignedBuf::copy_of(payload))
+    }
+
+    /// Gives a payload its owner; `bytes` are those of the chunk, if there is one.
     pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> LocalPayload {
         let counters = &self.counters;
         match (body, chunk) {
-            (Body::InPlace(range), Some(chunk)) if !self.is_low_on_buffers() => {
-                counters.in_place.add(1);
-                LocalPayload::Pooled(chunk.slice(range))
-            }
-            (Body::InPlace(range), _) => {
-                counters.copied.add(1);
-                LocalPayload::Owned(AlignedBuf::copy_of(&bytes[range]))
-            }
+            (Body::InPlace(range), Some(chunk)) => self.payload_in_place(chunk, range),
+            (Body::InPlace(range), None) => self.payload_copied(&bytes[range]),
             (Body::Gathered(buf), _) => {
                 counters.copied.add(1);
                 LocalPayload::Owned(buf)
@@ -237,7 +261,7 @@ impl ShardCore {
     }
 
     /// Keeps the books of a call whose handler was just polled for the first time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle_new_call(
         &self,
         started: Started,

@@ -44,23 +44,31 @@ impl FutureCell {
         }
     }
 
-    /// Puts a future in.
+    /// Puts a future in and polls it for the first time. One that is ready is dropped at once; one
+    /// that waits or panics stays, to be polled or cleared.
+    ///
+    /// The type is still known here, so that nothing is called through a pointer.
     ///
     /// # Panics
-    /// When one is there already.
-    #[inline]
-    pub(super) fn put<F: Future<Output = ()> + 'static>(&mut self, future: F) {
+    /// When a future is there already, or this one panics.
+    #[inline(always)]
+    pub(super) fn start<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
+    where
+        F: Future<Output = ()> + 'static,
+    {
         assert!(self.held.is_none(), "the cell holds a future");
-        if align_of::<F>() > ALIGN {
-            self.write(Box::pin(future));
+        if const { align_of::<F>() > ALIGN } {
+            self.start_aligned(Box::pin(future), cx)
         } else {
-            self.write(future);
+            self.start_aligned(future, cx)
         }
     }
 
-    #[inline]
-    fn write<F: Future<Output = ()> + 'static>(&mut self, future: F) {
-        const { assert!(align_of::<Box<u8>>() <= ALIGN) };
+    #[inline(always)]
+    fn start_aligned<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
+    where
+        F: Future<Output = ()> + 'static,
+    {
         assert!(align_of::<F>() <= ALIGN);
         if size_of::<F>() > self.layout.size() {
             self.grow(size_of::<F>());
@@ -71,15 +79,31 @@ impl FutureCell {
             poll: poll_as::<F>,
             drop: drop_as::<F>,
         });
+        // SAFETY: just written, and not moved until it is dropped.
+        let polled = unsafe { poll_as::<F>(self.memory, cx) };
+        if polled.is_ready() {
+            self.held = None;
+            // SAFETY: it is there, and no longer marked as held, so it is dropped once.
+            unsafe { drop_as::<F>(self.memory) };
+        }
+        polled
     }
 
-    /// Polls the future. When it is ready or panics it must be removed with [`FutureCell::clear`].
-    #[inline]
+    /// Polls the future again. One that is ready is dropped; one that panics stays.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let held = self.held.expect("the cell holds a future");
-        // SAFETY: `put` wrote a future of the type for which these functions were made, and it has
-        // not been dropped: `held` is set.
-        unsafe { (held.poll)(self.memory, cx) }
+        // SAFETY: `start` wrote a future of the type for which these functions were made, and it
+        // has not been dropped: `held` is set.
+        let polled = unsafe { (held.poll)(self.memory, cx) };
+        if polled.is_ready() {
+            self.clear();
+        }
+        polled
+    }
+
+    /// Whether a future is there.
+    pub(super) fn is_occupied(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Drops the future, if there is one, and keeps the memory.
@@ -123,6 +147,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 
 /// # Safety
 /// `memory` holds an `F` that is never moved until it is dropped.
+#[inline(always)]
 unsafe fn poll_as<F: Future<Output = ()>>(memory: NonNull<u8>, cx: &mut Context<'_>) -> Poll<()> {
     // SAFETY: promised by the caller; the cell's memory does not move, so pinning holds.
     unsafe { Pin::new_unchecked(memory.cast::<F>().as_mut()) }.poll(cx)
@@ -130,6 +155,7 @@ unsafe fn poll_as<F: Future<Output = ()>>(memory: NonNull<u8>, cx: &mut Context<
 
 /// # Safety
 /// `memory` holds an `F`, which is not used afterwards.
+#[inline(always)]
 unsafe fn drop_as<F>(memory: NonNull<u8>) {
     // SAFETY: promised by the caller.
     unsafe { memory.cast::<F>().drop_in_place() };
@@ -139,9 +165,13 @@ unsafe fn drop_as<F>(memory: NonNull<u8>) {
 mod tests {
     use super::*;
     use std::cell::Cell;
-    use std::future::{pending, ready};
+    use std::future::{pending, poll_fn, ready};
     use std::rc::Rc;
     use std::task::Waker;
+
+    fn start(cell: &mut FutureCell, future: impl Future<Output = ()> + 'static) -> Poll<()> {
+        cell.start(future, &mut Context::from_waker(Waker::noop()))
+    }
 
     fn poll(cell: &mut FutureCell) -> Poll<()> {
         cell.poll(&mut Context::from_waker(Waker::noop()))
@@ -157,36 +187,53 @@ mod tests {
     #[test]
     fn memory_is_used_again_and_every_future_is_dropped_once() {
         let (drops, mut cell) = (Rc::new(Cell::new(0)), FutureCell::new());
-        for size in 0..3 {
+        for round in 0..3 {
             let guard = CountsDrop(Rc::clone(&drops));
-            cell.put(async move {
+            let ready_at_once = async move {
                 let _guard = guard;
                 ready(()).await;
+            };
+            assert_eq!(start(&mut cell, ready_at_once), Poll::Ready(()));
+            assert_eq!(drops.get(), 2 * round + 1);
+            let guard = CountsDrop(Rc::clone(&drops));
+            let mut polls = 0;
+            let ready_later = poll_fn(move |_| {
+                let _guard = &guard;
+                polls += 1;
+                if polls == 2 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             });
+            assert_eq!(start(&mut cell, ready_later), Poll::Pending);
             assert_eq!(poll(&mut cell), Poll::Ready(()));
             cell.clear();
             cell.clear();
-            assert_eq!(drops.get(), size + 1);
+            assert_eq!(drops.get(), 2 * round + 2);
         }
     }
 
     #[test]
     fn a_large_and_an_overaligned_future_are_held() {
         #[repr(align(64))]
-        struct Wide(#[expect(dead_code, reason = "only its alignment matters")] [u8; 64]);
+        struct Wide([u8; 64]);
         let (wide, large) = (Wide([0; 64]), [1_u8; 3000]);
         let mut cell = FutureCell::new();
-        cell.put(async move {
-            ready(()).await;
-            drop(wide);
-        });
-        assert_eq!(poll(&mut cell), Poll::Ready(()));
-        cell.clear();
-        cell.put(async move {
-            ready(()).await;
-            assert_eq!(large[2999], 1);
-        });
-        assert_eq!(poll(&mut cell), Poll::Ready(()));
+        assert_eq!(
+            start(&mut cell, async move {
+                ready(()).await;
+                assert_eq!(wide.0[63], 0);
+            }),
+            Poll::Ready(())
+        );
+        assert_eq!(
+            start(&mut cell, async move {
+                ready(()).await;
+                assert_eq!(large[2999], 1);
+            }),
+            Poll::Ready(())
+        );
     }
 
     #[test]
@@ -194,11 +241,13 @@ mod tests {
         let drops = Rc::new(Cell::new(0));
         let guard = CountsDrop(Rc::clone(&drops));
         let mut cell = FutureCell::new();
-        cell.put(async move {
-            let _guard = guard;
-            pending::<()>().await;
-        });
-        assert_eq!(poll(&mut cell), Poll::Pending);
+        assert_eq!(
+            start(&mut cell, async move {
+                let _guard = guard;
+                pending::<()>().await;
+            }),
+            Poll::Pending
+        );
         drop(cell);
         assert_eq!(drops.get(), 1);
     }

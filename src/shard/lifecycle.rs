@@ -169,7 +169,10 @@ impl ShardCore {
 
     /// Ends what the connection was doing: handlers are dropped, waiters hear `status`.
     fn end(&self, conn: &Rc<Conn>, stage: Stage, status: &Status) {
-        if conn.stage() < Stage::Flushing {
+        let was_open = conn.stage() == Stage::Open;
+        // First, so that what follows from dropping handlers finds the connection ended.
+        conn.advance_to(stage);
+        if was_open {
             let tasks = conn
                 .with_server(|server| server.take_live_tasks())
                 .unwrap_or_default();
@@ -179,7 +182,6 @@ impl ShardCore {
             super::local_client::fail_all(conn, status);
         }
         conn.link(|link| link.end());
-        conn.advance_to(stage);
         conn.backlog.borrow_mut().clear();
         if stage == Stage::Closing {
             conn.queue.borrow_mut().clear();

@@ -131,15 +131,14 @@ impl Tasks {
     }
 
     /// Polls a new future at once. Only if it waits does it become a task, for `purpose`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start<F>(&self, future: F, purpose: impl FnOnce() -> Purpose) -> Started
     where
         F: Future<Output = ()> + 'static,
     {
         let mut seat = self.take_seat();
-        seat.body.cell.put(future);
         self.waiting.set(self.waiting.get() + 1);
-        match self.poll(&mut seat.body) {
+        match self.poll(&mut seat.body, |cell, cx| cell.start(future, cx)) {
             Ok(Poll::Ready(())) => {
                 self.leave_seat(seat);
                 Started::Done
@@ -164,7 +163,7 @@ impl Tasks {
             return Resumed::NotEnded;
         };
         let mut seat = Seat { index, body };
-        match self.poll(&mut seat.body) {
+        match self.poll(&mut seat.body, FutureCell::poll) {
             Ok(Poll::Pending) => {
                 self.settle_in(seat, purpose);
                 Resumed::NotEnded
@@ -247,7 +246,7 @@ impl Tasks {
     }
 
     /// A place for a new future. Most calls use the same one, over and over.
-    #[inline]
+    #[inline(always)]
     fn take_seat(&self) -> Seat {
         self.spare.take().unwrap_or_else(|| self.take_free())
     }
@@ -282,7 +281,7 @@ impl Tasks {
     }
 
     /// Gives a place back whose future is gone.
-    #[inline]
+    #[inline(always)]
     fn leave_seat(&self, mut seat: Seat) {
         self.waiting.set(self.waiting.get() - 1);
         if !seat.body.cell.is_worth_keeping() {
@@ -295,32 +294,36 @@ impl Tasks {
         }
     }
 
-    /// Polls a future once, and drops it if it has ended. An error is the text of its panic.
-    #[inline]
-    fn poll(&self, body: &mut Body) -> Result<Poll<()>, String> {
-        body.waker.before_poll();
-        let mut has_ended = false;
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let Body { cell, waker } = &mut *body;
-            let polled = cell.poll(&mut Context::from_waker(waker.waker()));
-            if polled.is_ready() {
-                has_ended = true;
-                cell.clear();
-            }
-            polled
-        }));
-        match polled {
+    /// Polls a future once; one that has ended is gone from its cell. An error is the text of its
+    /// panic.
+    #[inline(always)]
+    fn poll(
+        &self,
+        body: &mut Body,
+        poll: impl FnOnce(&mut FutureCell, &mut Context<'_>) -> Poll<()>,
+    ) -> Result<Poll<()>, String> {
+        let Body { cell, waker } = body;
+        waker.before_poll();
+        let mut cx = Context::from_waker(waker.waker());
+        match catch_unwind(AssertUnwindSafe(|| poll(cell, &mut cx))) {
             Ok(polled) => Ok(polled),
-            // Its result stands: the call was answered.
-            Err(panic) if has_ended => {
-                self.note_panic_in_drop(&*panic);
-                Ok(Poll::Ready(()))
-            }
-            Err(panic) => {
-                self.drop_quietly(&mut body.cell);
-                Err(panic_text(&*panic))
-            }
+            Err(panic) => self.after_panic(cell, &*panic),
         }
+    }
+
+    #[cold]
+    fn after_panic(
+        &self,
+        cell: &mut FutureCell,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Result<Poll<()>, String> {
+        if !cell.is_occupied() {
+            // It panicked while it was dropped; its result stands: the call was answered.
+            self.note_panic_in_drop(panic);
+            return Ok(Poll::Ready(()));
+        }
+        self.drop_quietly(cell);
+        Err(panic_text(panic))
     }
 
     /// Drops a future that may panic while it is dropped.

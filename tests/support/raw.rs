@@ -114,6 +114,7 @@ pub fn resolve(methods: &[(&str, u64)]) -> Frame {
 pub trait Socket: Read + Write + Send {
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn shut_down(&self, how: std::net::Shutdown) -> io::Result<()>;
+    fn duplicate(&self) -> io::Result<Box<dyn Socket>>;
 }
 
 impl Socket for TcpStream {
@@ -125,6 +126,9 @@ impl Socket for TcpStream {
     fn shut_down(&self, how: std::net::Shutdown) -> io::Result<()> {
         self.shutdown(how)
     }
+    fn duplicate(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
 }
 
 impl Socket for UnixStream {
@@ -134,6 +138,9 @@ impl Socket for UnixStream {
     }
     fn shut_down(&self, how: std::net::Shutdown) -> io::Result<()> {
         self.shutdown(how)
+    }
+    fn duplicate(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
     }
 }
 
@@ -182,6 +189,12 @@ impl RawPeer {
         self.send(&Frame::new(HELLO, 0, &hello()));
         assert_eq!(self.read().kind, WELCOME);
         self
+    }
+
+    /// The same connection once more, to write on one thread and read on another.
+    pub fn twin(&self) -> Self {
+        let socket = self.socket.duplicate().expect("a descriptor");
+        Self { socket }
     }
 
     pub fn send(&mut self, frame: &Frame) {

@@ -72,6 +72,8 @@ pub trait Threat {
     async fn inspect(shape: Shape) -> u64;
     /// Returns the number of children.
     async fn tree(root: Node) -> u64;
+    /// Holds the shard's thread until the test lets it go.
+    async fn block() -> u64;
     /// Panics, in one of the ways below.
     async fn fail(how: u64) -> u64;
 }
@@ -83,7 +85,8 @@ pub const BIG: u16 = 2;
 pub const BIG_LATER: u16 = 3;
 pub const INSPECT: u16 = 4;
 pub const TREE: u16 = 5;
-pub const FAIL: u16 = 6;
+pub const BLOCK: u16 = 6;
+pub const FAIL: u16 = 7;
 
 /// Ways to panic.
 pub const AT_ONCE: u64 = 0;
@@ -98,6 +101,8 @@ pub struct Probe {
     pub started: AtomicU64,
     /// Each permit lets one waiting handler end.
     gate: Semaphore,
+    /// Each message lets one `block` handler go on.
+    unblock: (Sender<()>, Mutex<Receiver<()>>),
     /// Labels of the `wait` handlers that are gone, whether they have ended or were dropped.
     gone: (Sender<u64>, Mutex<Receiver<u64>>),
 }
@@ -112,6 +117,11 @@ impl Probe {
     pub fn next_gone(&self) -> u64 {
         let gone = self.gone.1.lock().expect("not poisoned");
         gone.recv_timeout(PATIENCE).expect("a handler ends in time")
+    }
+
+    /// Lets one `block` handler go on.
+    pub fn unblock(&self) {
+        self.unblock.0.send(()).expect("the receiver is beside it");
     }
 
     pub fn started(&self) -> u64 {
@@ -190,6 +200,13 @@ impl ThreatHandler for Handler {
         Ok((root.children.len() as u64).into())
     }
 
+    async fn block(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
+        self.start();
+        let unblock = self.0.unblock.1.lock().expect("not poisoned");
+        unblock.recv_timeout(PATIENCE).expect("let go in time");
+        Ok(0.into())
+    }
+
     async fn fail(&self, cx: &Context, how: Request<u64>) -> Result<Reply<u64>, Status> {
         self.start();
         match how.to_native() {
@@ -242,11 +259,12 @@ impl Rig {
         configure: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> Result<Self, ringcall::ServeError> {
         quieten_handlers();
-        let (sender, receiver) = channel();
+        let (gone, unblock) = (channel(), channel());
         let probe = Arc::new(Probe {
             started: AtomicU64::new(0),
             gate: Semaphore::new(0),
-            gone: (sender, Mutex::new(receiver)),
+            unblock: (unblock.0, Mutex::new(unblock.1)),
+            gone: (gone.0, Mutex::new(gone.1)),
         });
         let builder = Server::builder()
             .listen("tcp://127.0.0.1:0")
