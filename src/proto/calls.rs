@@ -33,6 +33,11 @@ impl<W> Default for Calls<W> {
 }
 
 impl<W> Calls<W> {
+    /// Whether no call is waited for.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
     /// Number of calls that are waited for.
     pub fn len(&self) -> usize {
         self.waiting

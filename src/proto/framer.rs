@@ -129,30 +129,52 @@ impl Framer {
         }
     }
 
+    /// The header of the frame at `at`, if the frame lies there whole and aligned. Nothing is used
+    /// up: that is for [`Framer::skip_in_place`] or [`Framer::next_frame`] to do.
+    #[inline(always)]
+    pub fn peek_in_place(&self, chunk: &[u8], at: usize) -> Result<Option<Header>, Violation> {
+        let State::Header { filled: 0, .. } = self.state else {
+            return Ok(None);
+        };
+        let Some(wire) = chunk[at..].first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let header = Header::decode(wire, self.message_bytes_max)?;
+        let body = at + HEADER_BYTES;
+        let is_aligned = (chunk.as_ptr() as usize + body).is_multiple_of(FRAME_ALIGN);
+        let is_whole = chunk.len() - body >= header.body_bytes();
+        Ok((is_aligned && is_whole).then_some(header))
+    }
+
+    /// Moves past a frame that was peeked, and says where its payload lies.
+    #[inline(always)]
+    pub fn skip_in_place(
+        chunk: &[u8],
+        at: &mut usize,
+        header: &Header,
+    ) -> Result<Range<usize>, Violation> {
+        let body = *at + HEADER_BYTES;
+        let payload = body..body + header.payload_bytes as usize;
+        *at = body + header.body_bytes();
+        check_padding(&chunk[payload.end..*at])?;
+        Ok(payload)
+    }
+
     /// The next whole frame in `chunk`, from `*at` on, which moves past what was used.
     /// `None`: the chunk is used up, and what was incomplete is kept here.
-    #[inline(always)]
+    #[inline]
     pub fn next_frame(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
-        if let State::Header { filled: 0, .. } = self.state
-            && let Some(wire) = chunk[*at..].first_chunk::<HEADER_BYTES>()
-        {
-            let header = Header::decode(wire, self.message_bytes_max)?;
-            let body = *at + HEADER_BYTES;
-            let aligned = (chunk.as_ptr() as usize + body).is_multiple_of(FRAME_ALIGN);
-            if aligned && chunk.len() - body >= header.body_bytes() {
-                let payload = body..body + header.payload_bytes as usize;
-                *at = body + header.body_bytes();
-                check_padding(&chunk[payload.end..*at])?;
-                return Ok(Some(Frame {
-                    header,
-                    body: Body::InPlace(payload),
-                }));
-            }
+        if let Some(header) = self.peek_in_place(chunk, *at)? {
+            let payload = Self::skip_in_place(chunk, at, &header)?;
+            return Ok(Some(Frame {
+                header,
+                body: Body::InPlace(payload),
+            }));
         }
         self.gather(chunk, at)
     }
 
-    /// The slow path, kept out of the way of the other: what is misaligned, straddles chunks, or is large.
+    /// What is misaligned, straddles chunks, or is large.
     #[inline(never)]
     fn gather(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
         if let State::Header { bytes, filled } = &mut self.state {

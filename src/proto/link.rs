@@ -1,12 +1,13 @@
 //! What both ends of a connection do alike: framing, keepalive, and patience with slow peers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::framer::{DirectBody, Frame, Framer, Midway};
 use super::frames::append_bare;
 use super::handshake::Handshake;
-use super::header::Kind;
+use super::header::{Header, Kind};
 use super::limits::{CONTROL_BYTES_MAX, Limits, PING_WINDOW, PINGS_PER_WINDOW_MAX};
 use super::violation::Violation;
 
@@ -87,7 +88,7 @@ impl Link {
     }
 
     /// The next whole frame of `chunk`; `None` when it is used up.
-    #[inline(always)]
+    #[inline]
     pub fn next_frame(
         &mut self,
         chunk: &[u8],
@@ -133,6 +134,24 @@ impl Link {
                 check_ns,
             });
         }
+    }
+
+    /// See [`Framer::peek_in_place`].
+    #[inline(always)]
+    pub fn peek_in_place(&self, chunk: &[u8], at: usize) -> Result<Option<Header>, Violation> {
+        self.framer.peek_in_place(chunk, at)
+    }
+
+    /// See [`Framer::skip_in_place`].
+    #[inline(always)]
+    pub fn skip_in_place(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        header: &Header,
+    ) -> Result<Range<usize>, Violation> {
+        self.partial = None;
+        Framer::skip_in_place(chunk, at, header)
     }
 
     /// See [`Framer::wants_direct`].

@@ -194,9 +194,11 @@ impl ServerBuilder {
     }
 
     fn bind(&self, shards: usize, engine: Engine) -> Result<Vec<Listening>, ServeError> {
-        let mut options = ListenOptions::default();
-        options.nonblocking = engine == Engine::Epoll;
-        options.stream = self.stream.clone();
+        let options = ListenOptions {
+            nonblocking: engine == Engine::Epoll,
+            stream: self.stream.clone(),
+            ..ListenOptions::default()
+        };
         let mut bound = Vec::new();
         for text in &self.addresses {
             let address: Address = text

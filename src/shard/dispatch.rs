@@ -1,5 +1,6 @@
 //! From received bytes to handlers, and from their results to queued frames.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::ShardCore;
@@ -69,6 +70,7 @@ impl ShardCore {
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
     /// over, and the engine stops receiving.
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
+        self.lend_buffer(conn);
         let is_server = matches!(&*conn.role.borrow(), Role::Server(_));
         let ended = loop {
             if !self.has_room(conn) {
@@ -90,6 +92,14 @@ impl ShardCore {
             self.refuse(conn, &violation);
         }
         self.after_bytes(conn);
+    }
+
+    /// Gives the connection a send buffer for the answers to come, if it has none.
+    fn lend_buffer(&self, conn: &Conn) {
+        let mut queue = conn.queue.borrow_mut();
+        if queue.filling().capacity() == 0 {
+            *queue.filling() = self.take_buffer();
+        }
     }
 
     /// Whether another frame of the peer may be acted on: its output is below the limit, and no
@@ -156,21 +166,46 @@ impl ShardCore {
             .services
             .get()
             .expect("services are made before connections");
-        let (event, has_room_for_calls) = {
-            let mut queue = conn.queue.borrow_mut();
-            if queue.filling().capacity() == 0 {
-                *queue.filling() = self.take_buffer();
-            }
+        let (request, has_room_for_calls) = {
             let Role::Server(server) = &mut *conn.role.borrow_mut() else {
                 return Ok(false);
             };
-            let event = server.next_event(bytes, at, self.now_ns(), services, queue.filling())?;
-            (event, server.has_room_for_calls())
+            (server.next_request(bytes, at)?, server.has_room_for_calls())
+        };
+        let arrived_ns = conn.arrived_ns.get();
+        if let (Some((header, range)), Some(chunk)) = (&request, chunk)
+            && has_room_for_calls
+            && !self.is_low_on_buffers()
+        {
+            self.counters.in_place.add(1);
+            services.call(
+                header.selector,
+                IncomingCall {
+                    conn,
+                    call_id: header.call_id,
+                    timeout_us: header.timeout_us,
+                    arrived_ns,
+                    payload: LocalPayload::Pooled(chunk.slice(range.clone())),
+                },
+            );
+            return Ok(conn.stage() == Stage::Open);
+        }
+        let event = match request {
+            Some((header, range)) => Some(ServerEvent::Request {
+                header,
+                body: Body::InPlace(range),
+            }),
+            None => {
+                let Role::Server(server) = &mut *conn.role.borrow_mut() else {
+                    return Ok(false);
+                };
+                let mut queue = conn.queue.borrow_mut();
+                server.next_event(bytes, at, self.now_ns(), services, queue.filling())?
+            }
         };
         match event {
             Some(ServerEvent::Request { header, body }) => {
                 let payload = self.payload(body, bytes, chunk);
-                let arrived_ns = conn.arrived_ns.get();
                 if has_room_for_calls {
                     self.call(conn, &header, payload, arrived_ns);
                 } else {
@@ -212,19 +247,27 @@ impl ShardCore {
         services.call(header.selector, call);
     }
 
-    /// Gives the payload its owner: the receive buffer, unless these run low.
+    /// Gives a payload that lies in a receive buffer its owner: that buffer, unless these run low.
     #[inline(always)]
+    fn payload_in_place(&self, chunk: &Chunk, range: Range<usize>) -> LocalPayload {
+        if self.is_low_on_buffers() {
+            return self.payload_copied(&chunk.as_slice()[range]);
+        }
+        self.counters.in_place.add(1);
+        LocalPayload::Pooled(chunk.slice(range))
+    }
+
+    fn payload_copied(&self, payload: &[u8]) -> LocalPayload {
+        self.counters.copied.add(1);
+        LocalPayload::Owned(AlignedBuf::copy_of(payload))
+    }
+
+    /// Gives a payload its owner; `bytes` are those of the chunk, if there is one.
     pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> LocalPayload {
         let counters = &self.counters;
         match (body, chunk) {
-            (Body::InPlace(range), Some(chunk)) if !self.is_low_on_buffers() => {
-                counters.in_place.add(1);
-                LocalPayload::Pooled(chunk.slice(range))
-            }
-            (Body::InPlace(range), _) => {
-                counters.copied.add(1);
-                LocalPayload::Owned(AlignedBuf::copy_of(&bytes[range]))
-            }
+            (Body::InPlace(range), Some(chunk)) => self.payload_in_place(chunk, range),
+            (Body::InPlace(range), None) => self.payload_copied(&bytes[range]),
             (Body::Gathered(buf), _) => {
                 counters.copied.add(1);
                 LocalPayload::Owned(buf)

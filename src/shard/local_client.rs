@@ -13,6 +13,7 @@ use super::context::Shard;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
 use crate::client::backoff::Backoff;
+use crate::client::slots::CallSlots;
 use crate::client::{CallTarget, Caller, timeout_us};
 use crate::proto::client::{ClientConnection, ClientEvent, too_long};
 use crate::proto::link::Link;
@@ -34,14 +35,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct LocalLink {
     connection: ClientConnection<u32>,
-    slots: Vec<CallSlot>,
-    free: Vec<u32>,
-}
-
-#[derive(Debug, Default)]
-struct CallSlot {
-    waker: Option<Waker>,
-    outcome: Option<Result<LocalPayload, Status>>,
+    calls: CallSlots<LocalPayload>,
 }
 
 impl LocalLink {
@@ -59,24 +53,6 @@ impl LocalLink {
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         self.connection.handle_timeout(now_ns, out)
-    }
-
-    fn take_slot(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots.push(CallSlot::default());
-            self.slots.len() as u32 - 1
-        })
-    }
-
-    fn put_slot(&mut self, slot: u32) {
-        self.slots[slot as usize] = CallSlot::default();
-        self.free.push(slot);
-    }
-
-    fn finish(&mut self, slot: u32, outcome: Result<LocalPayload, Status>) -> Option<Waker> {
-        let slot = &mut self.slots[slot as usize];
-        slot.outcome = Some(outcome);
-        slot.waker.take()
     }
 }
 
@@ -100,10 +76,12 @@ impl ShardCore {
                 .next_event(bytes, at, self.now_ns(), queue.filling())?
         };
         let waker = match event {
-            Some(ClientEvent::Response { waiter, body }) => {
-                client.finish(waiter, Ok(self.payload(body, bytes, chunk)))
+            Some(ClientEvent::Response { waiter, body }) => client
+                .calls
+                .finish(waiter, Ok(self.payload(body, bytes, chunk))),
+            Some(ClientEvent::Failed { waiter, status }) => {
+                client.calls.finish(waiter, Err(status))
             }
-            Some(ClientEvent::Failed { waiter, status }) => client.finish(waiter, Err(status)),
             Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,
             None => return Ok(false),
         };
@@ -120,7 +98,7 @@ pub(super) fn fail_all(conn: &Rc<Conn>, status: &Status) {
     let mut wakers = Vec::new();
     if let Role::Client(client) = &mut *conn.role.borrow_mut() {
         for waiter in client.connection.take_waiters() {
-            wakers.extend(client.finish(waiter, Err(status.clone())));
+            wakers.extend(client.calls.finish(waiter, Err(status.clone())));
         }
     }
     wakers.into_iter().for_each(Waker::wake);
@@ -212,8 +190,7 @@ impl ShardCore {
         let connection = ClientConnection::new(limits, self.clock.now_ns(), &mut hello);
         let link = LocalLink {
             connection,
-            slots: Vec::new(),
-            free: Vec::new(),
+            calls: CallSlots::new(),
         };
         let conn = self.insert(name.into(), |_| Role::Client(link));
         *conn.queue.borrow_mut().filling() = hello;
@@ -298,7 +275,7 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
                     conn.peer
                 )));
             }
-            let slot = client.take_slot();
+            let slot = client.calls.take();
             let sent = client.connection.begin_call(
                 self.service,
                 self.method,
@@ -312,7 +289,7 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
             match sent {
                 Ok(call_id) => (call_id, slot),
                 Err(status) => {
-                    client.put_slot(slot);
+                    client.calls.put(slot);
                     return Err(status);
                 }
             }
@@ -335,15 +312,10 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
 impl SentCall {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<LocalPayload, Status>> {
         let shard = &self.conn.shard;
-        if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
-            let slot = &mut client.slots[self.slot as usize];
-            if let Some(outcome) = slot.outcome.take() {
-                return Poll::Ready(outcome);
-            }
-            match &mut slot.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+        if let Role::Client(client) = &mut *self.conn.role.borrow_mut()
+            && let Poll::Ready(outcome) = client.calls.poll(self.slot, cx)
+        {
+            return Poll::Ready(outcome);
         }
         if self.deadline_ns != u64::MAX {
             if shard.clock.now_ns() >= self.deadline_ns {
@@ -369,7 +341,7 @@ impl Drop for SentCall {
         if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
             let mut queue = self.conn.queue.borrow_mut();
             client.connection.cancel_call(self.call_id, queue.filling());
-            client.put_slot(self.slot);
+            client.calls.put(self.slot);
         }
         self.conn.attend();
     }

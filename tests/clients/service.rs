@@ -128,8 +128,9 @@ pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
         .expect("the test hangs")
 }
 
-/// An address that nothing listens on: its port was free a moment ago.
-pub fn dead_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+/// An address that nothing listens on: its port was free a moment ago. Each test has a loopback
+/// `host` of its own, so that no other takes the port meanwhile.
+pub fn dead_address(host: &str) -> String {
+    let listener = std::net::TcpListener::bind((host, 0)).expect("a free port");
     format!("tcp://{}", listener.local_addr().expect("bound"))
 }

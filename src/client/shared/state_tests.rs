@@ -161,26 +161,22 @@ impl Model {
 
     /// An attempt to connect ends, if one is under way.
     fn connect(&mut self, succeeds: bool) {
-        match self.state.route {
-            Route::Connecting if succeeds => {
-                // A link whose handshake is not done yet is an attempt, too.
-                if self.peers.len() == self.state.links.len() && self.ready_or_none() {
-                    let link = self.state.add_link(Arc::clone(&self.limits), 0);
-                    let peer = Peer {
-                        link,
-                        server: ServerConnection::new(Arc::clone(&self.limits), 0),
-                        owed: Vec::new(),
-                        driver: Arc::default(),
-                    };
-                    peer.driver.0.store(true, Ordering::SeqCst);
-                    self.peers.push(peer);
-                }
-            }
-            Route::Connecting if self.ready_or_none() => {
-                self.state.set_failed(Status::unavailable("no"));
-            }
-            _ => (),
+        // A link whose handshake is not done yet is an attempt, too.
+        if !matches!(self.state.route, Route::Connecting) || !self.ready_or_none() {
+            return;
         }
+        if !succeeds {
+            return self.state.set_failed(Status::unavailable("no"));
+        }
+        let link = self.state.add_link(Arc::clone(&self.limits), 0);
+        let peer = Peer {
+            link,
+            server: ServerConnection::new(Arc::clone(&self.limits), 0),
+            owed: Vec::new(),
+            driver: Arc::default(),
+        };
+        peer.driver.0.store(true, Ordering::SeqCst);
+        self.peers.push(peer);
     }
 
     fn ready_or_none(&self) -> bool {

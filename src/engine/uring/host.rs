@@ -20,7 +20,11 @@ use crate::platform::refusal::{Refusal, Step};
 
 /// The executor's own tasks get a turn this often although ours never ends. Each of its passes
 /// costs tens of microseconds, so it is long.
-const PREEMPT: Duration = Duration::from_millis(10);
+const YIELD_EVERY_NS: u64 = 10_000_000;
+/// The executor's preemption timer would do the same, but must never fire: glommio 0.9 arms it, then
+/// asks whether it has fired before it runs the first task, and if so sleeps although tasks are
+/// ready. With 10 ms, a thread that lost its CPU for that long in between slept for ever.
+const PREEMPT_NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// While handlers wait for something of the executor's, such as a file, a shard that never sleeps
 /// lets it look this often.
 const LOOK_AFTER_EXECUTOR_NS: u64 = 50_000;
@@ -39,7 +43,7 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
         .name("ringcall")
         .io_memory(EXECUTOR_IO_BYTES)
         .ring_depth(EXECUTOR_RING)
-        .preempt_timer(PREEMPT)
+        .preempt_timer(PREEMPT_NEVER)
         .make();
     let executor = match executor {
         Ok(executor) => executor,
@@ -90,7 +94,7 @@ impl Drop for Exists {
 async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
     let sleeper = Sleeper::new(engine.shard.mailbox.eventfd())?;
     let spin_ns = idle.spin_ns();
-    let mut busy_ns = 0;
+    let (mut busy_ns, mut yielded_ns) = (0, 0);
     while !engine.has_ended() {
         let was_busy = engine.turn()?;
         let now_ns = engine.shard.now_ns();
@@ -105,7 +109,10 @@ async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
         } else {
             std::hint::spin_loop();
         }
-        glommio::executor().yield_if_needed().await;
+        if now_ns - yielded_ns >= YIELD_EVERY_NS {
+            yielded_ns = now_ns;
+            glommio::executor().yield_task_queue_now().await;
+        }
     }
     engine.shard.finish();
     sleeper.close().await;
