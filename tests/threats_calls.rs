@@ -223,12 +223,10 @@ fn a_deadline_runs_from_arrival_and_drops_the_handler(engine: Engine) {
     let mut peer = rig.peer();
     peer.send(&number(WAIT, 1, 1));
     // Later deadlines first: the order of the answers is that of the deadlines.
-    for (call_id, ms) in [(2, 150), (3, 100), (4, 1)] {
-        peer.send(&timed(
-            number(WAIT, call_id, call_id),
-            Duration::from_millis(ms),
-        ));
-    }
+    let wire = [(2, 500), (3, 250), (4, 1)].map(|(call_id, ms)| {
+        timed(number(WAIT, call_id, call_id), Duration::from_millis(ms)).encode()
+    });
+    peer.send_bytes(&wire.concat());
     for call_id in [4, 3, 2] {
         assert_eq!(peer.expect_error(call_id), 4);
         assert_eq!(rig.probe.next_gone(), call_id);

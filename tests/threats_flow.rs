@@ -199,7 +199,7 @@ fn a_peer_that_never_reads_is_bounded_and_ended(engine: Engine) {
 fn a_slow_reader_is_not_ended(engine: Engine) {
     const BYTES: usize = 8 << 20;
     let rig = Rig::with_limits(engine, |limits| {
-        limits.write_stall_timeout = Duration::from_millis(500);
+        limits.write_stall_timeout = Duration::from_secs(1);
     });
     let mut peer = rig.peer();
     peer.send(&number(BIG, 1, BYTES as u64));
@@ -210,8 +210,8 @@ fn a_slow_reader_is_not_ended(engine: Engine) {
             .read_exact(&mut piece[..bytes])
             .expect("the connection lives");
         left -= bytes;
-        // Three times as slow, in all, as an answer of which nothing is read may take.
-        thread::sleep(Duration::from_millis(25));
+        // Twice as slow, in all, as an answer may be of which nothing is read.
+        thread::sleep(Duration::from_millis(30));
     }
     peer.echo_works(2);
     assert_eq!(rig.rejected_in_all(), 0);

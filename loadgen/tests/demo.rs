@@ -2,12 +2,23 @@
 
 mod support;
 
+use std::process::Output;
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::Value;
 use support::{complaint, run};
 
+/// Demonstrations pin themselves to the same CPUs: two at once would starve each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn run_alone(arguments: &[&str]) -> Output {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    run(arguments)
+}
+
 #[test]
 fn the_demonstration_prints_one_json_object() {
-    let output = run(&["demo", "--seconds", "0.6", "--format", "json"]);
+    let output = run_alone(&["demo", "--seconds", "1.2", "--format", "json"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -49,7 +60,7 @@ fn the_demonstration_prints_one_json_object() {
 
 #[test]
 fn the_table_is_for_people() {
-    let output = run(&["--seconds", "0.6"]);
+    let output = run_alone(&["--seconds", "1.2"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
@@ -72,7 +83,7 @@ fn with_one_cpu_it_still_runs_and_says_so() {
         let mut one = rustix::thread::CpuSet::new();
         one.set(cpu);
         rustix::thread::sched_setaffinity(None, &one).unwrap();
-        run(&["--seconds", "0.6"])
+        run_alone(&["--seconds", "1.2"])
     });
     let output = pinned.join().unwrap();
     assert!(output.status.success(), "{}", complaint(&output));

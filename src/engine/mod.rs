@@ -94,7 +94,24 @@ pub(crate) struct ShardStart {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) factory: Box<Factory>,
     /// Told once whether the shard has started.
-    pub(crate) ready: Sender<Result<(), String>>,
+    pub(crate) ready: Sender<Result<(), StartFailure>>,
+}
+
+/// Why a shard can't start, in words.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// Its engine can't be had; the other one may be.
+    Engine(String),
+    /// Its services, or anything else that no engine can help.
+    Other(String),
+}
+
+impl StartFailure {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Engine(text) | Self::Other(text) => text,
+        }
+    }
 }
 
 impl ShardStart {
@@ -135,24 +152,32 @@ impl ShardStart {
     ) -> Option<(E, EngineConfig)> {
         let listeners = std::mem::take(&mut self.listeners);
         let factory = std::mem::replace(&mut self.factory, Box::new(|_| Vec::new()));
-        let made = self.make_shard(factory).and_then(|shard| {
-            make_engine(shard, &self.engine_config, listeners)
-                .map_err(|error| format!("shard {} can't start: {error}", self.place.id))
-        });
-        let (engine, report) = match made {
-            Ok(engine) => (Some(engine), Ok(())),
-            Err(error) => (None, Err(error)),
+        let shard = match self.make_shard(factory) {
+            Ok(shard) => shard,
+            Err(why) => {
+                self.report(Err(StartFailure::Other(why)));
+                return None;
+            }
         };
-        self.report(report);
-        Some((engine?, self.engine_config))
+        match make_engine(shard, &self.engine_config, listeners) {
+            Ok(engine) => {
+                self.report(Ok(()));
+                Some((engine, self.engine_config))
+            }
+            Err(error) => {
+                self.fail(&error.to_string());
+                None
+            }
+        }
     }
 
-    /// Reports that the shard can't start.
+    /// Reports that the shard can't have its engine.
     fn fail(&self, why: &str) {
-        self.report(Err(format!("shard {} can't start: {why}", self.place.id)));
+        let text = format!("shard {} can't start: {why}", self.place.id);
+        self.report(Err(StartFailure::Engine(text)));
     }
 
-    fn report(&self, report: Result<(), String>) {
+    fn report(&self, report: Result<(), StartFailure>) {
         if self.ready.send(report).is_err() {
             tracing::debug!("nobody waits for the start of shard {}", self.place.id);
         }

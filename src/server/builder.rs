@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
-use crate::engine::{Engine, EngineConfig, Failures, Idle, Listener, ShardStart, run_shard};
+use crate::engine::{
+    Engine, EngineConfig, Failures, Idle, Listener, ShardStart, StartFailure, run_shard,
+};
 use crate::platform::address::Address;
 use crate::platform::cpus::shard_cpus;
 use crate::platform::listen::{ListenOptions, Listening, listen};
@@ -136,7 +138,8 @@ impl ServerBuilder {
     }
 
     /// Binds the addresses and starts the shards. `factory` runs once on each shard's thread and
-    /// makes its services, which need not be `Send`.
+    /// makes its services, which need not be `Send`. (Where [`Engine::Auto`] finds only then that
+    /// io_uring can't be had, it runs again on new threads.)
     ///
     /// # Errors
     /// A wrong setting or address, an address that can't be bound, io_uring refused although
@@ -150,9 +153,20 @@ impl ServerBuilder {
         rlimit::raise_nofile();
         let (engine, features) = choose_engine(self.engine)?;
         let cpus = shard_cpus(self.shards).map_err(ServeError::Configuration)?;
-        let bound = self.bind(cpus.len(), engine)?;
         let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
-        self.start(engine, features, &cpus, bound, &factory)
+        let mut started = self.start(engine, features, &cpus, &factory)?;
+        if let Err(failures) = &started
+            && (self.engine, engine) == (Engine::Auto, Engine::Uring)
+            && let [StartFailure::Engine(why), ..] = &failures[..]
+        {
+            // What the probe found was not enough: locked memory for all shards, as a rule.
+            say_fallback(why);
+            started = self.start(Engine::Epoll, String::new(), &cpus, &factory)?;
+        }
+        started.map_err(|failures| {
+            let texts = failures.into_iter().map(StartFailure::into_text);
+            ServeError::Shards(texts.collect())
+        })
     }
 
     fn check(&self) -> Result<(), ServeError> {
@@ -201,14 +215,16 @@ impl ServerBuilder {
         Ok(bound)
     }
 
+    /// Starts all shards on an engine, or none. What no engine can help comes first among the
+    /// failures.
     fn start(
         &self,
         engine: Engine,
         features: String,
         cpus: &[usize],
-        mut listening: Vec<Listening>,
         factory: &Arc<SharedFactory>,
-    ) -> Result<Server, ServeError> {
+    ) -> Result<Result<Server, Vec<StartFailure>>, ServeError> {
+        let mut listening = self.bind(cpus.len(), engine)?;
         let (running, ended) = channel();
         let mut server = Server {
             addresses: listening
@@ -281,18 +297,18 @@ impl ServerBuilder {
         server.watchdog =
             Some(Watchdog::start(&server.shards, self.stall_threshold).map_err(ServeError::Start)?);
         // Each shard reports once; one that panics before closes the channel instead.
-        let mut reports: Vec<Result<(), String>> = started.iter().collect();
+        let mut reports: Vec<Result<(), StartFailure>> = started.iter().collect();
         if reports.len() < cpus.len() {
-            reports.push(Err(
-                "a shard's thread panicked while it started; see the log".into(),
-            ));
+            let text = "a shard's thread panicked while it started; see the log";
+            reports.push(Err(StartFailure::Other(text.into())));
         }
-        let failures: Vec<String> = reports.into_iter().filter_map(Result::err).collect();
-        if failures.is_empty() {
+        let mut failures: Vec<_> = reports.into_iter().filter_map(Result::err).collect();
+        failures.sort_by_key(|failure| matches!(failure, StartFailure::Engine(_)));
+        Ok(if failures.is_empty() {
             Ok(server)
         } else {
-            Err(ServeError::Shards(failures))
-        }
+            Err(failures)
+        })
     }
 
     fn shard_config(&self) -> ShardConfig {
@@ -315,10 +331,14 @@ pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeErr
         Ok(features) => Ok((Engine::Uring, features.to_string())),
         Err(refusal) if wanted == Engine::Uring => Err(ServeError::Engine(refusal.to_string())),
         Err(refusal) => {
-            tracing::warn!("io_uring can't be used, epoll is used instead: {refusal}");
+            say_fallback(&refusal.to_string());
             Ok((Engine::Epoll, String::new()))
         }
     }
+}
+
+fn say_fallback(why: &str) {
+    tracing::warn!("io_uring can't be used, epoll is used instead: {why}");
 }
 
 fn spawn(

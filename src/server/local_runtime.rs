@@ -133,7 +133,7 @@ impl LocalRuntimeBuilder {
         };
         run_shard(engine, start).map_err(ServeError::Start)?;
         if let Ok(Err(failure)) = started.try_recv() {
-            return Err(ServeError::Shards(vec![failure]));
+            return Err(ServeError::Shards(vec![failure.into_text()]));
         }
         let value = result.borrow_mut().take();
         value.ok_or_else(|| ServeError::Shards(vec!["the future panicked; see the log".into()]))

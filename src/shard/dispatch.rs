@@ -70,6 +70,7 @@ impl ShardCore {
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
     /// over, and the engine stops receiving.
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
+        self.lend_buffer(conn);
         let is_server = matches!(&*conn.role.borrow(), Role::Server(_));
         let ended = loop {
             if !self.has_room(conn) {
@@ -91,6 +92,14 @@ impl ShardCore {
             self.refuse(conn, &violation);
         }
         self.after_bytes(conn);
+    }
+
+    /// Gives the connection a send buffer for the answers to come, if it has none.
+    fn lend_buffer(&self, conn: &Conn) {
+        let mut queue = conn.queue.borrow_mut();
+        if queue.filling().capacity() == 0 {
+            *queue.filling() = self.take_buffer();
+        }
     }
 
     /// Whether another frame of the peer may be acted on: its output is below the limit, and no
@@ -157,32 +166,42 @@ impl ShardCore {
             .services
             .get()
             .expect("services are made before connections");
-        let (next, has_room_for_calls) = {
+        let (request, has_room_for_calls) = {
             let Role::Server(server) = &mut *conn.role.borrow_mut() else {
                 return Ok(false);
             };
-            let mut queue = conn.queue.borrow_mut();
-            if queue.filling().capacity() == 0 {
-                *queue.filling() = self.take_buffer();
-            }
-            let next = match (chunk, server.next_request(bytes, at)?) {
-                (Some(chunk), Some((header, range))) => Ok((chunk, header, range)),
-                _ => Err(server.next_event(bytes, at, self.now_ns(), services, queue.filling())?),
-            };
-            (next, server.has_room_for_calls())
+            (server.next_request(bytes, at)?, server.has_room_for_calls())
         };
         let arrived_ns = conn.arrived_ns.get();
-        let event = match next {
-            Ok((chunk, header, range)) if has_room_for_calls => {
-                let payload = self.payload_in_place(chunk, range);
-                self.call(conn, &header, payload, arrived_ns);
-                return Ok(conn.stage() == Stage::Open);
-            }
-            Ok((_, header, range)) => Some(ServerEvent::Request {
+        if let (Some((header, range)), Some(chunk)) = (&request, chunk)
+            && has_room_for_calls
+            && !self.is_low_on_buffers()
+        {
+            self.counters.in_place.add(1);
+            services.call(
+                header.selector,
+                IncomingCall {
+                    conn,
+                    call_id: header.call_id,
+                    timeout_us: header.timeout_us,
+                    arrived_ns,
+                    payload: LocalPayload::Pooled(chunk.slice(range.clone())),
+                },
+            );
+            return Ok(conn.stage() == Stage::Open);
+        }
+        let event = match request {
+            Some((header, range)) => Some(ServerEvent::Request {
                 header,
                 body: Body::InPlace(range),
             }),
-            Err(event) => event,
+            None => {
+                let Role::Server(server) = &mut *conn.role.borrow_mut() else {
+                    return Ok(false);
+                };
+                let mut queue = conn.queue.borrow_mut();
+                server.next_event(bytes, at, self.now_ns(), services, queue.filling())?
+            }
         };
         match event {
             Some(ServerEvent::Request { header, body }) => {

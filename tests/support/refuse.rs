@@ -1,4 +1,5 @@
-//! Makes this process one in which io_uring is refused, as in many containers.
+//! Makes this process one in which io_uring is refused, as in many containers, or fails later.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(
     unsafe_code,
     reason = "a seccomp filter is installed by a raw system call"
@@ -10,6 +11,20 @@
 /// # Panics
 /// When the kernel has no seccomp filters.
 pub(crate) fn refuse_io_uring(errno: i32) {
+    let calls = [
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+    ];
+    refuse(&calls, errno);
+}
+
+/// Makes every ring of this process tell that it has lost a completion, as [`refuse_io_uring`].
+pub(crate) fn lose_completions() {
+    refuse(&[libc::SYS_io_uring_enter], libc::EBADR);
+}
+
+fn refuse(calls: &[libc::c_long], errno: i32) {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
@@ -23,16 +38,21 @@ pub(crate) fn refuse_io_uring(errno: i32) {
         k: call as u32,
     };
     let answer = libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA);
-    let mut program = [
-        // The number of the system call is the first word of what the filter sees.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        // Each jumps to the last statement when it matches.
-        refuse_if(libc::SYS_io_uring_setup, 3),
-        refuse_if(libc::SYS_io_uring_enter, 2),
-        refuse_if(libc::SYS_io_uring_register, 1),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-        statement(libc::BPF_RET | libc::BPF_K, answer),
-    ];
+    // The number of the system call is the first word of what the filter sees.
+    let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    // Each jumps to the last statement when it matches.
+    let left = (1..=calls.len() as u8).rev();
+    program.extend(
+        calls
+            .iter()
+            .zip(left)
+            .map(|(call, left)| refuse_if(*call, left)),
+    );
+    program.push(statement(
+        libc::BPF_RET | libc::BPF_K,
+        libc::SECCOMP_RET_ALLOW,
+    ));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, answer));
     let filter = libc::sock_fprog {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),

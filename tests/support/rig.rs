@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use crate::raw::{ERROR, Frame, PATIENCE, RESPONSE, RawPeer};
 
 /// Runs each function as two tests, one per engine.
+#[allow(unused_macros, reason = "see above")]
 macro_rules! on_both_engines {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
@@ -27,6 +28,7 @@ macro_rules! on_both_engines {
         })*
     };
 }
+#[allow(unused_imports, reason = "see above")]
 pub(crate) use on_both_engines;
 
 /// A message with a part of every kind that can be damaged.

@@ -4,19 +4,27 @@
     reason = "glommio's file takes over a descriptor, which must be ours to give"
 )]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 
 use glommio::io::BufferedFile;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use std::time::Duration;
 
 use super::Engine;
 use crate::engine::{Idle, ShardStart};
+use crate::platform::refusal::{Refusal, Step};
 
 /// The executor's own tasks get a turn this often although ours never ends. Each of its passes
 /// costs tens of microseconds, so it is long.
-const PREEMPT: Duration = Duration::from_millis(10);
+const YIELD_EVERY_NS: u64 = 10_000_000;
+/// The executor's preemption timer would do the same, but must never fire: glommio 0.9 arms it, then
+/// asks whether it has fired before it runs the first task, and if so sleeps although tasks are
+/// ready. With 10 ms, a thread that lost its CPU for that long in between slept for ever.
+const PREEMPT_NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// While handlers wait for something of the executor's, such as a file, a shard that never sleeps
 /// lets it look this often.
 const LOOK_AFTER_EXECUTOR_NS: u64 = 50_000;
@@ -35,28 +43,58 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
         .name("ringcall")
         .io_memory(EXECUTOR_IO_BYTES)
         .ring_depth(EXECUTOR_RING)
-        .preempt_timer(PREEMPT)
+        .preempt_timer(PREEMPT_NEVER)
         .make();
     let executor = match executor {
         Ok(executor) => executor,
+        Err(GlommioError::IoError(error)) => {
+            start.fail(&Refusal::from_io(Step::ExecutorRing, &error).to_string());
+            return Ok(());
+        }
         Err(error) => {
             start.fail(&format!("the shard's executor can't start: {error}"));
             return Ok(());
         }
     };
-    executor.run(async move {
-        match start.start(Engine::new) {
-            Some((engine, config)) => pump(engine, config.idle).await,
-            None => Ok(()),
+    let exists = Rc::new(Cell::new(false));
+    let pump_exists = Exists(Rc::clone(&exists));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        executor.run(async move {
+            match start.start(Engine::new) {
+                Some((engine, config)) => {
+                    pump_exists.0.set(true);
+                    pump(engine, config.idle).await
+                }
+                None => Ok(()),
+            }
+        })
+    }));
+    match ran {
+        Ok(result) => result,
+        Err(panic) if !exists.get() => resume_unwind(panic),
+        Err(_) => {
+            // The executor's own rings have failed (it panics when one has lost a completion, for
+            // one), and the shard is stuck in it with its sockets: its peers would wait for ever.
+            tracing::error!("the shard's executor has failed: aborting");
+            std::process::abort();
         }
-    })
+    }
+}
+
+/// Whether the shard's task exists: set when it starts, and no longer when it is dropped.
+struct Exists(Rc<Cell<bool>>);
+
+impl Drop for Exists {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// The life of a shard.
 async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
     let sleeper = Sleeper::new(engine.shard.mailbox.eventfd())?;
     let spin_ns = idle.spin_ns();
-    let mut busy_ns = 0;
+    let (mut busy_ns, mut yielded_ns) = (0, 0);
     while !engine.has_ended() {
         let was_busy = engine.turn()?;
         let now_ns = engine.shard.now_ns();
@@ -71,7 +109,10 @@ async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
         } else {
             std::hint::spin_loop();
         }
-        glommio::executor().yield_if_needed().await;
+        if now_ns - yielded_ns >= YIELD_EVERY_NS {
+            yielded_ns = now_ns;
+            glommio::executor().yield_task_queue_now().await;
+        }
     }
     engine.shard.finish();
     sleeper.close().await;

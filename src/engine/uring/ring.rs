@@ -15,6 +15,7 @@ use super::buf_ring::{BufRing, GROUP};
 use super::operation::{OpKey, Operation, Operations, Vectors};
 use crate::buf::RecvPool;
 use crate::engine::outgoing::Outgoing;
+use crate::platform::refusal::{Refusal, Step};
 use crate::platform::ring::{build_ring, ring_bytes};
 
 /// A completion. `operation` is the whole operation at its last one, and a copy of what it is for
@@ -57,8 +58,15 @@ pub(crate) fn locked_bytes() -> u64 {
 impl Ring {
     /// Builds the ring on the shard's thread, which alone may use it, and gives it the buffers.
     pub(super) fn new(pool: Rc<RecvPool>, eventfd: BorrowedFd<'_>) -> io::Result<Self> {
-        let (io, flags) = build_ring(SUBMISSIONS, COMPLETIONS)?;
-        let buffers = BufRing::register(&io, pool)?;
+        // It is a memory limit, as a rule, that a small ring of the probe did not reach.
+        let refused = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                Refusal::from_io(Step::Setup, &error).to_string(),
+            )
+        };
+        let (io, flags) = build_ring(SUBMISSIONS, COMPLETIONS).map_err(refused)?;
+        let buffers = BufRing::register(&io, pool).map_err(refused)?;
         io.submitter().register_eventfd(eventfd.as_raw_fd())?;
         let mut this = Self {
             io,
