@@ -19,6 +19,7 @@ on_both_engines!(
     a_panic_while_a_handler_is_dropped_harms_nobody,
     a_reset_in_a_frame_drops_the_handlers,
     a_reset_between_frames_drops_the_handlers,
+    a_peer_that_leaves_beyond_its_limit_is_noticed,
 );
 
 fn a_panic_fails_its_call_alone(engine: Engine) {
@@ -137,4 +138,23 @@ fn a_reset_between_frames_drops_the_handlers(engine: Engine) {
         assert_eq!(gone, [1, 2, 3]);
         rig.until_quiet();
     }
+}
+
+fn a_peer_that_leaves_beyond_its_limit_is_noticed(engine: Engine) {
+    let rig = Rig::with_limits(engine, |limits| {
+        limits.calls_in_flight_max = 2;
+        limits.keepalive_interval = Duration::from_millis(100);
+    });
+    let mut peer = rig.peer();
+    for label in 1..=2 {
+        peer.send(&number(WAIT, label, label));
+    }
+    peer.send(&echo(3, b"one more"));
+    rig.until("two calls wait", |now| now.in_flight == 2);
+    // Nothing is read any more, so this end of the stream is not: a ping brings it to light.
+    drop(peer);
+    let mut gone = [0; 2].map(|_| rig.probe.next_gone());
+    gone.sort_unstable();
+    assert_eq!(gone, [1, 2]);
+    rig.until_quiet();
 }

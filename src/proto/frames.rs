@@ -5,7 +5,7 @@ use super::header::{Header, Kind};
 use super::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
 use super::status::Status;
 
-/// Appends a frame whose payload `write` appends. On its error nothing stays behind.
+/// Appends a frame whose payload `write` appends. On its error, or panic, nothing stays behind.
 #[inline]
 pub fn append<E>(
     out: &mut Vec<u8>,
@@ -17,16 +17,28 @@ pub fn append<E>(
         "frames start at multiples of 16"
     );
     let start = out.len();
+    let mut unfinished = Unfinished { out, start };
+    let out = &mut *unfinished.out;
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let body = out.len();
-    if let Err(error) = write(out) {
-        out.truncate(start);
-        return Err(error);
-    }
+    write(out)?;
     header.payload_bytes = (out.len() - body) as u32;
     out[start..body].copy_from_slice(&header.encode());
     out.resize(padded(out.len()), 0);
+    std::mem::forget(unfinished);
     Ok(())
+}
+
+/// A frame that is taken back when this is dropped.
+struct Unfinished<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.out.truncate(self.start);
+    }
 }
 
 /// Appends a control frame, whose payload can't fail.
@@ -59,4 +71,29 @@ pub fn append_goaway(out: &mut Vec<u8>, goaway: &Goaway) {
     append_control(out, Header::new(Kind::Goaway, 0, 0), |out| {
         goaway.encode_payload(out)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_payload_that_fails_or_panics_leaves_nothing() {
+        let mut out = vec![7; 16];
+        let header = Header::new(Kind::Response, 1, 0);
+        let failed = append(&mut out, header, |out| {
+            out.extend_from_slice(b"half of it");
+            Err("no more")
+        });
+        assert_eq!((failed, &out[..]), (Err("no more"), &[7; 16][..]));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            append(&mut out, header, |out| -> Result<(), ()> {
+                out.extend_from_slice(b"half of it");
+                panic!("in the middle")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(out, [7; 16]);
+    }
 }

@@ -229,7 +229,7 @@ impl Link {
             earliest = earliest.min(self.opened_ns + nanos(limits.handshake_timeout));
         }
         if self.is_paused {
-            return earliest;
+            return earliest.min(self.heard_ns + nanos(limits.keepalive_interval));
         }
         if let Some(partial) = self.partial {
             earliest = earliest.min(partial.check_ns);
@@ -256,6 +256,12 @@ impl Link {
             return Err(Violation::HandshakeTimeout);
         }
         if self.is_paused {
+            // The answer would not be read. But a peer that has gone does not acknowledge it, or
+            // resets the connection, and that is noticed.
+            if now_ns >= self.heard_ns + nanos(limits.keepalive_interval) {
+                append_bare(out, Kind::Ping, now_ns);
+                self.heard_ns = now_ns;
+            }
             return Ok(());
         }
         self.check_partial(now_ns)?;
@@ -378,11 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_connection_is_not_blamed_for_silence() {
-        let mut link = link();
+    fn a_paused_connection_is_pinged_but_not_blamed_for_silence() {
+        let (mut link, mut out) = (link(), Vec::new());
         link.set_paused(true, 0);
-        assert_eq!(link.poll_timeout(), u64::MAX);
-        assert_eq!(link.handle_timeout(1000 * SECOND, &mut Vec::new()), Ok(()));
+        for pings in 1..=50 {
+            assert_eq!(link.poll_timeout(), pings * 20 * SECOND);
+            assert_eq!(link.handle_timeout(pings * 20 * SECOND, &mut out), Ok(()));
+            assert_eq!(out.len() as u64, pings * 32);
+        }
         link.note_output(true, false, 1000 * SECOND);
         let stalled = link.handle_timeout(1030 * SECOND, &mut Vec::new());
         assert_eq!(stalled, Err(Violation::WriteStall));
