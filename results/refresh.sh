@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# cargo runs benches in their own folder.
 cargo bench -p ringcall-benches --bench vs_raw -- \
     --cells 64x1/spin:50us,64x16/spin:50us,16x32/spin:50us,1x64/spin:50us,1x1/spin \
-    --out "$PWD/results/vs_raw.md" "$@"
+    --out ../results/vs_raw.md "$@"
 
 python3 - <<'PYTHON'
 import pathlib
