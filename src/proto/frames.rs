@@ -17,7 +17,7 @@ pub fn append<E>(
         "frames start at multiples of 16"
     );
     let start = out.len();
-    let mut unfinished = Unfinished { out, start };
+    let unfinished = Unfinished { out, start };
     let out = &mut *unfinished.out;
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let body = out.len();
