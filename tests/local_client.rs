@@ -139,3 +139,22 @@ fn nobody_there_is_said_with_the_address_and_the_reason() {
         );
     }
 }
+
+#[test]
+fn a_dropped_client_closes_its_connection() {
+    for engine in ENGINES {
+        let server = back(engine);
+        let address = server.addresses()[0].clone();
+        let open = on_a_shard(engine, move |shard| async move {
+            let client = BackClient::new(shard.client(&address).unwrap());
+            client.double(1).await.unwrap();
+            let with = shard.metrics().connections;
+            drop(client);
+            while shard.metrics().connections > 0 {
+                shard.sleep(Duration::from_millis(1)).await;
+            }
+            with
+        });
+        assert_eq!(open, 1);
+    }
+}

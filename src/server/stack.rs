@@ -99,17 +99,23 @@ extern "C" fn take_stack(_signal: libc::c_int) {
     IS_DONE.store(true, Ordering::Release);
 }
 
+/// One line for each function, those that were inlined into others included.
 fn describe(frames: impl Iterator<Item = usize>) -> String {
     let mut text = String::new();
     for (number, frame) in frames.enumerate() {
-        let mut name = None;
+        let mut is_known = false;
+        let mut line = |name: &dyn std::fmt::Display| {
+            is_known = true;
+            writeln!(text, "{number:4}: {name}").expect("a String takes all that is written");
+        };
         backtrace::resolve(frame as *mut std::ffi::c_void, |symbol| {
-            name = name
-                .take()
-                .or_else(|| symbol.name().map(|name| name.to_string()));
+            if let Some(name) = symbol.name() {
+                line(&name);
+            }
         });
-        let name = name.unwrap_or_else(|| format!("{frame:#x}"));
-        writeln!(text, "{number:4}: {name}").expect("a String takes all that is written");
+        if !is_known {
+            writeln!(text, "{number:4}: {frame:#x}").expect("a String takes all that is written");
+        }
     }
     text
 }

@@ -124,6 +124,15 @@ struct Inner {
     retry_ns: Cell<u64>,
 }
 
+impl Drop for Inner {
+    /// Calls borrow their client, so none is in flight: the connection can go.
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.shard.retire(&conn);
+        }
+    }
+}
+
 impl Shard {
     /// A client for calls from this shard to `target`, such as `tcp://10.0.0.7:7411` or
     /// `unix:/run/kv.sock`. Nothing is connected yet. A host name is resolved now, which blocks the

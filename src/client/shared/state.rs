@@ -109,7 +109,8 @@ impl State {
             Route::Idle => None,
             Route::Backoff { until, status } => {
                 let pause = until.saturating_duration_since(Instant::now());
-                if !pause.is_zero() && !waits_for_ready {
+                // One that has waited for the attempt fails with it, however late it is polled.
+                if !waits_for_ready && (ticket.is_some() || !pause.is_zero()) {
                     return Admission::Fail(Status::unavailable(format!(
                         "{}; the next attempt is in {pause:.0?}",
                         status.message()
