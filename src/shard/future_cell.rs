@@ -5,9 +5,18 @@
 )]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
+
+use super::tasks::Origin;
+
+/// What a cell holds: a future that is told, at each poll, whom it works for.
+pub(super) trait Work: 'static {
+    /// Goes on. It is not polled again once it is ready.
+    fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()>;
+}
 
 /// Holds at most one future, pinned, in memory that is kept for the next one.
 ///
@@ -22,16 +31,23 @@ pub(super) struct FutureCell {
 /// How to poll and drop the future that is held, whose type is not known any more.
 #[derive(Clone, Copy)]
 struct Held {
-    poll: unsafe fn(NonNull<u8>, &mut Context<'_>) -> Poll<()>,
+    poll: unsafe fn(NonNull<u8>, Origin<'_>, &mut Context<'_>) -> Poll<()>,
     drop: unsafe fn(NonNull<u8>),
 }
 
-/// Alignment of the memory; futures that need more are boxed.
+/// Alignment of the memory at first: few futures need more.
 const ALIGN: usize = 16;
 /// First size of the memory: most handlers fit.
 const FIRST_BYTES: usize = 512;
 /// Memory above this size is not kept for the next future.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// A cell whose future was just put in, and whose type is still known: its first poll goes through
+/// no pointer.
+pub(super) struct Fresh<'a, W> {
+    cell: &'a mut FutureCell,
+    work: PhantomData<W>,
+}
 
 impl FutureCell {
     /// An empty cell.
@@ -44,57 +60,37 @@ impl FutureCell {
         }
     }
 
-    /// Puts a future in and polls it for the first time. One that is ready is dropped at once; one
-    /// that waits or panics stays, to be polled or cleared.
+    /// Puts the future that `make` returns in, to be polled.
     ///
-    /// The type is still known here, so that nothing is called through a pointer.
+    /// Everything that may fail comes before `make`, and nothing between it and the cell: so the
+    /// compiler can build the future in the cell, instead of elsewhere to be copied here.
     ///
     /// # Panics
-    /// When a future is there already, or this one panics.
+    /// When one is there already.
     #[inline(always)]
-    pub(super) fn start<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
-    where
-        F: Future<Output = ()> + 'static,
-    {
+    pub(super) fn put<W: Work>(&mut self, make: impl FnOnce() -> W) -> Fresh<'_, W> {
         assert!(self.held.is_none(), "the cell holds a future");
-        if const { align_of::<F>() > ALIGN } {
-            self.start_aligned(Box::pin(future), cx)
-        } else {
-            self.start_aligned(future, cx)
+        if const { align_of::<W>() > ALIGN } || size_of::<W>() > self.layout.size() {
+            self.grow(Layout::new::<W>());
         }
-    }
-
-    #[inline(always)]
-    fn start_aligned<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        assert!(align_of::<F>() <= ALIGN);
-        if size_of::<F>() > self.layout.size() {
-            self.grow(size_of::<F>());
-        }
-        // SAFETY: the memory is large enough and aligned for an `F`, and holds nothing.
-        unsafe { self.memory.cast::<F>().write(future) };
+        // SAFETY: the memory is large enough and aligned for a `W`, and holds nothing.
+        unsafe { self.memory.cast::<W>().write(make()) };
         self.held = Some(Held {
-            poll: poll_as::<F>,
-            drop: drop_as::<F>,
+            poll: poll_as::<W>,
+            drop: drop_as::<W>,
         });
-        // SAFETY: just written, and not moved until it is dropped.
-        let polled = unsafe { poll_as::<F>(self.memory, cx) };
-        if polled.is_ready() {
-            self.held = None;
-            // SAFETY: it is there, and no longer marked as held, so it is dropped once.
-            unsafe { drop_as::<F>(self.memory) };
+        Fresh {
+            cell: self,
+            work: PhantomData,
         }
-        polled
     }
 
     /// Polls the future again. One that is ready is dropped; one that panics stays.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()> {
         let held = self.held.expect("the cell holds a future");
-        // SAFETY: `start` wrote a future of the type for which these functions were made, and it
+        // SAFETY: `put` wrote a future of the type for which these functions were made, and it
         // has not been dropped: `held` is set.
-        let polled = unsafe { (held.poll)(self.memory, cx) };
+        let polled = unsafe { (held.poll)(self.memory, origin, cx) };
         if polled.is_ready() {
             self.clear();
         }
@@ -122,13 +118,31 @@ impl FutureCell {
     }
 
     #[cold]
-    fn grow(&mut self, bytes: usize) {
-        let layout = Layout::from_size_align(bytes.next_power_of_two(), ALIGN)
+    fn grow(&mut self, needed: Layout) {
+        let bytes = needed.size().max(FIRST_BYTES).next_power_of_two();
+        let layout = Layout::from_size_align(bytes, needed.align().max(ALIGN))
             .expect("the size of a type is far below isize::MAX");
         let memory = allocate(layout);
         // SAFETY: allocated with this layout, and empty: `put` has checked.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
         (self.memory, self.layout) = (memory, layout);
+    }
+}
+
+impl<W: Work> Fresh<'_, W> {
+    /// The first poll. A future that is ready is dropped at once; one that waits or panics stays in
+    /// the cell.
+    #[inline(always)]
+    pub(super) fn poll(self, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        let memory = self.cell.memory;
+        // SAFETY: `put` has just written a `W`, which is not moved until it is dropped.
+        let polled = unsafe { poll_as::<W>(memory, origin, cx) };
+        if polled.is_ready() {
+            self.cell.held = None;
+            // SAFETY: it is there, and no longer marked as held, so it is dropped once.
+            unsafe { drop_as::<W>(memory) };
+        }
+        polled
     }
 }
 
@@ -146,23 +160,28 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 }
 
 /// # Safety
-/// `memory` holds an `F` that is never moved until it is dropped.
+/// `memory` holds a `W` that is never moved until it is dropped.
 #[inline(always)]
-unsafe fn poll_as<F: Future<Output = ()>>(memory: NonNull<u8>, cx: &mut Context<'_>) -> Poll<()> {
+unsafe fn poll_as<W: Work>(
+    memory: NonNull<u8>,
+    origin: Origin<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     // SAFETY: promised by the caller; the cell's memory does not move, so pinning holds.
-    unsafe { Pin::new_unchecked(memory.cast::<F>().as_mut()) }.poll(cx)
+    unsafe { Pin::new_unchecked(memory.cast::<W>().as_mut()) }.poll(origin, cx)
 }
 
 /// # Safety
-/// `memory` holds an `F`, which is not used afterwards.
+/// `memory` holds a `W`, which is not used afterwards.
 #[inline(always)]
-unsafe fn drop_as<F>(memory: NonNull<u8>) {
+unsafe fn drop_as<W>(memory: NonNull<u8>) {
     // SAFETY: promised by the caller.
-    unsafe { memory.cast::<F>().drop_in_place() };
+    unsafe { memory.cast::<W>().drop_in_place() };
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tasks::Background;
     use super::*;
     use std::cell::Cell;
     use std::future::{pending, poll_fn, ready};
@@ -170,11 +189,12 @@ mod tests {
     use std::task::Waker;
 
     fn start(cell: &mut FutureCell, future: impl Future<Output = ()> + 'static) -> Poll<()> {
-        cell.start(future, &mut Context::from_waker(Waker::noop()))
+        let fresh = cell.put(|| Background { future });
+        fresh.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 
     fn poll(cell: &mut FutureCell) -> Poll<()> {
-        cell.poll(&mut Context::from_waker(Waker::noop()))
+        cell.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 
     struct CountsDrop(Rc<Cell<u32>>);

@@ -4,6 +4,7 @@
 //! kind for what has arrived, then [`ShardCore::run_due`], and last it looks at each connection of
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
+mod answer;
 mod backlog;
 pub(crate) mod conn;
 pub(crate) mod context;
@@ -13,6 +14,7 @@ mod future_cell;
 mod lifecycle;
 pub(crate) mod local_client;
 pub(crate) mod mailbox;
+mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;
 pub(crate) mod timers;

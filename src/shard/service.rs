@@ -1,22 +1,25 @@
 //! Services, and the table that finds a method by its index.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use pin_project_lite::pin_project;
 
+use super::answer;
 use super::conn::Conn;
 use super::context::Context;
-use super::dispatch;
-use super::tasks::Purpose;
+use super::future_cell::Work;
+use super::tasks::{Origin, Started};
+use crate::buf::Chunk;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
 use crate::proto::status::Status;
 use crate::rpc::message::Message;
-use crate::rpc::received::{LocalPayload, Request};
+use crate::rpc::received::Request;
 use crate::rpc::reply::Reply;
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
@@ -69,7 +72,7 @@ pub struct IncomingCall<'a> {
     pub(super) call_id: u64,
     pub(super) timeout_us: u32,
     pub(super) arrived_ns: u64,
-    pub(super) payload: LocalPayload,
+    pub(super) payload: Chunk,
 }
 
 impl IncomingCall<'_> {
@@ -92,62 +95,66 @@ impl IncomingCall<'_> {
             payload,
         } = self;
         let shard = &conn.shard;
-        let deadline_ns = (timeout_us != 0).then(|| arrived_ns + u64::from(timeout_us) * 1000);
-        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= shard.now_ns()) {
-            return dispatch::refuse_expired(conn, call_id);
+        let deadline_ns = match timeout_us {
+            0 => u64::MAX,
+            _ => arrived_ns + u64::from(timeout_us) * 1000,
+        };
+        if deadline_ns <= shard.now_ns() {
+            return answer::refuse_expired(conn, call_id);
         }
         let Some(request) = Request::<Req>::validate(payload) else {
-            return dispatch::refuse_invalid(conn, call_id);
+            return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        let answer = handler(
-            Context {
+        let make = || {
+            let cx = Context {
                 conn: Rc::clone(conn),
                 deadline_ns,
-            },
-            request,
-        );
-        let run = RunCall {
-            answer,
-            conn: Rc::clone(conn),
-            call_id,
+            };
+            Answer {
+                handler: handler(cx, request),
+                response: PhantomData,
+            }
         };
-        let started = shard.tasks.start(run, || Purpose::Call {
-            conn: Rc::clone(conn),
-            call_id,
-        });
-        shard.settle_new_call(started, conn, call_id, deadline_ns);
+        match shard.tasks.start(make, Origin::Call { conn, call_id }) {
+            // Most handlers; they are entered in no book.
+            Started::Done => (),
+            Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
+            Started::Panicked(text) => shard.answer_panic(conn, call_id, &text),
+        }
     }
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        dispatch::refuse_unimplemented(self.conn, self.call_id);
+        answer::refuse_unimplemented(self.conn, self.call_id);
     }
 }
 
 pin_project! {
-    /// A handler's future and what is needed to send its result. An `async` block would hold the
-    /// handler's future twice: as what it captured and as what it awaits.
-    struct RunCall<Fut> {
+    /// The future of a handler, whose result is sent to whoever called.
+    struct Answer<Fut, Resp> {
         #[pin]
-        answer: Fut,
-        conn: Rc<Conn>,
-        call_id: u64,
+        handler: Fut,
+        response: PhantomData<fn() -> Resp>,
     }
 }
 
-impl<Resp, Fut> Future for RunCall<Fut>
+impl<Resp, Fut> Work for Answer<Fut, Resp>
 where
     Resp: Message,
-    Fut: Future<Output = Result<Reply<Resp>, Status>>,
+    Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
 {
-    type Output = ();
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(cx));
-        dispatch::respond(this.conn, *this.call_id, answer);
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let Origin::Call { conn, call_id } = origin else {
+            unreachable!("handlers are started by calls")
+        };
+        // Looked at where it lies: moving a reply would cost more than sending it.
+        match &mut self.project().handler.poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(reply)) => answer::respond(conn, call_id, reply),
+            Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
+        }
         Poll::Ready(())
     }
 }
@@ -217,12 +224,28 @@ impl ServiceTable {
         drop(self.services.take());
     }
 
-    /// Runs a call of the method with this index, which the connection has resolved.
+    /// For some calls.
     #[inline]
+    pub(super) fn open(&self) -> OpenTable<'_> {
+        OpenTable {
+            services: self.services.borrow(),
+            methods: &self.methods,
+        }
+    }
+}
+
+/// The table while calls are made.
+pub(super) struct OpenTable<'a> {
+    services: Ref<'a, Vec<Box<dyn Service>>>,
+    methods: &'a [Method],
+}
+
+impl OpenTable<'_> {
+    /// Runs a call of the method with this index, which the connection has resolved.
+    #[inline(always)]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
         let method = &self.methods[usize::from(index)];
-        let services = self.services.borrow();
-        services[usize::from(method.service)].call(method.method, call);
+        self.services[usize::from(method.service)].call(method.method, call);
     }
 }
 
