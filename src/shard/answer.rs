@@ -17,9 +17,12 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         return;
     }
     let bytes_max = conn.response_bytes_max.get();
-    let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
+    let mut queue = conn.queue.borrow_mut();
+    let sent = reply.send(call_id, bytes_max, &mut queue);
+    let queued_bytes = queue.len();
+    drop(queue);
     match sent {
-        Ok(()) => note_answer(conn),
+        Ok(()) => note_answer(conn, queued_bytes),
         Err(TooLong) => refuse_too_long(conn, call_id, bytes_max),
     }
 }
@@ -27,17 +30,20 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {
-        append_error(conn.queue.borrow_mut().filling(), call_id, status);
-        note_answer(conn);
+        let mut queue = conn.queue.borrow_mut();
+        append_error(queue.filling(), call_id, status);
+        let queued_bytes = queue.len();
+        drop(queue);
+        note_answer(conn, queued_bytes);
     }
 }
 
 /// Has an answer sent in this turn. A peer that asked for more than it reads is given up: answers
 /// of handlers that waited come although nothing more is read from it.
-#[inline]
-fn note_answer(conn: &Rc<Conn>) {
+#[inline(always)]
+fn note_answer(conn: &Rc<Conn>, queued_bytes: usize) {
     conn.attend();
-    if conn.queue.borrow().len() > conn.shard.config.limits.write_queue_bytes_max {
+    if queued_bytes > conn.shard.config.limits.write_queue_bytes_max {
         conn.shard.refuse(conn, &Violation::WriteQueueFull);
     }
 }

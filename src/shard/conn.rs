@@ -120,11 +120,17 @@ impl Conn {
     }
 
     /// Puts the connection on the list of those that the engine looks at in this turn.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attend(self: &Rc<Self>) {
-        if !self.needs_attention.replace(true) {
-            self.shard.attention.borrow_mut().push(Rc::clone(self));
+        if !self.needs_attention.get() {
+            self.enlist();
         }
+    }
+
+    #[inline(never)]
+    fn enlist(self: &Rc<Self>) {
+        self.needs_attention.set(true);
+        self.shard.attention.borrow_mut().push(Rc::clone(self));
     }
 
     /// Acts on the server's end; `None` on a client's connection.

@@ -147,15 +147,15 @@ impl ShardCore {
     ) -> Result<(), Violation> {
         let table = self.services().open();
         let arrived_ns = conn.arrived_ns.get();
+        // Requests may keep the receive buffer that they came in, unless these run low.
+        let keepable = chunk.filter(|_| !self.is_low_on_buffers());
         while conn.stage() == Stage::Open {
             if !self.has_room_for_output(conn) {
                 self.set_paused(conn, true);
                 break;
             }
-            // Most requests: they lie whole in a receive buffer that may be kept for a while.
-            if let Some(chunk) = chunk
-                && !self.is_low_on_buffers()
-                && let Some((header, range)) = next_request(conn, bytes, at)?
+            if let Some(chunk) = keepable
+                && let Some((header, range)) = next_request(conn, bytes, at)
             {
                 self.counters.in_place.add(1);
                 table.call(
@@ -265,13 +265,9 @@ impl ShardCore {
 
 /// The next request, if it is an ordinary one and may be executed.
 #[inline(always)]
-fn next_request(
-    conn: &Conn,
-    bytes: &[u8],
-    at: &mut usize,
-) -> Result<Option<(Header, Range<usize>)>, Violation> {
+fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
     match &mut *conn.role.borrow_mut() {
         Role::Server(server) if server.has_room_for_calls() => server.next_request(bytes, at),
-        _ => Ok(None),
+        _ => None,
     }
 }
