@@ -18,7 +18,8 @@ pub(super) trait Work: 'static {
     fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Holds at most one future, pinned, in memory that is kept for the next one.
+/// Holds at most one future, pinned, in memory that is kept for the next one, and beside it what
+/// that future borrows.
 ///
 /// A handler that finishes at its first poll thus costs no allocation, although its future is
 /// never moved after it was first polled.
@@ -44,9 +45,9 @@ const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 /// A cell whose future was just put in, and whose type is still known: its first poll goes through
 /// no pointer.
-pub(super) struct Fresh<'a, W> {
+pub(super) struct Fresh<'a, O, W> {
     cell: &'a mut FutureCell,
-    work: PhantomData<W>,
+    types: PhantomData<(W, O)>,
 }
 
 impl FutureCell {
@@ -60,28 +61,42 @@ impl FutureCell {
         }
     }
 
-    /// Puts the future that `make` returns in, to be polled.
+    /// Puts in what the future borrows, and then the future that `make` returns, to be polled.
     ///
     /// Everything that may fail comes before `make`, and nothing between it and the cell: so the
     /// compiler can build the future in the cell, instead of elsewhere to be copied here.
     ///
+    /// # Safety
+    /// The reference is not what it claims: it lasts as long as the future. `make` puts it nowhere
+    /// but into the future, and the future lets it out nowhere.
+    ///
     /// # Panics
-    /// When one is there already.
+    /// When a future is there already.
     #[inline(always)]
-    pub(super) fn put<W: Work>(&mut self, make: impl FnOnce() -> W) -> Fresh<'_, W> {
+    pub(super) unsafe fn put<O: 'static, W: Work>(
+        &mut self,
+        owned: O,
+        make: impl FnOnce(&'static O) -> W,
+    ) -> Fresh<'_, O, W> {
         assert!(self.held.is_none(), "the cell holds a future");
-        if const { align_of::<W>() > ALIGN } || size_of::<W>() > self.layout.size() {
-            self.grow(Layout::new::<W>());
+        let (needed, offset) = const { together::<O, W>() };
+        if const { together::<O, W>().0.align() > ALIGN } || needed.size() > self.layout.size() {
+            self.grow(needed);
         }
-        // SAFETY: the memory is large enough and aligned for a `W`, and holds nothing.
-        unsafe { self.memory.cast::<W>().write(make()) };
+        // SAFETY: the memory is large enough for both and aligned for both, and holds nothing.
+        // What is borrowed is written first, not moved, and dropped after the future.
+        unsafe {
+            let borrowed = self.memory.add(offset).cast::<O>();
+            borrowed.write(owned);
+            self.memory.cast::<W>().write(make(borrowed.as_ref()));
+        }
         self.held = Some(Held {
             poll: poll_as::<W>,
-            drop: drop_as::<W>,
+            drop: drop_as::<O, W>,
         });
         Fresh {
             cell: self,
-            work: PhantomData,
+            types: PhantomData,
         }
     }
 
@@ -129,7 +144,7 @@ impl FutureCell {
     }
 }
 
-impl<W: Work> Fresh<'_, W> {
+impl<O, W: Work> Fresh<'_, O, W> {
     /// The first poll. A future that is ready is dropped at once; one that waits or panics stays in
     /// the cell.
     #[inline(always)]
@@ -139,8 +154,8 @@ impl<W: Work> Fresh<'_, W> {
         let polled = unsafe { poll_as::<W>(memory, origin, cx) };
         if polled.is_ready() {
             self.cell.held = None;
-            // SAFETY: it is there, and no longer marked as held, so it is dropped once.
-            unsafe { drop_as::<W>(memory) };
+            // SAFETY: both are there, and no longer marked as held, so they are dropped once.
+            unsafe { drop_as::<O, W>(memory) };
         }
         polled
     }
@@ -151,6 +166,14 @@ impl Drop for FutureCell {
         self.clear();
         // SAFETY: allocated with this layout; the future in it is gone.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+/// Memory for a `W` at its start and an `O` at the offset that is returned too.
+const fn together<O, W>() -> (Layout, usize) {
+    match Layout::new::<W>().extend(Layout::new::<O>()) {
+        Ok((layout, offset)) => (layout, offset),
+        Err(_) => panic!("two types together are larger than the address space"),
     }
 }
 
@@ -172,16 +195,29 @@ unsafe fn poll_as<W: Work>(
 }
 
 /// # Safety
-/// `memory` holds a `W`, which is not used afterwards.
+/// `memory` holds a `W` and what it borrows, as [`FutureCell::put`] leaves them; neither is used
+/// afterwards.
 #[inline(always)]
-unsafe fn drop_as<W>(memory: NonNull<u8>) {
+unsafe fn drop_as<O, W>(memory: NonNull<u8>) {
+    /// Drops what was borrowed, also when the future panics while it is dropped.
+    struct Borrowed<O>(NonNull<O>);
+    impl<O> Drop for Borrowed<O> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            // SAFETY: promised by the caller of `drop_as`.
+            unsafe { self.0.drop_in_place() };
+        }
+    }
+    let (_, offset) = const { together::<O, W>() };
+    // SAFETY: the offset lies in the memory that `put` has found large enough.
+    let _borrowed = Borrowed(unsafe { memory.add(offset) }.cast::<O>());
     // SAFETY: promised by the caller.
     unsafe { memory.cast::<W>().drop_in_place() };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tasks::Background;
+    use super::super::handler::Background;
     use super::*;
     use std::cell::Cell;
     use std::future::{pending, poll_fn, ready};
@@ -189,7 +225,8 @@ mod tests {
     use std::task::Waker;
 
     fn start(cell: &mut FutureCell, future: impl Future<Output = ()> + 'static) -> Poll<()> {
-        let fresh = cell.put(|| Background { future });
+        // SAFETY: nothing is borrowed.
+        let fresh = unsafe { cell.put((), |()| Background { future }) };
         fresh.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 

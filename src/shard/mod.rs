@@ -11,6 +11,7 @@ pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
+pub(crate) mod handler;
 mod lifecycle;
 pub(crate) mod local_client;
 pub(crate) mod mailbox;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::answer::respond_error;
 use super::conn::Conn;
-use super::tasks::{Background, Origin, Purpose, Resumed, Started, TaskKey};
+use super::handler::put_background;
+use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
 use crate::proto::status::Status;
 
@@ -30,8 +31,10 @@ impl ShardCore {
 
     /// Starts a future that belongs to no call.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        let work = || Background { future };
-        if let Started::Panicked(text) = self.tasks.start(work, Origin::Background) {
+        let started = self
+            .tasks
+            .start(|cell| put_background(cell, future), Origin::Background);
+        if let Started::Panicked(text) = started {
             self.note_background_panic(&text);
         }
     }

@@ -2,25 +2,17 @@
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
-use std::marker::PhantomData;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
-
-use pin_project_lite::pin_project;
 
 use super::answer;
 use super::conn::Conn;
 use super::context::Context;
-use super::future_cell::Work;
+use super::handler::{Method, put_handler};
 use super::tasks::{Origin, Started};
 use crate::buf::Chunk;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
-use crate::proto::status::Status;
-use crate::rpc::message::Message;
 use crate::rpc::received::Request;
-use crate::rpc::reply::Reply;
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {
@@ -79,14 +71,8 @@ impl IncomingCall<'_> {
     /// Validates the request, polls the handler at once, and sends its reply. A request that is
     /// no valid `Req`, or whose deadline has passed while it waited for room, reaches no handler. A
     /// handler that waits goes on as a task.
-    #[inline]
-    pub fn unary<Req, Resp, F, Fut>(self, handler: F)
-    where
-        Req: Message,
-        Resp: Message,
-        F: FnOnce(Context, Request<Req>) -> Fut,
-        Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
-    {
+    #[inline(always)]
+    pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
         let Self {
             conn,
             call_id,
@@ -102,21 +88,19 @@ impl IncomingCall<'_> {
         if deadline_ns <= shard.now_ns() {
             return answer::refuse_expired(conn, call_id);
         }
-        let Some(request) = Request::<Req>::validate(payload) else {
+        let Some(request) = Request::<M::Request>::validate(payload) else {
             return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        let make = || {
-            let cx = Context {
-                conn: Rc::clone(conn),
-                deadline_ns,
-            };
-            Answer {
-                handler: handler(cx, request),
-                response: PhantomData,
-            }
+        let cx = Context {
+            conn: Rc::clone(conn),
+            deadline_ns,
         };
-        match shard.tasks.start(make, Origin::Call { conn, call_id }) {
+        let started = shard.tasks.start(
+            |cell| put_handler::<M, H>(cell, handler, cx, request),
+            Origin::Call { conn, call_id },
+        );
+        match started {
             // Most handlers; they are entered in no book.
             Started::Done => (),
             Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
@@ -130,45 +114,16 @@ impl IncomingCall<'_> {
     }
 }
 
-pin_project! {
-    /// The future of a handler, whose result is sent to whoever called.
-    struct Answer<Fut, Resp> {
-        #[pin]
-        handler: Fut,
-        response: PhantomData<fn() -> Resp>,
-    }
-}
-
-impl<Resp, Fut> Work for Answer<Fut, Resp>
-where
-    Resp: Message,
-    Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
-{
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let Origin::Call { conn, call_id } = origin else {
-            unreachable!("handlers are started by calls")
-        };
-        // Looked at where it lies: moving a reply would cost more than sending it.
-        match &mut self.project().handler.poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(reply)) => answer::respond(conn, call_id, reply),
-            Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
-        }
-        Poll::Ready(())
-    }
-}
-
 /// All methods of a shard, found by index.
 pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
     services: RefCell<Vec<Box<dyn Service>>>,
-    methods: Vec<Method>,
+    methods: Vec<Entry>,
     by_name: HashMap<&'static str, u16>,
 }
 
 #[derive(Debug)]
-struct Method {
+struct Entry {
     fingerprint: u64,
     service: u16,
     method: u16,
@@ -200,7 +155,7 @@ impl ServiceTable {
                         method.name
                     ));
                 }
-                methods.push(Method {
+                methods.push(Entry {
                     fingerprint: method.fingerprint,
                     service: number as u16,
                     method: place as u16,
@@ -237,7 +192,7 @@ impl ServiceTable {
 /// The table while calls are made.
 pub(super) struct OpenTable<'a> {
     services: Ref<'a, Vec<Box<dyn Service>>>,
-    methods: &'a [Method],
+    methods: &'a [Entry],
 }
 
 impl OpenTable<'_> {

@@ -2,16 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
-
 use super::conn::Conn;
 use super::counters::Counters;
-use super::future_cell::{FutureCell, Work};
+use super::future_cell::{Fresh, FutureCell, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
 
@@ -72,20 +69,6 @@ impl Origin<'_> {
             },
             Self::Background => Purpose::Background,
         }
-    }
-}
-
-pin_project! {
-    /// A future that was spawned.
-    pub(super) struct Background<F> {
-        #[pin]
-        pub(super) future: F,
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> Work for Background<F> {
-    fn poll(self: Pin<&mut Self>, _origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project().future.poll(cx)
     }
 }
 
@@ -185,12 +168,17 @@ impl Tasks {
         self.waiting.get()
     }
 
-    /// Makes a new future and polls it at once. Only if it waits does it become a task.
+    /// Polls a new future, which `put` puts into its place, at once. Only if it waits does it become
+    /// a task.
     #[inline(always)]
-    pub(super) fn start<W: Work>(&self, make: impl FnOnce() -> W, origin: Origin<'_>) -> Started {
+    pub(super) fn start<O, W: Work>(
+        &self,
+        put: impl for<'a> FnOnce(&'a mut FutureCell) -> Fresh<'a, O, W>,
+        origin: Origin<'_>,
+    ) -> Started {
         let mut seat = self.take_seat();
         let Body { cell, waker } = &mut *seat.body;
-        let fresh = cell.put(make);
+        let fresh = put(cell);
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
         match catch_unwind(AssertUnwindSafe(|| fresh.poll(origin, &mut cx))) {
@@ -408,6 +396,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::handler::put_background;
     use super::*;
     use std::future::{pending, poll_fn};
 
@@ -417,7 +406,7 @@ mod tests {
     }
 
     fn start(tasks: &Tasks, future: impl Future<Output = ()> + 'static) -> Started {
-        tasks.start(|| Background { future }, Origin::Background)
+        tasks.start(|cell| put_background(cell, future), Origin::Background)
     }
 
     #[test]
