@@ -52,6 +52,12 @@ impl<T: Message> Reply<T> {
         }
     }
 
+    /// Whether dropping it would do nothing.
+    #[inline(always)]
+    pub(crate) fn needs_no_drop(&self) -> bool {
+        !std::mem::needs_drop::<T>() && matches!(self.content, Content::Value(_))
+    }
+
     /// Appends the response frame of a call; on failure nothing stays behind. It is sent once: it
     /// is not taken by value only because moving it would cost more than all else here.
     #[inline]

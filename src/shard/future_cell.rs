@@ -61,10 +61,12 @@ impl FutureCell {
         }
     }
 
-    /// Puts in what the future borrows, and then the future that `make` returns, to be polled.
+    /// Puts in what the future borrows, which `own` returns, and then the future that `make`
+    /// returns, to be polled.
     ///
-    /// Everything that may fail comes before `make`, and nothing between it and the cell: so the
-    /// compiler can build the future in the cell, instead of elsewhere to be copied here.
+    /// Everything that may fail comes before them, and nothing between them and the cell: so the
+    /// compiler can build both in the cell, instead of elsewhere to be copied here. For that, what
+    /// they capture should have no destructor.
     ///
     /// # Safety
     /// The reference is not what it claims: it lasts as long as the future. `make` puts it nowhere
@@ -75,7 +77,7 @@ impl FutureCell {
     #[inline(always)]
     pub(super) unsafe fn put<O: 'static, W: Work>(
         &mut self,
-        owned: O,
+        own: impl FnOnce() -> O,
         make: impl FnOnce(&'static O) -> W,
     ) -> Fresh<'_, O, W> {
         assert!(self.held.is_none(), "the cell holds a future");
@@ -87,7 +89,7 @@ impl FutureCell {
         // What is borrowed is written first, not moved, and dropped after the future.
         unsafe {
             let borrowed = self.memory.add(offset).cast::<O>();
-            borrowed.write(owned);
+            borrowed.write(own());
             self.memory.cast::<W>().write(make(borrowed.as_ref()));
         }
         self.held = Some(Held {
@@ -226,7 +228,7 @@ mod tests {
 
     fn start(cell: &mut FutureCell, future: impl Future<Output = ()> + 'static) -> Poll<()> {
         // SAFETY: nothing is borrowed.
-        let fresh = unsafe { cell.put((), |()| Background { future }) };
+        let fresh = unsafe { cell.put(|| (), |()| Background { future }) };
         fresh.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 

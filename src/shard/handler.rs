@@ -5,6 +5,7 @@
 )]
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -12,6 +13,7 @@ use std::task::Poll;
 use pin_project_lite::pin_project;
 
 use super::answer;
+use super::conn::Conn;
 use super::context::Context;
 use super::future_cell::{Fresh, FutureCell, Work};
 use super::tasks::Origin;
@@ -46,15 +48,26 @@ pub(super) struct Borrowed<H> {
 pub(super) fn put_handler<'a, M: Method<H>, H: 'static>(
     cell: &'a mut FutureCell,
     handler: &Rc<H>,
-    cx: Context,
-    request: Request<M::Request>,
+    conn: &Rc<Conn>,
+    deadline_ns: u64,
+    request: ManuallyDrop<Request<M::Request>>,
 ) -> Fresh<'a, Borrowed<H>, impl Work + use<M, H>> {
-    let handler = Rc::clone(handler);
+    let own = || Borrowed {
+        handler: Rc::clone(handler),
+        cx: Context {
+            conn: Rc::clone(conn),
+            deadline_ns,
+        },
+    };
     // SAFETY: `Method::run` takes references of any lifetime, so it can't tell this one from
     // another: all it may do with it is to use it in the future that it returns.
     unsafe {
-        cell.put(Borrowed { handler, cx }, |borrowed| Answer {
-            handler: M::run(&*borrowed.handler, &borrowed.cx, request),
+        cell.put(own, |borrowed| Answer {
+            handler: M::run(
+                &*borrowed.handler,
+                &borrowed.cx,
+                ManuallyDrop::into_inner(request),
+            ),
             response: PhantomData,
         })
     }
@@ -66,7 +79,7 @@ pub(super) fn put_background<F: Future<Output = ()> + 'static>(
     future: F,
 ) -> Fresh<'_, (), Background<F>> {
     // SAFETY: nothing is borrowed.
-    unsafe { cell.put((), |()| Background { future }) }
+    unsafe { cell.put(|| (), |()| Background { future }) }
 }
 
 pin_project! {
@@ -89,11 +102,19 @@ where
             unreachable!("handlers are started by calls")
         };
         // Looked at where it lies: moving a reply would cost more than sending it.
-        match &mut self.project().handler.poll(cx) {
+        let mut polled = ManuallyDrop::new(self.project().handler.poll(cx));
+        match &mut *polled {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(reply)) => answer::respond(conn, call_id, reply),
+            Poll::Ready(Ok(reply)) => {
+                answer::respond(conn, call_id, reply);
+                if reply.needs_no_drop() {
+                    return Poll::Ready(());
+                }
+            }
             Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
         }
+        // SAFETY: it is not used again.
+        unsafe { ManuallyDrop::drop(&mut polled) };
         Poll::Ready(())
     }
 }

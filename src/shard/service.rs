@@ -2,11 +2,11 @@
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use super::answer;
 use super::conn::Conn;
-use super::context::Context;
 use super::handler::{Method, put_handler};
 use super::tasks::{Origin, Started};
 use crate::buf::Chunk;
@@ -92,12 +92,11 @@ impl IncomingCall<'_> {
             return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        let cx = Context {
-            conn: Rc::clone(conn),
-            deadline_ns,
-        };
+        // Dropped by the handler. A destructor on this side, were there one, would keep the request
+        // from staying in registers.
+        let request = ManuallyDrop::new(request);
         let started = shard.tasks.start(
-            |cell| put_handler::<M, H>(cell, handler, cx, request),
+            |cell| put_handler::<M, H>(cell, handler, conn, deadline_ns, request),
             Origin::Call { conn, call_id },
         );
         match started {
@@ -199,8 +198,8 @@ impl OpenTable<'_> {
     /// Runs a call of the method with this index, which the connection has resolved.
     #[inline(always)]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let method = &self.methods[usize::from(index)];
-        self.services[usize::from(method.service)].call(method.method, call);
+        let entry = &self.methods[usize::from(index)];
+        self.services[usize::from(entry.service)].call(entry.method, call);
     }
 }
 
