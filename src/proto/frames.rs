@@ -7,7 +7,7 @@ use super::status::Status;
 
 /// Appends a frame whose payload `write` appends; its length is filled in then. On an error of
 /// `write`, or its panic, nothing stays behind.
-#[inline]
+#[inline(always)]
 pub fn append<E>(
     out: &mut Vec<u8>,
     header: Header,

@@ -60,7 +60,7 @@ impl<T: Message> Reply<T> {
 
     /// Appends the response frame of a call; on failure nothing stays behind. It is sent once: it
     /// is not taken by value only because moving it would cost more than all else here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         call_id: u64,
@@ -72,7 +72,23 @@ impl<T: Message> Reply<T> {
             Content::Value(value) => frames::append(queue.filling(), header, |out| {
                 encode_payload::<T>(&*value, payload_bytes_max, out)
             }),
-            Content::Payload(payload, _) => {
+            other => other.send(header, payload_bytes_max, queue),
+        }
+    }
+}
+
+impl<T> Content<T> {
+    /// Sends what is serialised already.
+    #[inline(never)]
+    fn send(
+        &mut self,
+        header: Header,
+        payload_bytes_max: u32,
+        queue: &mut SendQueue,
+    ) -> Result<(), TooLong> {
+        match self {
+            Self::Value(_) => unreachable!("values are serialised by the reply"),
+            Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(TooLong))?;
                 if payload.len() > payload_bytes_max as usize {
                     return Err(TooLong);
@@ -84,7 +100,7 @@ impl<T: Message> Reply<T> {
                 super::scratch::put(payload);
                 sent
             }
-            Content::Received(payload) => {
+            Self::Received(payload) => {
                 let payload = payload.as_slice();
                 if payload.len() > payload_bytes_max as usize {
                     return Err(TooLong);
@@ -94,7 +110,7 @@ impl<T: Message> Reply<T> {
                     Ok(())
                 })
             }
-            Content::Body(body) => {
+            Self::Body(body) => {
                 let (body, root) = &mut **body;
                 let body = std::mem::take(body);
                 send_body(body, *root, header, payload_bytes_max, queue)

@@ -1,11 +1,14 @@
 //! The answers to calls, from handlers to the connection's send queue.
+//!
+//! How long that queue may grow is looked at after each frame of the peer
+//! ([`ShardCore::has_room_for_output`](super::ShardCore::has_room_for_output)) and after each
+//! handler that has waited.
 
 use std::rc::Rc;
 
 use super::conn::{Conn, Stage};
 use crate::proto::frames::append_error;
 use crate::proto::status::Status;
-use crate::proto::violation::Violation;
 use crate::rpc::encode::TooLong;
 use crate::rpc::message::Message;
 use crate::rpc::reply::Reply;
@@ -17,12 +20,9 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         return;
     }
     let bytes_max = conn.response_bytes_max.get();
-    let mut queue = conn.queue.borrow_mut();
-    let sent = reply.send(call_id, bytes_max, &mut queue);
-    let queued_bytes = queue.len();
-    drop(queue);
+    let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
     match sent {
-        Ok(()) => note_answer(conn, queued_bytes),
+        Ok(()) => conn.attend(),
         Err(TooLong) => refuse_too_long(conn, call_id, bytes_max),
     }
 }
@@ -30,21 +30,8 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {
-        let mut queue = conn.queue.borrow_mut();
-        append_error(queue.filling(), call_id, status);
-        let queued_bytes = queue.len();
-        drop(queue);
-        note_answer(conn, queued_bytes);
-    }
-}
-
-/// Has an answer sent in this turn. A peer that asked for more than it reads is given up: answers
-/// of handlers that waited come although nothing more is read from it.
-#[inline(always)]
-fn note_answer(conn: &Rc<Conn>, queued_bytes: usize) {
-    conn.attend();
-    if queued_bytes > conn.shard.config.limits.write_queue_bytes_max {
-        conn.shard.refuse(conn, &Violation::WriteQueueFull);
+        append_error(conn.queue.borrow_mut().filling(), call_id, status);
+        conn.attend();
     }
 }
 
