@@ -113,8 +113,7 @@ impl ShardCore {
                     IncomingCall {
                         conn,
                         call_id: held.header.call_id,
-                        timeout_us: held.header.timeout_us,
-                        arrived_ns: held.arrived_ns,
+                        deadline_ns: deadline_ns(&held.header, held.arrived_ns),
                         payload: held.payload,
                     },
                 );
@@ -163,8 +162,7 @@ impl ShardCore {
                     IncomingCall {
                         conn,
                         call_id: header.call_id,
-                        timeout_us: header.timeout_us,
-                        arrived_ns,
+                        deadline_ns: deadline_ns(&header, arrived_ns),
                         payload: chunk.slice(range),
                     },
                 );
@@ -212,8 +210,7 @@ impl ShardCore {
                 let call = IncomingCall {
                     conn,
                     call_id: header.call_id,
-                    timeout_us: header.timeout_us,
-                    arrived_ns,
+                    deadline_ns: deadline_ns(&header, arrived_ns),
                     payload,
                 };
                 table.call(header.selector, call);
@@ -269,5 +266,14 @@ fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Ra
     match &mut *conn.role.borrow_mut() {
         Role::Server(server) if server.has_room_for_calls() => server.next_request(bytes, at),
         _ => None,
+    }
+}
+
+/// When the caller of a request that arrived at `arrived_ns` stops waiting; `u64::MAX`: never.
+#[inline(always)]
+fn deadline_ns(header: &Header, arrived_ns: u64) -> u64 {
+    match header.timeout_us {
+        0 => u64::MAX,
+        timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
     }
 }

@@ -45,7 +45,7 @@ const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 /// A cell whose future was just put in, and whose type is still known: its first poll goes through
 /// no pointer.
-pub(super) struct Fresh<'a, O, W> {
+pub(super) struct Fresh<'a, O, W: Work> {
     cell: &'a mut FutureCell,
     types: PhantomData<(W, O)>,
 }
@@ -92,10 +92,6 @@ impl FutureCell {
             borrowed.write(own());
             self.memory.cast::<W>().write(make(borrowed.as_ref()));
         }
-        self.held = Some(Held {
-            poll: poll_as::<W>,
-            drop: drop_as::<O, W>,
-        });
         Fresh {
             cell: self,
             types: PhantomData,
@@ -155,11 +151,22 @@ impl<O, W: Work> Fresh<'_, O, W> {
         // SAFETY: `put` has just written a `W`, which is not moved until it is dropped.
         let polled = unsafe { poll_as::<W>(memory, origin, cx) };
         if polled.is_ready() {
-            self.cell.held = None;
-            // SAFETY: both are there, and no longer marked as held, so they are dropped once.
+            std::mem::forget(self);
+            // SAFETY: both are there, and not marked as held, so they are dropped once.
             unsafe { drop_as::<O, W>(memory) };
         }
         polled
+    }
+}
+
+/// A future that did not end at its first poll is held. Most end, and are never marked.
+impl<O, W: Work> Drop for Fresh<'_, O, W> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.cell.held = Some(Held {
+            poll: poll_as::<W>,
+            drop: drop_as::<O, W>,
+        });
     }
 }
 

@@ -62,8 +62,8 @@ tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
 pub struct IncomingCall<'a> {
     pub(super) conn: &'a Rc<Conn>,
     pub(super) call_id: u64,
-    pub(super) timeout_us: u32,
-    pub(super) arrived_ns: u64,
+    /// `u64::MAX`: none.
+    pub(super) deadline_ns: u64,
     pub(super) payload: Chunk,
 }
 
@@ -76,16 +76,11 @@ impl IncomingCall<'_> {
         let Self {
             conn,
             call_id,
-            timeout_us,
-            arrived_ns,
+            deadline_ns,
             payload,
         } = self;
         let shard = &conn.shard;
-        let deadline_ns = match timeout_us {
-            0 => u64::MAX,
-            _ => arrived_ns + u64::from(timeout_us) * 1000,
-        };
-        if deadline_ns <= shard.now_ns() {
+        if deadline_ns != u64::MAX && deadline_ns <= shard.now_ns() {
             return answer::refuse_expired(conn, call_id);
         }
         let Some(request) = Request::<M::Request>::validate(payload) else {
@@ -116,15 +111,15 @@ impl IncomingCall<'_> {
 /// All methods of a shard, found by index.
 pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
-    services: RefCell<Vec<Box<dyn Service>>>,
-    methods: Vec<Entry>,
-    by_name: HashMap<&'static str, u16>,
+    methods: RefCell<Vec<Entry>>,
+    /// Place and type fingerprint of each.
+    by_name: HashMap<&'static str, (u16, u64)>,
 }
 
-#[derive(Debug)]
+/// Where a call goes.
 struct Entry {
-    fingerprint: u64,
-    service: u16,
+    service: Rc<dyn Service>,
+    /// Place of the method in the service's descriptor.
     method: u16,
 }
 
@@ -140,7 +135,7 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        for (number, service) in services.iter().enumerate() {
+        for service in services.into_iter().map(Rc::<dyn Service>::from) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
                 if index == METHODS_MAX {
@@ -148,64 +143,56 @@ impl ServiceTable {
                         "more than {METHODS_MAX} methods: use several servers"
                     ));
                 }
-                if by_name.insert(method.name, index as u16).is_some() {
+                let found = (index as u16, method.fingerprint);
+                if by_name.insert(method.name, found).is_some() {
                     return Err(format!(
                         "method {} is registered twice: give one of the services another name",
                         method.name
                     ));
                 }
                 methods.push(Entry {
-                    fingerprint: method.fingerprint,
-                    service: number as u16,
+                    service: Rc::clone(&service),
                     method: place as u16,
                 });
             }
         }
         Ok(Self {
-            services: RefCell::new(services),
-            methods,
+            methods: RefCell::new(methods),
             by_name,
         })
     }
 
     /// Whether nothing can be called.
     pub(crate) fn is_empty(&self) -> bool {
-        self.methods.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Drops the services.
     pub(super) fn clear(&self) {
-        drop(self.services.take());
+        drop(self.methods.take());
     }
 
     /// For some calls.
     #[inline]
     pub(super) fn open(&self) -> OpenTable<'_> {
-        OpenTable {
-            services: self.services.borrow(),
-            methods: &self.methods,
-        }
+        OpenTable(self.methods.borrow())
     }
 }
 
 /// The table while calls are made.
-pub(super) struct OpenTable<'a> {
-    services: Ref<'a, Vec<Box<dyn Service>>>,
-    methods: &'a [Entry],
-}
+pub(super) struct OpenTable<'a>(Ref<'a, Vec<Entry>>);
 
 impl OpenTable<'_> {
     /// Runs a call of the method with this index, which the connection has resolved.
     #[inline(always)]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let entry = &self.methods[usize::from(index)];
-        self.services[usize::from(entry.service)].call(entry.method, call);
+        let entry = &self.0[usize::from(index)];
+        entry.service.call(entry.method, call);
     }
 }
 
 impl Directory for ServiceTable {
     fn find(&self, name: &str) -> Option<(u16, u64)> {
-        let index = *self.by_name.get(name)?;
-        Some((index, self.methods[usize::from(index)].fingerprint))
+        self.by_name.get(name).copied()
     }
 }

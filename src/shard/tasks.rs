@@ -101,30 +101,26 @@ pub(crate) struct Tasks {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     /// The free place that was used last, out of its slot.
-    spare: Cell<Option<Seat>>,
+    spare: Cell<Option<Box<Seat>>>,
     waiting: Cell<usize>,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// `None` while the future is being polled.
-    body: Option<Box<Body>>,
+    /// `None` while the future is being polled, and while this is the spare place.
+    seat: Option<Box<Seat>>,
     /// Set while a future waits here.
     purpose: Option<Purpose>,
     deadline: Option<TimerKey>,
 }
 
 /// What a poll needs; taken out of the slot meanwhile, so that the future may start others.
-struct Body {
+struct Seat {
+    /// The slot.
+    index: u32,
     cell: FutureCell,
     waker: TaskWaker,
-}
-
-/// A place and what is in it.
-struct Seat {
-    index: u32,
-    body: Box<Body>,
 }
 
 impl std::fmt::Debug for Tasks {
@@ -135,9 +131,9 @@ impl std::fmt::Debug for Tasks {
     }
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body")
+        f.debug_struct("Seat")
             .field("waker", &self.waker)
             .finish_non_exhaustive()
     }
@@ -177,7 +173,7 @@ impl Tasks {
         origin: Origin<'_>,
     ) -> Started {
         let mut seat = self.take_seat();
-        let Body { cell, waker } = &mut *seat.body;
+        let Seat { cell, waker, .. } = &mut *seat;
         let fresh = put(cell);
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
@@ -191,7 +187,7 @@ impl Tasks {
                 Started::Waiting(self.settle_in(seat, origin.to_purpose()))
             }
             Err(panic) => {
-                let started = match self.after_panic(&mut seat.body.cell, &*panic) {
+                let started = match self.after_panic(&mut seat.cell, &*panic) {
                     Ok(()) => Started::Done,
                     Err(text) => Started::Panicked(text),
                 };
@@ -207,13 +203,12 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             slots
                 .get_mut(index as usize)
-                .and_then(|slot| Some((slot.purpose.take()?, slot.body.take()?)))
+                .and_then(|slot| Some((slot.purpose.take()?, slot.seat.take()?)))
         };
-        let Some((purpose, body)) = taken else {
+        let Some((purpose, mut seat)) = taken else {
             return Resumed::NotEnded;
         };
-        let mut seat = Seat { index, body };
-        let Body { cell, waker } = &mut *seat.body;
+        let Seat { cell, waker, .. } = &mut *seat;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
         let polled = catch_unwind(AssertUnwindSafe(|| cell.poll(purpose.origin(), &mut cx)));
@@ -233,20 +228,21 @@ impl Tasks {
     }
 
     /// Gives the place of a future back that has waited and is gone.
-    fn end_waiting(&self, seat: Seat) {
+    fn end_waiting(&self, seat: Box<Seat>) {
         self.waiting.set(self.waiting.get() - 1);
         self.slots.borrow_mut()[seat.index as usize].bump();
         self.leave_seat(seat);
     }
 
-    fn settle_in(&self, seat: Seat, purpose: Purpose) -> TaskKey {
+    fn settle_in(&self, seat: Box<Seat>, purpose: Purpose) -> TaskKey {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[seat.index as usize];
-        (slot.body, slot.purpose) = (Some(seat.body), Some(purpose));
-        TaskKey {
+        let key = TaskKey {
             index: seat.index,
             generation: slot.generation,
-        }
+        };
+        (slot.seat, slot.purpose) = (Some(seat), Some(purpose));
+        key
     }
 
     /// Remembers the timer of a waiting call, to be cancelled when it ends.
@@ -278,19 +274,16 @@ impl Tasks {
 
     /// Drops a waiting future before its end. `None`: it is gone, or is just being polled.
     pub(crate) fn cancel(&self, key: TaskKey) -> Option<Purpose> {
-        let (purpose, mut body) = {
+        let (purpose, mut seat) = {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(key.index as usize)?;
-            if slot.generation != key.generation || slot.body.is_none() {
+            if slot.generation != key.generation || slot.seat.is_none() {
                 return None;
             }
-            (slot.purpose.take()?, slot.body.take()?)
+            (slot.purpose.take()?, slot.seat.take()?)
         };
-        self.drop_quietly(&mut body.cell);
-        self.end_waiting(Seat {
-            index: key.index,
-            body,
-        });
+        self.drop_quietly(&mut seat.cell);
+        self.end_waiting(seat);
         Some(purpose)
     }
 
@@ -306,49 +299,47 @@ impl Tasks {
 
     /// A place for a new future. Most calls use the same one, over and over.
     #[inline(always)]
-    fn take_seat(&self) -> Seat {
+    fn take_seat(&self) -> Box<Seat> {
         self.spare.take().unwrap_or_else(|| self.take_free())
     }
 
-    fn take_free(&self) -> Seat {
+    fn take_free(&self) -> Box<Seat> {
         if let Some(index) = self.free.borrow_mut().pop()
-            && let Some(body) = self.slots.borrow_mut()[index as usize].body.take()
+            && let Some(seat) = self.slots.borrow_mut()[index as usize].seat.take()
         {
-            return Seat { index, body };
+            return seat;
         }
         self.add_slot()
     }
 
     #[cold]
-    fn add_slot(&self) -> Seat {
+    fn add_slot(&self) -> Box<Seat> {
         let mut slots = self.slots.borrow_mut();
         let index = slots.len() as u32;
         slots.push(Slot {
             generation: 0,
-            body: None,
+            seat: None,
             purpose: None,
             deadline: None,
         });
-        let waker = self.mailbox.waker(index);
-        Seat {
+        Box::new(Seat {
             index,
-            body: Box::new(Body {
-                cell: FutureCell::new(),
-                waker,
-            }),
-        }
+            cell: FutureCell::new(),
+            waker: self.mailbox.waker(index),
+        })
     }
 
     /// Gives a place back whose future is gone.
     #[inline(always)]
-    fn leave_seat(&self, mut seat: Seat) {
-        if !seat.body.cell.is_worth_keeping() {
-            seat.body.cell = FutureCell::new();
+    fn leave_seat(&self, mut seat: Box<Seat>) {
+        if !seat.cell.is_worth_keeping() {
+            seat.cell = FutureCell::new();
         }
         if let Some(other) = self.spare.replace(Some(seat)) {
             let mut slots = self.slots.borrow_mut();
-            slots[other.index as usize].body = Some(other.body);
-            self.free.borrow_mut().push(other.index);
+            let index = other.index;
+            slots[index as usize].seat = Some(other);
+            self.free.borrow_mut().push(index);
         }
     }
 
