@@ -147,6 +147,16 @@ impl Engine {
         !self.ring.has_completions() && !self.ring.has_pending() && !self.shard.has_work()
     }
 
+    /// Spins until there may be something to do, for so many looks at most.
+    fn watch_for(&mut self, looks: u32) {
+        for _ in 0..looks {
+            if !self.ring.announces_work() || !self.is_idle() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// Nanoseconds until a timer is due; `None`: no timer.
     fn until_due_ns(&self) -> Option<u64> {
         let shard = self.shard.next_deadline_ns();
