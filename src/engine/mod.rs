@@ -142,6 +142,8 @@ impl ShardStart {
             .services
             .set(table)
             .map_err(|_| "services are made once".to_owned())?;
+        // Until its first turn it may take its time: it serves nobody yet.
+        shard.end_turn();
         Ok(shard)
     }
 

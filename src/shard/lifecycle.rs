@@ -242,8 +242,13 @@ impl ShardCore {
                 until_ns
             }
         };
-        for conn in self.all_conns() {
-            self.retire(&conn);
+        let conns = self.all_conns();
+        // Handlers whose calls are in flight go on calling others.
+        let is_serving = conns.iter().any(|conn| conn.is_server);
+        for conn in conns {
+            if conn.is_server || !is_serving {
+                self.retire(&conn);
+            }
             if now_ns >= until_ns {
                 let status = Status::unavailable("the server's time to shut down is up");
                 self.end(&conn, Stage::Closing, &status);

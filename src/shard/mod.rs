@@ -233,6 +233,7 @@ impl ShardCore {
         !self.attention.borrow().is_empty()
             || !self.connects.borrow().is_empty()
             || self.mailbox.has_woken()
+            || (self.mailbox.must_drain() && self.drain_until_ns.get().is_none())
     }
 
     /// Whether so few receive buffers are left that nothing that waits may hold them. At least one

@@ -127,11 +127,12 @@ impl Listeners {
     }
 }
 
+/// The connection that an accept has completed with.
 #[expect(
     unsafe_code,
     reason = "the kernel hands over a new descriptor as a number"
 )]
-fn owned(fd: u32) -> OwnedFd {
+pub(super) fn owned(fd: u32) -> OwnedFd {
     // SAFETY: the number is the result of an accept, a descriptor that nobody else owns.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }

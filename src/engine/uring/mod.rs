@@ -13,7 +13,7 @@ use std::io;
 use std::rc::Rc;
 
 use self::accept::Listeners;
-use self::operation::Operation;
+use self::operation::{OpKey, Operation};
 use self::ring::{Completion, Ring};
 use self::sockets::Sockets;
 use super::{EngineConfig, Listener};
@@ -28,8 +28,8 @@ struct Engine {
     ring: Ring,
     sockets: Sockets,
     listeners: Listeners,
-    /// When the earliest wake-up that was asked of the kernel comes.
-    timeout_ns: Option<u64>,
+    /// The wake-up that was asked of the kernel, and when it comes.
+    timeout: Option<(OpKey, u64)>,
 }
 
 impl Engine {
@@ -44,7 +44,7 @@ impl Engine {
             listeners: Listeners::new(listeners),
             ring,
             shard,
-            timeout_ns: None,
+            timeout: None,
         })
     }
 
@@ -116,9 +116,10 @@ impl Engine {
                 self.sockets.connected(socket, result);
                 Ok(())
             }
-            Operation::Timeout { time } => {
+            Operation::Timeout { time, due_ns } => {
                 self.ring.put_time(time);
-                self.timeout_ns = None;
+                // One that was cancelled for an earlier one is no longer the one that is awaited.
+                self.timeout = self.timeout.filter(|(_, awaited_ns)| *awaited_ns != due_ns);
                 Ok(())
             }
             Operation::Cancel => Ok(()),
@@ -144,7 +145,10 @@ impl Engine {
     /// Whether there is nothing to do until something completes or a task is woken.
     #[inline]
     fn is_idle(&mut self) -> bool {
-        !self.ring.has_completions() && !self.ring.has_pending() && !self.shard.has_work()
+        !self.has_ended()
+            && !self.ring.has_completions()
+            && !self.ring.has_pending()
+            && !self.shard.has_work()
     }
 
     /// Spins until there may be something to do, for so many looks at most.
@@ -171,11 +175,15 @@ impl Engine {
             return Ok(());
         };
         let due_ns = self.shard.clock.now_ns() + after_ns;
-        // An earlier wake-up that is under way is enough: the shard looks again then.
-        if self.timeout_ns.is_none_or(|armed_ns| due_ns < armed_ns) {
-            self.ring.start_timeout(after_ns.max(1))?;
-            self.timeout_ns = Some(due_ns);
+        if let Some((key, armed_ns)) = self.timeout {
+            // An earlier wake-up that is under way is enough: the shard looks again then.
+            if armed_ns <= due_ns {
+                return Ok(());
+            }
+            self.ring.cancel(key)?;
         }
+        let key = self.ring.start_timeout(after_ns.max(1), due_ns)?;
+        self.timeout = Some((key, due_ns));
         Ok(())
     }
 }

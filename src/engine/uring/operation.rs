@@ -31,8 +31,8 @@ pub(super) enum Operation {
         socket: u32,
         address: Box<socket2::SockAddr>,
     },
-    /// A wake-up for the shard's timers.
-    Timeout { time: Box<Timespec> },
+    /// A wake-up for the shard's timers, which comes at `due_ns`.
+    Timeout { time: Box<Timespec>, due_ns: u64 },
     /// The end of another operation.
     Cancel,
 }

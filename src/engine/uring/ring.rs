@@ -110,16 +110,18 @@ impl Ring {
         Ok(key)
     }
 
-    /// Wakes the shard after this time, in nanoseconds.
-    pub(super) fn start_timeout(&mut self, after_ns: u64) -> io::Result<()> {
+    /// Wakes the shard after this time, in nanoseconds, which will be at `due_ns`.
+    pub(super) fn start_timeout(&mut self, after_ns: u64, due_ns: u64) -> io::Result<OpKey> {
         let mut time = self.spare_time.take().unwrap_or_default();
         *time = Timespec::new()
             .sec(after_ns / 1_000_000_000)
             .nsec((after_ns % 1_000_000_000) as u32);
         // On the heap, where it stays wherever the box moves.
         let address = &raw const *time;
-        let key = self.operations.insert(Operation::Timeout { time }, None);
-        self.push(&opcode::Timeout::new(address).build().user_data(key.0))
+        let timeout = Operation::Timeout { time, due_ns };
+        let key = self.operations.insert(timeout, None);
+        self.push(&opcode::Timeout::new(address).build().user_data(key.0))?;
+        Ok(key)
     }
 
     /// Takes the memory of a timeout that has ended, for the next one.
@@ -186,7 +188,7 @@ impl Ring {
         }
     }
 
-    /// Takes all completions that are there off the ring; [`Ring::next_completion`] hands them out.
+    /// Takes all completions that are there off the ring; [`Ring::completion`] hands them out.
     #[inline]
     pub(super) fn fetch(&mut self) {
         let batch = &mut self.batch;
@@ -203,10 +205,10 @@ impl Ring {
         self.batch.len()
     }
 
-    /// Whether completions wait on the ring.
+    /// Whether completions wait, on the ring or fetched already.
     #[inline]
     pub(super) fn has_completions(&mut self) -> bool {
-        !self.io.completion().is_empty()
+        !self.batch.is_empty() || !self.io.completion().is_empty()
     }
 
     /// Ends a turn's batch once all of it was handled, or keeps what was fetched meanwhile.
@@ -259,7 +261,13 @@ impl Drop for Ring {
             self.fetch();
             let count = self.fetched();
             for at in 0..count {
-                self.completion(at);
+                let completion = self.completion(at);
+                // A connection that was accepted at the last moment is closed.
+                if let (Operation::Accept { .. }, Ok(fd)) =
+                    (&completion.operation, completion.result)
+                {
+                    drop(super::accept::owned(fd));
+                }
             }
             self.drop_handled(count);
         }
