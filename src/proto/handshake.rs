@@ -38,6 +38,9 @@ pub const RKYV_FORMAT: u32 = {
     layout | pointer_bits << 8 | 8 << 16
 };
 
+/// The format of builds that choose none: little-endian, aligned, 32-bit pointers.
+pub const RKYV_FORMAT_USUAL: u32 = 0x0008_2003;
+
 /// Which of rkyv's integer types a build uses says which format features are on.
 trait IntegerLayout {
     const BITS: u32;
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_format_is_little_endian_aligned_32_bit() {
-        assert_eq!(RKYV_FORMAT, 0x0008_2003);
+        assert_eq!(RKYV_FORMAT, RKYV_FORMAT_USUAL);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::message::Message;
 use super::received::Received;
 use crate::buf::{Chunk, SendQueue};
 use crate::proto::frames;
+use crate::proto::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
 use crate::proto::header::{Header, Kind};
 use crate::proto::limits::{HEADER_BYTES, padded};
 
@@ -139,11 +140,11 @@ impl Reply<Vec<u8>> {
     /// Answers with bytes that are sent from where they lie, without a copy. The caller reads an
     /// ordinary `Vec<u8>`.
     pub fn from_bytes(body: Bytes) -> Self {
-        match body.len() {
-            0..COPY_BYTES_MAX => Self::of(&body[..]),
-            _ => Self {
-                content: Content::Body(Box::new((body, Root::Vec))),
-            },
+        if !is_sent_in_place(&body) {
+            return Self::of(&body[..]);
+        }
+        Self {
+            content: Content::Body(Box::new((body, Root::Vec))),
         }
     }
 }
@@ -151,17 +152,23 @@ impl Reply<Vec<u8>> {
 impl Reply<Option<Vec<u8>>> {
     /// Answers `Some` with bytes that are sent from where they lie, without a copy.
     pub fn from_some_bytes(body: Bytes) -> Self {
-        match body.len() {
-            0..COPY_BYTES_MAX => Self::of(Some(&body[..])),
-            _ => Self {
-                content: Content::Body(Box::new((body, Root::SomeVec))),
-            },
+        if !is_sent_in_place(&body) {
+            return Self::of(Some(&body[..]));
+        }
+        Self {
+            content: Content::Body(Box::new((body, Root::SomeVec))),
         }
     }
 }
 
 /// Below this many bytes copying is cheaper than sending in parts.
 const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether a body goes out from where it lies. What follows it is written by hand, in rkyv's usual
+/// format; a build that has chosen another leaves it to rkyv.
+fn is_sent_in_place(body: &Bytes) -> bool {
+    body.len() >= COPY_BYTES_MAX && RKYV_FORMAT == RKYV_FORMAT_USUAL
+}
 
 /// The archived root that follows a body in the payload.
 #[derive(Clone, Copy, Debug)]

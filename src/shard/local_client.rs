@@ -265,7 +265,8 @@ struct SentCall {
     conn: Rc<Conn>,
     call_id: u64,
     slot: u32,
-    timer: Option<TimerKey>,
+    /// Set for the deadline, and the task that it wakes.
+    timer: Option<(TimerKey, Waker)>,
     deadline_ns: u64,
 }
 
@@ -340,18 +341,30 @@ impl SentCall {
                     self.conn.peer
                 ))));
             }
-            if self.timer.is_none() {
-                let due = Due::Wake(cx.waker().clone());
-                self.timer = Some(shard.timers.borrow_mut().add(self.deadline_ns, due));
-            }
+            self.wake_at_deadline(cx.waker());
         }
         Poll::Pending
+    }
+
+    /// Has the task woken at the deadline; another task, when the call has moved to it.
+    fn wake_at_deadline(&mut self, waker: &Waker) {
+        if let Some((_, woken)) = &self.timer
+            && woken.will_wake(waker)
+        {
+            return;
+        }
+        let mut timers = self.conn.shard.timers.borrow_mut();
+        if let Some((timer, _)) = self.timer.take() {
+            timers.cancel(timer);
+        }
+        let timer = timers.add(self.deadline_ns, Due::Wake(waker.clone()));
+        self.timer = Some((timer, waker.clone()));
     }
 }
 
 impl Drop for SentCall {
     fn drop(&mut self) {
-        if let Some(timer) = self.timer.take() {
+        if let Some((timer, _)) = self.timer.take() {
             self.conn.shard.timers.borrow_mut().cancel(timer);
         }
         if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {

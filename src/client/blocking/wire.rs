@@ -121,15 +121,17 @@ impl Wire {
             if let Some(event) = self.take_event()? {
                 return Ok(Some(event));
             }
+            // Before more is received: a server that never stops sending doesn't stop the clock.
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(None);
+            }
             self.try_send().map_err(Cause::Io)?;
             if self.try_receive()? {
                 continue;
             }
-            let (now, now_ns) = (Instant::now(), nanos(self.start.elapsed()));
+            let now_ns = nanos(self.start.elapsed());
             let due_ns = self.connection.poll_timeout();
-            if now >= deadline {
-                return Ok(None);
-            }
             if now_ns >= due_ns {
                 let handled = self.connection.handle_timeout(now_ns, &mut self.out);
                 handled.map_err(Cause::Violation)?;
