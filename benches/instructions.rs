@@ -6,11 +6,11 @@
 
 use std::time::Instant;
 
+use harness::servers::Peer;
+use harness::servers::ringcall::{URING, echo_service};
+use harness::wire::{Answer, CALL_ID_AT};
 use ringcall::__private::MemoryConnection;
 use ringcall::Limits;
-use ringcall_benches::servers::Peer;
-use ringcall_benches::servers::ringcall::{URING, echo_service};
-use ringcall_benches::wire::{Answer, CALL_ID_AT};
 
 /// Calls in one turn, as 64 connections with 16 calls each bring them.
 const CALLS: usize = 16;
