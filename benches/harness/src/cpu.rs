@@ -20,13 +20,18 @@ impl Placement {
     /// The first two CPUs that this process may use; `taskset` chooses others. `None` when it may
     /// use only one: two sides that are pinned to the same CPU would wait for each other's slice.
     pub fn choose() -> io::Result<Option<Self>> {
-        let allowed = sched_getaffinity(None)?;
-        let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-        Ok(cpus
-            .next()
-            .zip(cpus.next())
-            .map(|(server, client)| Self { server, client }))
+        Ok(match allowed()?[..] {
+            [server, client, ..] => Some(Self { server, client }),
+            _ => None,
+        })
     }
+}
+
+/// The CPUs that this process may use, in their order.
+pub fn allowed() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    let all = 0..CpuSet::MAX_CPU;
+    Ok(all.filter(|cpu| allowed.is_set(*cpu)).collect())
 }
 
 /// Keeps the calling thread, and the threads and processes that it starts, on these CPUs.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Outcome, Plan, ReadUsage};
+use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
 use crate::count::{Counting, PerCall};
 use crate::cpu::{Placement, Usage};
@@ -122,6 +122,7 @@ impl Runner {
         Plan {
             cell: point.cell,
             work: point.work,
+            arrivals: Arrivals::Closed,
             warm_up: self.warm_up,
             measured,
         }

@@ -1,7 +1,8 @@
-//! Drives a client library: as many tasks as there are calls in flight, on one thread.
+//! Drives a client library: a task for each call in flight, on one thread.
 //!
-//! Each caller has its own task and waits for an answer before it calls again, as programs do. The
-//! tasks run on a current-thread runtime, which for one CPU is the fastest that tokio has.
+//! In a closed loop each caller has its own task and waits for an answer before it calls again, as
+//! programs do. The tasks run on a current-thread runtime, which for one CPU is the fastest that
+//! tokio has.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 
 use crate::client::recorder::Recorder;
-use crate::client::{Outcome, Plan, ReadUsage};
+use crate::client::{Arrivals, Open, Outcome, Plan, ReadUsage};
 use crate::work::Call;
 
 /// A connection of a client library; clones of it share the connection.
@@ -32,6 +33,14 @@ struct Tally {
     recorder: Recorder,
 }
 
+impl Tally {
+    /// An answer has come to a call that began, or was due, then.
+    fn count(&mut self, begin: Instant) {
+        self.calls += 1;
+        self.recorder.record(begin.elapsed().as_nanos() as u64);
+    }
+}
+
 impl Run {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().expect("recording never panics")
@@ -43,7 +52,7 @@ pub fn current_thread() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Keeps the plan's calls in flight over connections made by `connect`, and measures.
+/// Makes the plan's calls over connections made by `connect`, and measures.
 pub fn run<C: Calling>(
     plan: &Plan,
     usage: ReadUsage<'_>,
@@ -57,12 +66,16 @@ pub fn run<C: Calling>(
                 recorder: Recorder::new(),
             }),
         });
+        let mut clients = Vec::with_capacity(plan.cell.connections);
+        for _ in 0..plan.cell.connections {
+            clients.push(connect().await?);
+        }
         let mut callers = JoinSet::new();
-        for connection in 0..plan.cell.connections {
-            let client = connect().await?;
-            for number in 0..plan.cell.depth {
-                let call = Call::of(plan.work, connection * plan.cell.depth + number);
-                callers.spawn(keep_calling(client.clone(), call, Arc::clone(&run)));
+        match plan.arrivals {
+            Arrivals::Closed => start_callers(plan, &clients, &run, &mut callers),
+            Arrivals::Open(open) => {
+                let call = Call::of(plan.work, 0);
+                callers.spawn(call_when_due(open, clients, call, Arc::clone(&run)));
             }
         }
         tokio::select! {
@@ -79,16 +92,72 @@ pub fn run<C: Calling>(
     })
 }
 
+type Callers = JoinSet<Result<(), String>>;
+
+/// A caller for each call in flight.
+fn start_callers<C: Calling>(plan: &Plan, clients: &[C], run: &Arc<Run>, callers: &mut Callers) {
+    let depth = plan.cell.depth;
+    for (connection, client) in clients.iter().enumerate() {
+        for number in 0..depth {
+            let call = Call::of(plan.work, connection * depth + number);
+            callers.spawn(keep_calling(client.clone(), call, Arc::clone(run)));
+        }
+    }
+}
+
 async fn keep_calling<C: Calling>(mut client: C, call: Call, run: Arc<Run>) -> Result<(), String> {
     while !run.is_over.load(Ordering::Relaxed) {
         let begin = Instant::now();
         client.call(&call).await?;
-        let latency_ns = begin.elapsed().as_nanos() as u64;
-        let mut tally = run.tally();
-        tally.calls += 1;
-        tally.recorder.record(latency_ns);
+        run.tally().count(begin);
     }
     Ok(())
+}
+
+/// Makes calls at the times of a Poisson process, in turn over all connections. It looks at the
+/// clock all the time, for tokio's timers are exact to a millisecond only.
+async fn call_when_due<C: Calling>(
+    open: Open,
+    clients: Vec<C>,
+    call: Call,
+    run: Arc<Run>,
+) -> Result<(), String> {
+    let mut random = fastrand::Rng::with_seed(open.seed);
+    let mut calls = JoinSet::new();
+    let mut due = Instant::now();
+    for connection in (0..clients.len()).cycle() {
+        // At least once, so that a client that is late still reads answers.
+        loop {
+            while let Some(ended) = calls.try_join_next() {
+                ended.map_err(|panicked| panicked.to_string())??;
+            }
+            if run.is_over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+            if Instant::now() >= due {
+                break;
+            }
+        }
+        let is_slow = random.f64() < open.slow_share;
+        let call = if is_slow {
+            Call::Spin(open.slow_us)
+        } else {
+            call.clone()
+        };
+        let (mut client, run) = (clients[connection].clone(), Arc::clone(&run));
+        calls.spawn(async move {
+            client.call(&call).await?;
+            if !is_slow {
+                run.tally().count(due);
+            }
+            Ok::<_, String>(())
+        });
+        // `f64` gives [0, 1), of which the logarithm must not see the 0.
+        let gap_s = -(1.0 - random.f64()).ln() / open.calls_per_s;
+        due += Duration::from_secs_f64(gap_s);
+    }
+    Err("there is no connection".into())
 }
 
 async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Outcome> {
@@ -118,7 +187,7 @@ async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Out
 }
 
 /// Ends when a caller fails; callers end otherwise only when the run is over.
-async fn first_failure(callers: &mut JoinSet<Result<(), String>>) -> String {
+async fn first_failure(callers: &mut Callers) -> String {
     while let Some(ended) = callers.join_next().await {
         match ended {
             Ok(Ok(())) => {}

@@ -38,6 +38,13 @@ pub struct Answer {
     pub payload: Vec<u8>,
 }
 
+impl Answer {
+    /// Length of a frame with so much payload.
+    pub const fn frame_bytes(payload_bytes: usize) -> usize {
+        HEADER_BYTES + padded(payload_bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crate::servers::Frames;
 use crate::wire::Answer;
 
 /// Sends the peer's preamble, and reads one answer for each frame of it.
-pub(super) fn run(mut socket: &Socket, peer: &dyn Frames) -> io::Result<Vec<Answer>> {
+pub(crate) fn run(mut socket: &Socket, peer: &dyn Frames) -> io::Result<Vec<Answer>> {
     let preamble = peer.preamble();
     socket.write_all(&preamble.concat())?;
     preamble.iter().map(|_| read_answer(socket)).collect()

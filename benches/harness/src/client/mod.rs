@@ -10,7 +10,7 @@
 
 mod calls;
 mod frames;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod recorder;
 mod session;
 #[cfg(test)]
@@ -20,7 +20,6 @@ use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ringcall::proto::limits::{HEADER_BYTES, padded};
 
 use crate::address::Address;
 use crate::cell::Cell;
@@ -28,6 +27,7 @@ use crate::cpu::{Load, Usage};
 use crate::servers::Frames;
 use crate::uring::buffers::Buffers;
 use crate::uring::ring::{Completions, Ring};
+use crate::wire::Answer;
 use crate::work::Work;
 
 /// A ring with its buffers, used for one run after another.
@@ -44,10 +44,35 @@ pub struct Plan {
     pub cell: Cell,
     /// What is asked.
     pub work: Work,
+    /// When calls are made.
+    pub arrivals: Arrivals,
     /// Time that is driven but not measured.
     pub warm_up: Duration,
     /// Time that is measured.
     pub measured: Duration,
+}
+
+/// When calls are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arrivals {
+    /// Each caller calls again as soon as it has its answer.
+    Closed,
+    /// At times that were fixed before, whatever the answers do: as independent users call. Only
+    /// clients of a peer's own can do so.
+    Open(Open),
+}
+
+/// A stream of calls of which a few are slow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Open {
+    /// Mean rate of a Poisson process.
+    pub calls_per_s: f64,
+    /// Share of calls that hold the server's CPU.
+    pub slow_share: f64,
+    /// How long they hold it.
+    pub slow_us: u32,
+    /// The same seed gives the same calls at the same times.
+    pub seed: u64,
 }
 
 /// Reads the CPU times of both sides; called at the begin and at the end of the measured time.
@@ -60,7 +85,8 @@ pub struct Outcome {
     pub calls: u64,
     /// The measured time, as the clock had it.
     pub elapsed: Duration,
-    /// Latency of each of these calls, in nanoseconds.
+    /// Latency of each of these calls, in nanoseconds. In an open loop it counts from the time at
+    /// which a call was due, and calls that were made slow on purpose are left out.
     pub latency_ns: Histogram<u64>,
     /// Who used the CPUs in that time.
     pub load: Load,
@@ -86,7 +112,10 @@ impl Client {
         address: &Address,
         usage: ReadUsage<'_>,
     ) -> io::Result<Outcome> {
-        let answer_bytes = HEADER_BYTES + padded(peer.answer_bytes(plan.work)?);
+        if plan.arrivals != Arrivals::Closed {
+            return Err(io::Error::other("this client only knows closed loops"));
+        }
+        let answer_bytes = Answer::frame_bytes(peer.answer_bytes(plan.work)?);
         let mut session = session::Session::new(self, plan.cell, answer_bytes);
         for connection in 0..plan.cell.connections {
             let socket = address.connect()?;

@@ -9,7 +9,7 @@ use ringcall::proto::limits::HEADER_BYTES;
 use ringcall::proto::status::Code;
 use socket2::Socket;
 
-use super::{Client, Outcome, Plan};
+use super::{Arrivals, Client, Outcome, Plan};
 use crate::address::Address;
 use crate::cpu::Usage;
 use crate::servers::Frames;
@@ -106,6 +106,7 @@ fn drive(peer: &Scripted, cell: &str) -> io::Result<Outcome> {
             workload: Workload::Echo,
             payload_bytes: 50,
         },
+        arrivals: Arrivals::Closed,
         warm_up: Duration::from_millis(10),
         measured: Duration::from_millis(100),
     };

@@ -41,7 +41,7 @@ impl Environment {
             cpus,
             server_cpu: placement.map(|placement| placement.server),
             client_cpu: placement.map(|placement| placement.client),
-            rustc: env!("RUSTC_VERSION"),
+            rustc: RUSTC,
             versions: versions(include_str!("../../../../Cargo.lock")),
         }
     }
@@ -121,6 +121,8 @@ fn versions(lock: &'static str) -> BTreeMap<&'static str, &'static str> {
         .collect()
 }
 
+/// The compiler that built this.
+pub const RUSTC: &str = env!("RUSTC_VERSION");
 /// Packages whose versions are told.
 const COMPARED: [&str; 10] = [
     "bincode", "glommio", "h2", "hyper", "io-uring", "prost", "rkyv", "tarpc", "tokio", "tonic",

@@ -16,8 +16,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
+use socket2::Socket;
 
 use crate::address::Address;
+use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::idle::Idle;
 use crate::point::Point;
@@ -84,9 +86,22 @@ pub trait Frames {
     }
 }
 
+impl Caller<'_> {
+    /// Says on a connected socket what makes it a connection that could call, and does not.
+    pub fn greet(&self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Self::Frames(frames) => handshake::run(socket, *frames).map(drop),
+            Self::Own(own) => own.greet(socket),
+        }
+    }
+}
+
 /// A client that is as much a part of the comparison as its server.
 pub trait OwnClient {
-    /// Connects, keeps the plan's calls in flight, and disconnects.
+    /// Says on a connected socket what makes it a connection that could call, and does not.
+    fn greet(&self, socket: &Socket) -> io::Result<()>;
+
+    /// Connects, makes the plan's calls, and disconnects.
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome>;
 }
 
@@ -162,7 +177,6 @@ pub fn find(name: &str) -> Result<&'static dyn Peer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::Socket;
     use std::io::{Read, Write};
     use std::net::Shutdown;
     use std::os::fd::AsFd;

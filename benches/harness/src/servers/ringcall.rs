@@ -15,9 +15,11 @@ use ringcall::proto::resolve::{decode_resolved, encode_resolve};
 use ringcall::{
     Client, Context, Encode, Engine, Message, Reply, Request, Server, ServiceDescriptor, Status,
 };
+use socket2::Socket;
 
 use super::{Announce, Caller, Counters, Frames, OwnClient, Peer, Task};
 use crate::address::Address;
+use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::idle::Idle;
 use crate::point::Point;
@@ -254,6 +256,10 @@ fn archive<T: Message>(value: &impl Encode<T>) -> io::Result<Vec<u8>> {
 }
 
 impl OwnClient for Ringcall {
+    fn greet(&self, socket: &Socket) -> io::Result<()> {
+        handshake::run(socket, self).map(drop)
+    }
+
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome> {
         let target = address.to_string();
         tasks::run(plan, usage, async || {

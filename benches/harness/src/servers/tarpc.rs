@@ -152,6 +152,11 @@ where
 }
 
 impl OwnClient for Tarpc {
+    fn greet(&self, _socket: &Socket) -> io::Result<()> {
+        // It has no handshake.
+        Ok(())
+    }
+
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome> {
         tasks::run(plan, usage, async || match address {
             Address::Tcp(address) => {

@@ -1,6 +1,6 @@
 //! tonic, with the settings that make it fastest here; docs/PERFORMANCE.md gives the reasons.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -192,6 +192,13 @@ fn only<S>(socket: S) -> impl Stream<Item = io::Result<S>> {
 }
 
 impl OwnClient for Tonic {
+    fn greet(&self, mut socket: &Socket) -> io::Result<()> {
+        socket.write_all(PREFACE)?;
+        // The server answers with settings of its own, whatever they are, and acknowledges ours,
+        // which are none: nine bytes at least.
+        socket.read_exact(&mut [0; 9])
+    }
+
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome> {
         tasks::run(plan, usage, async || connect(address).await)
     }
@@ -250,6 +257,8 @@ impl Calling for BenchClient<Channel> {
     }
 }
 
+/// What an HTTP/2 client says first: the preface, and a SETTINGS frame without any.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// HTTP/2 lets a peer send so much before it must wait for leave: enough for all calls that one
 /// connection has in flight, so that no call ever waits for it.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
