@@ -142,7 +142,11 @@ fn measure(options: &Options) -> io::Result<()> {
             .map(|(peer, runs)| Row::of(peer.name(), runs, count))
             .collect(),
     };
-    options.common.publish(NAME, &report.to_markdown(), &report)
+    options
+        .common
+        .publish(NAME, &report.to_markdown(), &report)?;
+    options.common.say_how_to_get_more(NAME);
+    Ok(())
 }
 
 /// Idle connections that the limit of descriptors permits, after raising it where that is allowed.

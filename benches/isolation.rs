@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Open, Outcome, Plan};
-use harness::cpu::{self, Usage};
+use harness::cpu::{self, Placement, Usage};
 use harness::idle::Idle;
 use harness::options::{self, Common, Effort};
 use harness::point::Point;
@@ -129,13 +129,17 @@ fn measure(options: &Options) -> io::Result<()> {
         Row::of(peer, *setting, outcomes)
     });
     let report = Report {
-        environment: Environment::of(NAME, None),
+        environment: Environment::of(NAME, Placement::choose()?),
         runs,
         seconds: measured.as_secs_f64(),
         slow_us: SLOW_US,
         rows: rows.collect(),
     };
-    options.common.publish(NAME, &report.to_markdown(), &report)
+    options
+        .common
+        .publish(NAME, &report.to_markdown(), &report)?;
+    options.common.say_how_to_get_more(NAME);
+    Ok(())
 }
 
 /// Without slow calls and with them, on one CPU, and where there are more than two on all but the
@@ -275,7 +279,7 @@ impl Report {
             "{}\n\n{table}\nEcho calls of 64 bytes over {CONNECTIONS} TCP connections, at the times \
              of a Poisson process; a *slow* one holds the server's CPU for {} µs. All figures are of \
              the other calls, from the time at which they were due; medians of {} runs of {} s, \
-             alternated. Client and server each on CPUs of their own.\n",
+             alternated. A server of several CPUs has the first ones, the client the next.\n",
             self.environment, self.slow_us, self.runs, self.seconds,
         )
     }

@@ -23,7 +23,7 @@ use ringcall::proto::limits::HEADER_BYTES;
 
 /// Times the pieces of the hot path.
 #[derive(Parser)]
-#[command(name = "micro")]
+#[command(name = NAME)]
 struct Options {
     #[command(flatten)]
     common: Common,
@@ -40,6 +40,7 @@ struct Quote {
     venues: Vec<String>,
 }
 
+const NAME: &str = "micro";
 /// Frames in one receive buffer, as a client that pipelines fills it.
 const FRAMES: usize = 16;
 
@@ -64,12 +65,14 @@ fn main() {
     memory(&mut criterion);
     timers(&mut criterion);
     criterion.final_summary();
+    options.common.say_how_to_get_more(NAME);
 }
 
 /// Cutting received bytes into frames.
 fn frames(criterion: &mut Criterion) {
     let frame = wire::request(0, &[7; 64]);
-    let chunk = frame.repeat(FRAMES);
+    let chunk = aligned(&frame.repeat(FRAMES));
+    let chunk = chunk.as_slice();
     let mut group = criterion.benchmark_group("frame");
     group.throughput(Throughput::Elements(1));
     let header: [u8; HEADER_BYTES] = *frame.first_chunk().expect("a whole header");
@@ -85,8 +88,8 @@ fn frames(criterion: &mut Criterion) {
         let framer = Framer::new(LIMIT);
         bencher.iter(|| {
             let mut at = 0;
-            while let Ok(Some(header)) = framer.peek_in_place(black_box(&chunk), at) {
-                black_box(Framer::skip_in_place(&chunk, &mut at, &header)).expect("a valid frame");
+            while let Ok(Some(header)) = framer.peek_in_place(black_box(chunk), at) {
+                black_box(Framer::skip_in_place(chunk, &mut at, &header)).expect("a valid frame");
             }
             assert_eq!(at, chunk.len());
         });

@@ -59,6 +59,9 @@ struct Options {
     /// Leaves out the runs that count allocations and system calls
     #[arg(long)]
     no_counts: bool,
+    /// What the files of the result are called
+    #[arg(long, default_value = NAME, requires = "out")]
+    name: String,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -114,14 +117,13 @@ fn compare(options: &Options) -> io::Result<()> {
         cells,
     };
     let common = &options.common;
-    common.publish(NAME, &report.to_markdown(), &report)?;
-    match &common.out {
-        Some(folder) => {
-            options::write(folder, "summary.md", &report.to_summary())?;
-            report.draw(&folder.join("vs_peers.svg"))
-        }
-        None => Ok(()),
+    common.publish(&options.name, &report.to_markdown(), &report)?;
+    if let (Some(folder), Some(summary)) = (&common.out, report.to_summary()) {
+        options::write(folder, &format!("{}-summary.md", options.name), &summary)?;
+        report.draw(&folder.join(format!("{}.svg", options.name)))?;
     }
+    common.say_how_to_get_more(NAME);
+    Ok(())
 }
 
 impl Options {

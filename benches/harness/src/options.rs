@@ -58,8 +58,7 @@ impl Common {
         }
     }
 
-    /// Prints a result, and writes `name`.md and `name`.json where that was asked for. Also says
-    /// how to get more.
+    /// Prints a result, and writes `name`.md and `name`.json where that was asked for.
     pub fn publish(&self, name: &str, table: &str, result: &impl Serialize) -> io::Result<()> {
         let json = serde_json::to_string_pretty(result)?;
         let text = match self.format {
@@ -71,12 +70,16 @@ impl Common {
             write(folder, &format!("{name}.md"), table)?;
             write(folder, &format!("{name}.json"), &(json + "\n"))?;
         }
+        Ok(())
+    }
+
+    /// Says how to get more out of a bench, after what was usual.
+    pub fn say_how_to_get_more(&self, bench: &str) {
         if self.effort() == Effort::Usual {
             say(format_args!(
-                "`cargo bench --bench {name} -- --full` measures more; `-- --help` lists what else"
+                "`cargo bench --bench {bench} -- --full` measures more; `-- --help` lists what else"
             ));
         }
-        Ok(())
     }
 }
 

@@ -45,12 +45,12 @@ impl Report {
         peers::render(self)
     }
 
-    /// One small table for those who want one.
-    pub fn to_summary(&self) -> String {
+    /// One small table of the points that most people ask for; `None` when they were not measured.
+    pub fn to_summary(&self) -> Option<String> {
         peers::summary(self)
     }
 
-    /// Draws what the summary tells. Nothing is drawn when its points were not measured.
+    /// Draws what the summary tells of TCP.
     pub fn draw(&self, path: &Path) -> io::Result<()> {
         picture::draw(&self.cells, path)
     }

@@ -27,9 +27,10 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 /// A few columns of the points that most people ask for.
-pub(super) fn summary(report: &Report) -> String {
+pub(super) fn summary(report: &Report) -> Option<String> {
     let mut table = Table::new(&SUMMARY_HEADINGS, 2);
-    let rows = report.cells.iter().filter(|row| is_telling(row));
+    let mut rows = report.cells.iter().filter(|row| is_telling(row)).peekable();
+    rows.peek()?;
     rows.for_each(|row| {
         table.push([
             cell(row),
@@ -43,7 +44,7 @@ pub(super) fn summary(report: &Report) -> String {
             or_dash(row.allocations_per_call, significant),
         ]);
     });
-    format!("{}\n{table}{SUMMARY_LEGEND}", about(report))
+    Some(format!("{}\n{table}{SUMMARY_LEGEND}", about(report)))
 }
 
 /// Whether a row belongs into the summary and its picture: echoes of 64 bytes, nobody spinning.
