@@ -70,7 +70,7 @@ fn main() {
 
 /// Cutting received bytes into frames.
 fn frames(criterion: &mut Criterion) {
-    let frame = wire::request(0, &[7; 64]);
+    let frame = wire::frame(Header::new(Kind::Request, 7, 64), &[7; 64]);
     let chunk = aligned(&frame.repeat(FRAMES));
     let chunk = chunk.as_slice();
     let mut group = criterion.benchmark_group("frame");

@@ -248,6 +248,8 @@ impl Drop for ServerProcess {
         }
         if let Some(path) = &self.socket_file
             && let Err(error) = std::fs::remove_file(path)
+            // Some servers remove it themselves.
+            && error.kind() != io::ErrorKind::NotFound
         {
             eprintln!("removing {}: {error}", path.display());
         }
