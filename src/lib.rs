@@ -109,6 +109,7 @@ pub mod __private {
     pub use crate::doors::{TimerName, TimerWheel, access, encode};
     pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
+    pub use crate::shard::handler::Method;
 }
 
 /// Compiles the examples of the README.

@@ -92,25 +92,18 @@ impl ServerConnection {
     /// with nothing to object to. Otherwise `None`, and [`ServerConnection::next_event`] says what
     /// there is. Most requests come this way, on which nothing is moved from one enum to another.
     #[inline(always)]
-    pub fn next_request(
-        &mut self,
-        chunk: &[u8],
-        at: &mut usize,
-    ) -> Result<Option<(Header, Range<usize>)>, Violation> {
-        let Some(header) = self.link.peek_in_place(chunk, *at)? else {
-            return Ok(None);
-        };
-        let is_ordinary = header.kind == Kind::Request
-            && header.call_id > self.last_call_id
+    pub fn next_request(&mut self, chunk: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+        let (header, payload, end) = self.link.peek_request(chunk, *at)?;
+        let is_ordinary = header.call_id > self.last_call_id
             && self.resolved.contains(header.selector)
             && !self.has_said_goaway;
         if !is_ordinary {
-            return Ok(None);
+            return None;
         }
-        let payload = self.link.skip_in_place(chunk, at, &header)?;
+        *at = end;
         self.last_call_id = header.call_id;
         self.requests += 1;
-        Ok(Some((header, payload)))
+        Some((header, payload))
     }
 
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.

@@ -1,23 +1,18 @@
 //! Services, and the table that finds a method by its index.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::task::{Poll, ready};
 
-use pin_project_lite::pin_project;
-
+use super::answer;
 use super::conn::Conn;
-use super::context::Context;
-use super::dispatch;
-use super::tasks::Purpose;
+use super::handler::{Method, put_handler};
+use super::tasks::{Origin, Started};
+use crate::buf::Chunk;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
-use crate::proto::status::Status;
-use crate::rpc::message::Message;
-use crate::rpc::received::{LocalPayload, Request};
-use crate::rpc::reply::Reply;
+use crate::rpc::received::Request;
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {
@@ -69,21 +64,15 @@ pub struct IncomingCall<'a> {
     pub(super) call_id: u64,
     pub(super) timeout_us: u32,
     pub(super) arrived_ns: u64,
-    pub(super) payload: LocalPayload,
+    pub(super) payload: Chunk,
 }
 
 impl IncomingCall<'_> {
     /// Validates the request, polls the handler at once, and sends its reply. A request that is
     /// no valid `Req`, or whose deadline has passed while it waited for room, reaches no handler. A
     /// handler that waits goes on as a task.
-    #[inline]
-    pub fn unary<Req, Resp, F, Fut>(self, handler: F)
-    where
-        Req: Message,
-        Resp: Message,
-        F: FnOnce(Context, Request<Req>) -> Fut,
-        Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
-    {
+    #[inline(always)]
+    pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
         let Self {
             conn,
             call_id,
@@ -92,63 +81,35 @@ impl IncomingCall<'_> {
             payload,
         } = self;
         let shard = &conn.shard;
-        let deadline_ns = (timeout_us != 0).then(|| arrived_ns + u64::from(timeout_us) * 1000);
-        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= shard.now_ns()) {
-            return dispatch::refuse_expired(conn, call_id);
+        let deadline_ns = match timeout_us {
+            0 => u64::MAX,
+            _ => arrived_ns + u64::from(timeout_us) * 1000,
+        };
+        if deadline_ns <= shard.now_ns() {
+            return answer::refuse_expired(conn, call_id);
         }
-        let Some(request) = Request::<Req>::validate(payload) else {
-            return dispatch::refuse_invalid(conn, call_id);
+        let Some(request) = Request::<M::Request>::validate(payload) else {
+            return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        let answer = handler(
-            Context {
-                conn: Rc::clone(conn),
-                deadline_ns,
-            },
-            request,
+        // Dropped by the handler. A destructor on this side, were there one, would keep the request
+        // from staying in registers.
+        let request = ManuallyDrop::new(request);
+        let started = shard.tasks.start(
+            |cell| put_handler::<M, H>(cell, handler, conn, deadline_ns, request),
+            Origin::Call { conn, call_id },
         );
-        let run = RunCall {
-            answer,
-            conn: Rc::clone(conn),
-            call_id,
-        };
-        let started = shard.tasks.start(run, || Purpose::Call {
-            conn: Rc::clone(conn),
-            call_id,
-        });
-        shard.settle_new_call(started, conn, call_id, deadline_ns);
+        match started {
+            // Most handlers; they are entered in no book.
+            Started::Done => (),
+            Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
+            Started::Panicked(text) => shard.answer_panic(conn, call_id, &text),
+        }
     }
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        dispatch::refuse_unimplemented(self.conn, self.call_id);
-    }
-}
-
-pin_project! {
-    /// A handler's future and what is needed to send its result. An `async` block would hold the
-    /// handler's future twice: as what it captured and as what it awaits.
-    struct RunCall<Fut> {
-        #[pin]
-        answer: Fut,
-        conn: Rc<Conn>,
-        call_id: u64,
-    }
-}
-
-impl<Resp, Fut> Future for RunCall<Fut>
-where
-    Resp: Message,
-    Fut: Future<Output = Result<Reply<Resp>, Status>>,
-{
-    type Output = ();
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(cx));
-        dispatch::respond(this.conn, *this.call_id, answer);
-        Poll::Ready(())
+        answer::refuse_unimplemented(self.conn, self.call_id);
     }
 }
 
@@ -156,12 +117,12 @@ where
 pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
     services: RefCell<Vec<Box<dyn Service>>>,
-    methods: Vec<Method>,
+    methods: Vec<Entry>,
     by_name: HashMap<&'static str, u16>,
 }
 
 #[derive(Debug)]
-struct Method {
+struct Entry {
     fingerprint: u64,
     service: u16,
     method: u16,
@@ -193,7 +154,7 @@ impl ServiceTable {
                         method.name
                     ));
                 }
-                methods.push(Method {
+                methods.push(Entry {
                     fingerprint: method.fingerprint,
                     service: number as u16,
                     method: place as u16,
@@ -217,12 +178,28 @@ impl ServiceTable {
         drop(self.services.take());
     }
 
-    /// Runs a call of the method with this index, which the connection has resolved.
+    /// For some calls.
     #[inline]
+    pub(super) fn open(&self) -> OpenTable<'_> {
+        OpenTable {
+            services: self.services.borrow(),
+            methods: &self.methods,
+        }
+    }
+}
+
+/// The table while calls are made.
+pub(super) struct OpenTable<'a> {
+    services: Ref<'a, Vec<Box<dyn Service>>>,
+    methods: &'a [Entry],
+}
+
+impl OpenTable<'_> {
+    /// Runs a call of the method with this index, which the connection has resolved.
+    #[inline(always)]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let method = &self.methods[usize::from(index)];
-        let services = self.services.borrow();
-        services[usize::from(method.service)].call(method.method, call);
+        let entry = &self.methods[usize::from(index)];
+        self.services[usize::from(entry.service)].call(entry.method, call);
     }
 }
 

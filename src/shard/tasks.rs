@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::conn::Conn;
 use super::counters::Counters;
-use super::future_cell::FutureCell;
+use super::future_cell::{Fresh, FutureCell, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
 
@@ -32,6 +32,44 @@ pub(crate) enum Purpose {
     },
     /// It was spawned.
     Background,
+}
+
+/// A borrowed [`Purpose`]. Most handlers end at their first poll and need no other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// A call.
+    Call {
+        /// Where it came from.
+        conn: &'a Rc<Conn>,
+        /// Its id.
+        call_id: u64,
+    },
+    /// No call.
+    Background,
+}
+
+impl Purpose {
+    fn origin(&self) -> Origin<'_> {
+        match self {
+            Self::Call { conn, call_id } => Origin::Call {
+                conn,
+                call_id: *call_id,
+            },
+            Self::Background => Origin::Background,
+        }
+    }
+}
+
+impl Origin<'_> {
+    fn to_purpose(self) -> Purpose {
+        match self {
+            Self::Call { conn, call_id } => Purpose::Call {
+                conn: Rc::clone(conn),
+                call_id,
+            },
+            Self::Background => Purpose::Background,
+        }
+    }
 }
 
 /// How the first poll of a future went.
@@ -130,23 +168,35 @@ impl Tasks {
         self.waiting.get()
     }
 
-    /// Polls a new future at once. Only if it waits does it become a task, for `purpose`.
+    /// Polls a new future, which `put` puts into its place, at once. Only if it waits does it become
+    /// a task.
     #[inline(always)]
-    pub(crate) fn start<F>(&self, future: F, purpose: impl FnOnce() -> Purpose) -> Started
-    where
-        F: Future<Output = ()> + 'static,
-    {
+    pub(super) fn start<O, W: Work>(
+        &self,
+        put: impl for<'a> FnOnce(&'a mut FutureCell) -> Fresh<'a, O, W>,
+        origin: Origin<'_>,
+    ) -> Started {
         let mut seat = self.take_seat();
-        self.waiting.set(self.waiting.get() + 1);
-        match self.poll(&mut seat.body, |cell, cx| cell.start(future, cx)) {
+        let Body { cell, waker } = &mut *seat.body;
+        let fresh = put(cell);
+        waker.before_poll();
+        let mut cx = Context::from_waker(waker.waker());
+        match catch_unwind(AssertUnwindSafe(|| fresh.poll(origin, &mut cx))) {
             Ok(Poll::Ready(())) => {
                 self.leave_seat(seat);
                 Started::Done
             }
-            Ok(Poll::Pending) => Started::Waiting(self.settle_in(seat, purpose())),
+            Ok(Poll::Pending) => {
+                self.waiting.set(self.waiting.get() + 1);
+                Started::Waiting(self.settle_in(seat, origin.to_purpose()))
+            }
             Err(panic) => {
+                let started = match self.after_panic(&mut seat.body.cell, &*panic) {
+                    Ok(()) => Started::Done,
+                    Err(text) => Started::Panicked(text),
+                };
                 self.leave_seat(seat);
-                Started::Panicked(panic)
+                started
             }
         }
     }
@@ -163,20 +213,30 @@ impl Tasks {
             return Resumed::NotEnded;
         };
         let mut seat = Seat { index, body };
-        match self.poll(&mut seat.body, FutureCell::poll) {
+        let Body { cell, waker } = &mut *seat.body;
+        waker.before_poll();
+        let mut cx = Context::from_waker(waker.waker());
+        let polled = catch_unwind(AssertUnwindSafe(|| cell.poll(purpose.origin(), &mut cx)));
+        let ended = match polled {
             Ok(Poll::Pending) => {
                 self.settle_in(seat, purpose);
-                Resumed::NotEnded
+                return Resumed::NotEnded;
             }
-            ended => {
-                self.slots.borrow_mut()[index as usize].bump();
-                self.leave_seat(seat);
-                match ended {
-                    Err(panic) => Resumed::Panicked(purpose, panic),
-                    Ok(_) => Resumed::Done(purpose),
-                }
-            }
+            Ok(Poll::Ready(())) => Ok(()),
+            Err(panic) => self.after_panic(cell, &*panic),
+        };
+        self.end_waiting(seat);
+        match ended {
+            Ok(()) => Resumed::Done(purpose),
+            Err(text) => Resumed::Panicked(purpose, text),
         }
+    }
+
+    /// Gives the place of a future back that has waited and is gone.
+    fn end_waiting(&self, seat: Seat) {
+        self.waiting.set(self.waiting.get() - 1);
+        self.slots.borrow_mut()[seat.index as usize].bump();
+        self.leave_seat(seat);
     }
 
     fn settle_in(&self, seat: Seat, purpose: Purpose) -> TaskKey {
@@ -227,8 +287,7 @@ impl Tasks {
             (slot.purpose.take()?, slot.body.take()?)
         };
         self.drop_quietly(&mut body.cell);
-        self.slots.borrow_mut()[key.index as usize].bump();
-        self.leave_seat(Seat {
+        self.end_waiting(Seat {
             index: key.index,
             body,
         });
@@ -283,7 +342,6 @@ impl Tasks {
     /// Gives a place back whose future is gone.
     #[inline(always)]
     fn leave_seat(&self, mut seat: Seat) {
-        self.waiting.set(self.waiting.get() - 1);
         if !seat.body.cell.is_worth_keeping() {
             seat.body.cell = FutureCell::new();
         }
@@ -294,33 +352,17 @@ impl Tasks {
         }
     }
 
-    /// Polls a future once; one that has ended is gone from its cell. An error is the text of its
-    /// panic.
-    #[inline(always)]
-    fn poll(
-        &self,
-        body: &mut Body,
-        poll: impl FnOnce(&mut FutureCell, &mut Context<'_>) -> Poll<()>,
-    ) -> Result<Poll<()>, String> {
-        let Body { cell, waker } = body;
-        waker.before_poll();
-        let mut cx = Context::from_waker(waker.waker());
-        match catch_unwind(AssertUnwindSafe(|| poll(cell, &mut cx))) {
-            Ok(polled) => Ok(polled),
-            Err(panic) => self.after_panic(cell, &*panic),
-        }
-    }
-
+    /// Clears up after a poll that has panicked. An error is the text of the panic.
     #[cold]
     fn after_panic(
         &self,
         cell: &mut FutureCell,
         panic: &(dyn std::any::Any + Send),
-    ) -> Result<Poll<()>, String> {
+    ) -> Result<(), String> {
         if !cell.is_occupied() {
             // It panicked while it was dropped; its result stands: the call was answered.
             self.note_panic_in_drop(panic);
-            return Ok(Poll::Ready(()));
+            return Ok(());
         }
         self.drop_quietly(cell);
         Err(panic_text(panic))
@@ -354,6 +396,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::handler::put_background;
     use super::*;
     use std::future::{pending, poll_fn};
 
@@ -362,13 +405,14 @@ mod tests {
         (Tasks::new(Arc::clone(&mailbox), Arc::default()), mailbox)
     }
 
+    fn start(tasks: &Tasks, future: impl Future<Output = ()> + 'static) -> Started {
+        tasks.start(|cell| put_background(cell, future), Origin::Background)
+    }
+
     #[test]
     fn a_future_that_is_ready_at_once_leaves_no_task() {
         let (tasks, _) = tasks();
-        assert!(matches!(
-            tasks.start(async {}, || Purpose::Background),
-            Started::Done
-        ));
+        assert!(matches!(start(&tasks, async {}), Started::Done));
         assert_eq!(tasks.waiting(), 0);
     }
 
@@ -385,10 +429,7 @@ mod tests {
                 Poll::Pending
             }
         });
-        assert!(matches!(
-            tasks.start(twice, || Purpose::Background),
-            Started::Waiting(_)
-        ));
+        assert!(matches!(start(&tasks, twice), Started::Waiting(_)));
         let woken = mailbox.pop_woken().expect("woken");
         assert!(matches!(tasks.resume(woken), Resumed::Done(_)));
         assert!(
@@ -400,23 +441,20 @@ mod tests {
     #[test]
     fn a_panic_is_caught_and_its_slot_used_again() {
         let (tasks, _) = tasks();
-        let polled = tasks.start(async { panic!("boom") }, || Purpose::Background);
+        let polled = start(&tasks, async { panic!("boom") });
         assert!(matches!(polled, Started::Panicked(text) if text == "boom"));
-        assert!(matches!(
-            tasks.start(async {}, || Purpose::Background),
-            Started::Done
-        ));
+        assert!(matches!(start(&tasks, async {}), Started::Done));
         assert_eq!(tasks.slots.borrow().len(), 1);
     }
 
     #[test]
     fn an_old_name_does_not_cancel_a_new_task() {
         let (tasks, _) = tasks();
-        let Started::Waiting(first) = tasks.start(pending(), || Purpose::Background) else {
+        let Started::Waiting(first) = start(&tasks, pending()) else {
             panic!()
         };
         assert!(tasks.cancel(first).is_some());
-        let Started::Waiting(second) = tasks.start(pending(), || Purpose::Background) else {
+        let Started::Waiting(second) = start(&tasks, pending()) else {
             panic!()
         };
         assert_eq!(first.index, second.index);
