@@ -28,8 +28,9 @@ struct Options {
     /// Puts what is counted on record
     #[arg(long, conflicts_with = "check")]
     update: bool,
-    /// Makes calls and does nothing else: what callgrind looks at
-    #[arg(long, hide = true, num_args = 2, value_names = ["CASE", "TURNS"])]
+    /// Makes calls of the kind with this number, in the order of the table's source, and does
+    /// nothing else: for profilers, and for callgrind
+    #[arg(long, num_args = 2, value_names = ["CASE", "TURNS"])]
     turns: Option<Vec<usize>>,
 }
 
