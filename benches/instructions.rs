@@ -67,17 +67,20 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/instructions
 fn main() -> ExitCode {
     let options = Options::parse();
     let result = match &options.turns {
-        Some(turns) => {
-            make_turns(&CASES[turns[0]], turns[1]);
-            Ok(())
-        }
+        Some(turns) => match CASES.get(turns[0]) {
+            Some(case) => {
+                make_turns(case, turns[1]);
+                Ok(())
+            }
+            None => Err(io::Error::other("there is no such kind of call")),
+        },
         None => run(&options),
     };
     options::end(NAME, result)
 }
 
 fn run(options: &Options) -> io::Result<()> {
-    // Nothing counts yet: the cases below do, before and after.
+    // From here on, this process counts its own allocations.
     let page = Page::new()?;
     allocator::count_into(page.path())?;
     let allocations: Vec<f64> = CASES.iter().map(|case| allocations(case, &page)).collect();

@@ -14,7 +14,7 @@ pub struct Common {
     /// Short runs of the most telling points
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
-    /// Everything, in an hour or so
+    /// Everything, in two hours or so
     #[arg(long)]
     pub full: bool,
     /// How to print the result on standard output

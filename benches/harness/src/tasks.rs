@@ -16,9 +16,18 @@ use crate::client::recorder::Recorder;
 use crate::client::{Arrivals, Open, Outcome, Plan, ReadUsage};
 use crate::work::Call;
 
+/// Whether an answer carries as many bytes as it should.
+pub fn check_bytes(answered: Option<usize>, wanted: usize) -> Result<(), String> {
+    match answered {
+        Some(bytes) if bytes == wanted => Ok(()),
+        Some(bytes) => Err(format!("an answer of {bytes} bytes instead of {wanted}")),
+        None => Err("the key was not found".into()),
+    }
+}
+
 /// A connection of a client library; clones of it share the connection.
 pub trait Calling: Clone + Send + 'static {
-    /// Makes one call and checks that it was answered.
+    /// Makes one call and checks that the answer is as long as it should be.
     fn call(&mut self, call: &Call) -> impl Future<Output = Result<(), String>> + Send;
 }
 

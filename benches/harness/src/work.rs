@@ -57,8 +57,8 @@ pub enum Call {
     Echo(Bytes),
     /// Accept an order.
     Order,
-    /// Fetch the value of a key.
-    Get(String),
+    /// Fetch the value of a key; it has so many bytes.
+    Get(String, usize),
     /// Keep a value.
     Put(String, Bytes),
     /// Hold the CPU for so many microseconds.
@@ -71,7 +71,7 @@ impl Call {
         match work.workload {
             Workload::Echo => Self::Echo(work.body()),
             Workload::Order => Self::Order,
-            Workload::Get => Self::Get(key(caller)),
+            Workload::Get => Self::Get(key(caller), work.body().len()),
             Workload::Put => Self::Put(key(caller), work.body()),
         }
     }

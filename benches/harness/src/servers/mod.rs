@@ -177,6 +177,9 @@ pub fn find(name: &str) -> Result<&'static dyn Peer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{Arrivals, Client};
+    use crate::cpu::Usage;
+    use crate::servers::process::Transport;
     use std::io::{Read, Write};
     use std::net::Shutdown;
     use std::os::fd::AsFd;
@@ -212,30 +215,97 @@ mod tests {
         assert!(received == sent, "the echo differs");
     }
 
-    fn echoes_exactly(peer: &'static dyn Peer, idle: Idle) {
+    /// Runs a server on a thread while `drive` uses it.
+    fn serve<T>(
+        peer: &'static dyn Peer,
+        address: &Address,
+        idle: Idle,
+        work: Work,
+        drive: impl FnOnce(&Address) -> T,
+    ) -> T {
         let (stop, stopper) = rustix::pipe::pipe().unwrap();
         let (listening, bound) = mpsc::channel();
-        let server = thread::spawn(move || {
-            let task = Task {
-                address: &"tcp://127.0.0.1:0".parse().unwrap(),
-                idle,
-                work: WORK,
-                cpus: 1,
-                stop: stop.as_fd(),
-            };
-            peer.serve(&task, &mut |bound| {
-                listening.send(bound.clone()).map_err(io::Error::other)
-            })
-        });
-        let bound = bound.recv().unwrap();
         thread::scope(|scope| {
-            for seed in 0..6 {
-                let socket = bound.connect().unwrap();
-                scope.spawn(move || exchange(&socket, seed));
-            }
+            let server = scope.spawn(move || {
+                let task = Task {
+                    address,
+                    idle,
+                    work,
+                    cpus: 1,
+                    stop: stop.as_fd(),
+                };
+                peer.serve(&task, &mut |bound| {
+                    listening.send(bound.clone()).map_err(io::Error::other)
+                })
+            });
+            let driven = drive(&bound.recv().unwrap());
+            drop(stopper);
+            server.join().unwrap().unwrap();
+            driven
+        })
+    }
+
+    fn echoes_exactly(peer: &'static dyn Peer, idle: Idle) {
+        let any = "tcp://127.0.0.1:0".parse().unwrap();
+        serve(peer, &any, idle, WORK, |bound| {
+            thread::scope(|scope| {
+                for seed in 0..6 {
+                    let socket = bound.connect().unwrap();
+                    scope.spawn(move || exchange(&socket, seed));
+                }
+            });
         });
-        drop(stopper);
-        server.join().unwrap().unwrap();
+    }
+
+    /// Each through its own client, on each kind of socket: clients check the answers.
+    #[test]
+    fn every_peer_does_what_it_offers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut client = Client::new().unwrap();
+        for (number, peer) in ALL.into_iter().enumerate() {
+            for transport in [Transport::Tcp, Transport::Unix] {
+                for workload in [
+                    Workload::Echo,
+                    Workload::Order,
+                    Workload::Get,
+                    Workload::Put,
+                ] {
+                    let plan = Plan {
+                        cell: "2x3".parse().unwrap(),
+                        work: Work { workload, ..WORK },
+                        arrivals: Arrivals::Closed,
+                        warm_up: Duration::from_millis(5),
+                        measured: Duration::from_millis(50),
+                    };
+                    let point = Point {
+                        work: plan.work,
+                        transport,
+                        cell: plan.cell,
+                    };
+                    if !peer.takes_part(&point) {
+                        continue;
+                    }
+                    let path = folder.path().join(format!("{number}-{workload}"));
+                    let address = match transport {
+                        Transport::Tcp => "tcp://127.0.0.1:0".parse().unwrap(),
+                        Transport::Unix => Address::Unix(path),
+                    };
+                    let outcome = serve(peer, &address, Idle::Park, plan.work, |bound| {
+                        let usage = || Usage::now(std::process::id(), None);
+                        match peer.caller() {
+                            Caller::Frames(frames) => client.run(&plan, frames, bound, &usage),
+                            Caller::Own(own) => own.run(&plan, bound, &usage),
+                        }
+                    });
+                    let calls = outcome.map(|outcome| outcome.calls);
+                    assert!(
+                        matches!(calls, Ok(1..)),
+                        "{} {point}: {calls:?}",
+                        peer.name()
+                    );
+                }
+            }
+        }
     }
 
     #[test]

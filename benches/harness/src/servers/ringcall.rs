@@ -23,7 +23,7 @@ use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::idle::Idle;
 use crate::point::Point;
-use crate::tasks::{self, Calling};
+use crate::tasks::{self, Calling, check_bytes};
 use crate::wire::{self, Answer};
 use crate::work::{self, Call, Work, Workload};
 
@@ -228,7 +228,7 @@ impl Frames for Ringcall {
             Call::Echo(body) => (0, archive::<Vec<u8>>(&&body[..])?),
             // Eight words: any value will do, and the flag in the last one is `false`.
             Call::Order => (1, vec![0; size_of::<ArchivedOrder>()]),
-            Call::Get(key) => (2, archive::<String>(&key)?),
+            Call::Get(key, _) => (2, archive::<String>(&key)?),
             Call::Put(key, value) => {
                 let value = value.to_vec();
                 (3, archive::<Entry>(&Entry { key, value })?)
@@ -271,16 +271,22 @@ impl OwnClient for Ringcall {
 
 impl Calling for Arc<BenchClient<Client>> {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
-        let done = match call {
-            Call::Echo(body) => self.echo(&body[..]).await.map(drop),
-            Call::Order => self.accept(Order::default()).await.map(drop),
-            Call::Get(key) => self.get(key.as_str()).await.map(drop),
+        let told = |status: Status| status.to_string();
+        match call {
+            Call::Echo(body) => {
+                let answer = self.echo(&body[..]).await.map_err(told)?;
+                check_bytes(Some(answer.len()), body.len())
+            }
+            Call::Order => self.accept(Order::default()).await.map(drop).map_err(told),
+            Call::Get(key, bytes) => {
+                let answer = self.get(key.as_str()).await.map_err(told)?;
+                check_bytes(answer.as_ref().map(|value| value.len()), *bytes)
+            }
             Call::Put(key, value) => {
                 let (key, value) = (key.clone(), value.to_vec());
-                self.put(Entry { key, value }).await.map(drop)
+                self.put(Entry { key, value }).await.map(drop).map_err(told)
             }
-            Call::Spin(micros) => self.spin(*micros).await.map(drop),
-        };
-        done.map_err(|status| status.to_string())
+            Call::Spin(micros) => self.spin(*micros).await.map(drop).map_err(told),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! tarpc with bincode over length-delimited frames, its usual transport.
 
 use std::io;
+use std::time::Duration;
 
-use ::tarpc::client::Config as ClientConfig;
+use ::tarpc::client::{Config as ClientConfig, RpcError};
 use ::tarpc::context;
 use ::tarpc::serde_transport::{self, Transport as SerdeTransport};
 use ::tarpc::server::{BaseChannel, Channel, Config as ServerConfig};
@@ -12,7 +13,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_serde::formats::Bincode;
@@ -22,7 +22,7 @@ use super::store::Store;
 use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
 use crate::address::Address;
 use crate::client::{Outcome, Plan, ReadUsage};
-use crate::tasks::{self, Calling};
+use crate::tasks::{self, Calling, check_bytes};
 use crate::work::Call;
 
 /// tarpc on one thread.
@@ -179,15 +179,30 @@ fn connect<S: AsyncRead + AsyncWrite + Send + 'static>(socket: S) -> BenchClient
 
 impl Calling for BenchClient {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
+        let told = |error: RpcError| error.to_string();
         let context = context::current();
-        let done = match call {
-            Call::Echo(body) => self.echo(context, body.clone()).await.map(drop),
-            Call::Order => self.accept(context, Order::default()).await.map(drop),
-            Call::Get(key) => self.get(context, key.clone()).await.map(drop),
-            Call::Put(key, value) => self.put(context, key.clone(), value.clone()).await,
-            Call::Spin(micros) => BenchClient::spin(self, context, *micros).await,
-        };
-        done.map_err(|error| error.to_string())
+        match call {
+            Call::Echo(body) => {
+                let answer = self.echo(context, body.clone()).await.map_err(told)?;
+                check_bytes(Some(answer.len()), body.len())
+            }
+            Call::Order => {
+                let answer = self.accept(context, Order::default()).await;
+                answer.map(drop).map_err(told)
+            }
+            Call::Get(key, bytes) => {
+                let value = self.get(context, key.clone()).await.map_err(told)?;
+                check_bytes(value.as_ref().map(Bytes::len), *bytes)
+            }
+            Call::Put(key, value) => {
+                let answer = self.put(context, key.clone(), value.clone()).await;
+                answer.map_err(told)
+            }
+            Call::Spin(micros) => {
+                let answer = BenchClient::spin(self, context, *micros).await;
+                answer.map_err(told)
+            }
+        }
     }
 }
 

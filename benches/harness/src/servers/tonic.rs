@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::tonic::transport::server::{Connected, Router};
 use ::tonic::transport::{Channel, Endpoint, Server, Uri};
 use ::tonic::{Request, Response, Status};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use socket2::Socket;
@@ -21,7 +22,7 @@ use super::store::Store;
 use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
 use crate::address::Address;
 use crate::client::{Outcome, Plan, ReadUsage};
-use crate::tasks::{self, CONNECT_TIMEOUT, Calling};
+use crate::tasks::{self, CONNECT_TIMEOUT, Calling, check_bytes};
 use crate::work::Call;
 
 /// What `build.rs` made of `bench.proto`.
@@ -240,20 +241,31 @@ pub async fn connect(address: &Address) -> io::Result<BenchClient<Channel>> {
 
 impl Calling for BenchClient<Channel> {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
-        let done = match call {
+        let told = |status: Status| status.to_string();
+        match call {
             Call::Echo(bytes) => {
-                let bytes = bytes.clone();
-                BenchClient::echo(self, Body { bytes }).await.map(drop)
+                let body = Body {
+                    bytes: bytes.clone(),
+                };
+                let answer = BenchClient::echo(self, body).await.map_err(told)?;
+                check_bytes(Some(answer.get_ref().bytes.len()), bytes.len())
             }
-            Call::Order => self.accept(Order::default()).await.map(drop),
-            Call::Get(key) => self.get(Key { key: key.clone() }).await.map(drop),
+            Call::Order => self.accept(Order::default()).await.map(drop).map_err(told),
+            Call::Get(key, bytes) => {
+                let answer = self.get(Key { key: key.clone() }).await.map_err(told)?;
+                let value = answer.get_ref().value.as_ref();
+                check_bytes(value.map(Bytes::len), *bytes)
+            }
             Call::Put(key, value) => {
                 let (key, value) = (key.clone(), value.clone());
-                self.put(Entry { key, value }).await.map(drop)
+                let answer = self.put(Entry { key, value }).await;
+                answer.map(drop).map_err(told)
             }
-            Call::Spin(micros) => self.spin(Micros { micros: *micros }).await.map(drop),
-        };
-        done.map_err(|status| status.to_string())
+            Call::Spin(micros) => {
+                let answer = BenchClient::spin(self, Micros { micros: *micros }).await;
+                answer.map(drop).map_err(told)
+            }
+        }
     }
 }
 
