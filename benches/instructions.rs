@@ -89,6 +89,8 @@ fn run(options: &Options) -> io::Result<()> {
     }
     let recorded = std::fs::read_to_string(FILE);
     let recorded: Option<Record> = match recorded {
+        // What is replaced need not make sense.
+        Ok(text) if options.update => serde_json::from_str(&text).ok(),
         Ok(text) => Some(serde_json::from_str(&text)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),

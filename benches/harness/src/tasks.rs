@@ -170,7 +170,12 @@ async fn call_when_due<C: Calling>(
 }
 
 async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Outcome> {
+    let callers = match plan.arrivals {
+        Arrivals::Closed => (plan.cell.connections * plan.cell.depth) as u64,
+        Arrivals::Open(_) => 1,
+    };
     tokio::time::sleep(plan.warm_up).await;
+    until_answered(run, callers).await;
     let before = usage()?;
     {
         let mut tally = run.tally();
@@ -179,6 +184,7 @@ async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Out
     }
     let begin = Instant::now();
     tokio::time::sleep(plan.measured).await;
+    until_answered(run, 2 * callers).await;
     let elapsed = begin.elapsed();
     let load = usage()?.since(&before, elapsed);
     let mut tally = run.tally();
@@ -195,6 +201,15 @@ async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Out
     })
 }
 
+/// Goes on until so many calls were answered. Where thousands are in flight a call can take longer
+/// than a run is meant to, and a run that ended before would have seen only the quick ones.
+async fn until_answered(run: &Run, calls: u64) {
+    let give_up = Instant::now() + SILENCE_MAX;
+    while run.tally().calls < calls && Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Ends when a caller fails; callers end otherwise only when the run is over.
 async fn first_failure(callers: &mut Callers) -> String {
     while let Some(ended) = callers.join_next().await {
@@ -207,5 +222,7 @@ async fn first_failure(callers: &mut Callers) -> String {
     std::future::pending().await
 }
 
+/// Time after which a run ends, however few calls were answered.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Time that one connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
