@@ -30,7 +30,7 @@ pub(super) fn draw(rows: &[Row], path: &Path) -> io::Result<()> {
     area.fill(&WHITE).map_err(io::Error::other)?;
     for (rows, panel) in panels.iter().zip(area.split_evenly((panels.len(), 1))) {
         let (left, right) = panel.split_horizontally(PANEL);
-        let cell = format!("{} connections × {} calls", rows[0].conns, rows[0].depth);
+        let cell = format!("{} × {} in flight", rows[0].conns, rows[0].depth);
         let rates = Bars {
             title: format!("{cell}: calls/s (longer is better)"),
             value: |row| row.calls_per_s,
