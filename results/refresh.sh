@@ -1,20 +1,34 @@
 #!/usr/bin/env bash
-# Measures the typed server against the raw baseline on this machine, keeps the table in
-# results/vs_raw.md, and puts it into the README. Takes about five minutes on a quiet machine.
+# Measures everything again on this machine, keeps it in results/, and puts the tables into the
+# README. Takes about ten minutes on a quiet machine; `results/refresh.sh --full` takes two hours,
+# `results/refresh.sh --quick` two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+out="$PWD/results" # cargo runs benches in their own folder
 
-# cargo runs benches in their own folder.
-cargo bench -p ringcall-benches --bench vs_raw -- \
-    --cells 64x1/spin:50us,64x16/spin:50us,16x32/spin:50us,1x64/spin:50us,1x1/spin \
-    --out ../results/vs_raw.md "$@"
+measure() {
+    local bench=$1
+    shift
+    cargo bench --bench "$bench" -- --out "$out" "$@"
+}
+
+measure vs_peers "$@"
+# Against the raw baseline alone: more runs, and loops that spin as ringcall's do by default.
+measure vs_peers "$@" --name vs_raw --peers raw,ringcall --runs 21 --seconds 0.25 \
+    --cells 64x1/spin:50us,64x16/spin:50us,16x32/spin:50us,1x64/spin:50us,1x1/spin
+measure isolation "$@"
+measure idle "$@"
+measure instructions --update
 
 python3 - <<'PYTHON'
-import pathlib
-begin, end = "<!-- vs_raw:begin -->", "<!-- vs_raw:end -->"
+import pathlib, re
 readme = pathlib.Path("README.md")
-before, rest = readme.read_text().split(begin)
-_, after = rest.split(end)
-table = pathlib.Path("results/vs_raw.md").read_text().strip()
-readme.write_text(f"{before}{begin}\n{table}\n{end}{after}")
+text = readme.read_text()
+for name in re.findall(r"<!-- results/(.+?):begin -->", text):
+    begin, end = f"<!-- results/{name}:begin -->", f"<!-- results/{name}:end -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    table = pathlib.Path("results", name).read_text().strip()
+    text = f"{before}{begin}\n{table}\n{end}{after}"
+readme.write_text(text)
 PYTHON

@@ -70,6 +70,7 @@
 
 pub(crate) mod buf;
 mod client;
+mod doors;
 mod engine;
 pub(crate) mod platform;
 pub mod proto;
@@ -104,6 +105,8 @@ pub fn environment() -> Environment {
 /// What the macros' expansion and this workspace's benches name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
+    pub use crate::doors::{TimerName, TimerWheel, access, encode};
     pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
     pub use crate::shard::handler::Method;

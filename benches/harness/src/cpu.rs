@@ -1,0 +1,164 @@
+//! Which CPUs the two sides run on, and who used them.
+
+use std::io;
+use std::time::Duration;
+
+use procfs::process::Process;
+use procfs::{CurrentSI, KernelStats, ProcError};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// One CPU for the server and another for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// CPU of the server process.
+    pub server: usize,
+    /// CPU of the client.
+    pub client: usize,
+}
+
+impl Placement {
+    /// The first two CPUs that this process may use; `taskset` chooses others. `None` when it may
+    /// use only one: two sides that are pinned to the same CPU would wait for each other's slice.
+    pub fn choose() -> io::Result<Option<Self>> {
+        Ok(match allowed()?[..] {
+            [server, client, ..] => Some(Self { server, client }),
+            _ => None,
+        })
+    }
+}
+
+/// The CPUs that this process may use, in their order.
+pub fn allowed() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    let all = 0..CpuSet::MAX_CPU;
+    Ok(all.filter(|cpu| allowed.is_set(*cpu)).collect())
+}
+
+/// Keeps the calling thread, and the threads and processes that it starts, on these CPUs.
+pub fn pin(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// CPU times since some moment in the past, read together.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    server: Duration,
+    client: Duration,
+    idle: Option<Duration>,
+}
+
+/// Who used the CPUs during some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// CPU time of the server process, in user code and in the kernel.
+    pub server: Duration,
+    /// CPU time of the client process.
+    pub client: Duration,
+    /// Share of the two CPUs that neither had and that was not idle: other processes, and the
+    /// host of a virtual machine. `None` when nothing is pinned.
+    pub others: Option<f64>,
+    /// Whether others had so little that the run counts.
+    pub is_calm: bool,
+}
+
+impl Usage {
+    /// The usage up to now of this server process and of this process, the client.
+    pub fn now(server_pid: u32, placement: Option<Placement>) -> io::Result<Self> {
+        Ok(Self {
+            server: time_of(server_pid)?,
+            client: time_of(std::process::id())?,
+            idle: placement.map(idle_time).transpose()?,
+        })
+    }
+
+    /// The load of the time between `earlier` and this.
+    pub fn since(&self, earlier: &Self, elapsed: Duration) -> Load {
+        let server = self.server.saturating_sub(earlier.server);
+        let client = self.client.saturating_sub(earlier.client);
+        let idle = self.idle.zip(earlier.idle);
+        let others = idle.map(|(later, earlier)| {
+            let used = server + client + later.saturating_sub(earlier);
+            (elapsed * CPUS_USED).saturating_sub(used)
+        });
+        let tolerated = (elapsed * CPUS_USED).mul_f64(OTHERS_TOLERATED) + IDLE_GRAIN * CPUS_USED;
+        Load {
+            server,
+            client,
+            others: others.map(|others| others.div_duration_f64(elapsed * CPUS_USED)),
+            is_calm: others.is_none_or(|others| others <= tolerated),
+        }
+    }
+}
+
+/// Time that all live threads of a process have spent on a CPU.
+///
+/// It comes from the scheduler's own nanosecond sums; those lag behind a running thread by at most
+/// one tick of the kernel, a few milliseconds.
+fn time_of(pid: u32) -> io::Result<Duration> {
+    let process = Process::new(pid as i32).map_err(io::Error::other)?;
+    let mut total_ns = 0;
+    for task in process.tasks().map_err(io::Error::other)? {
+        match task.and_then(|task| task.schedstat()) {
+            Ok(schedstat) => total_ns += schedstat.sum_exec_runtime,
+            // It ended since it was listed.
+            Err(ProcError::NotFound(_)) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    Ok(Duration::from_nanos(total_ns))
+}
+
+/// Time that the two CPUs have spent idle, together.
+fn idle_time(placement: Placement) -> io::Result<Duration> {
+    let stats = KernelStats::current().map_err(io::Error::other)?;
+    [placement.server, placement.client]
+        .iter()
+        .map(|cpu| {
+            let cpu = stats.cpu_time.get(*cpu);
+            let cpu = cpu.ok_or_else(|| io::Error::other("the kernel hides a CPU's idle time"))?;
+            Ok(cpu.idle_duration() + cpu.iowait_duration().unwrap_or_default())
+        })
+        .sum()
+}
+
+/// One for the server and one for the client.
+const CPUS_USED: u32 = 2;
+/// Share of the CPUs that others may have in a run that counts.
+const OTHERS_TOLERATED: f64 = 0.05;
+/// The kernel tells idle times in steps of this.
+const IDLE_GRAIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn work_costs_time() {
+        let pid = std::process::id();
+        let (start, before) = (Instant::now(), Usage::now(pid, None).unwrap());
+        while start.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        let load = Usage::now(pid, None)
+            .unwrap()
+            .since(&before, start.elapsed());
+        assert!(load.server > Duration::ZERO && load.is_calm && load.others.is_none());
+    }
+
+    #[test]
+    fn time_that_nobody_accounts_for_belongs_to_others() {
+        let usage = |server, client, idle| Usage {
+            server: Duration::from_millis(server),
+            client: Duration::from_millis(client),
+            idle: Some(Duration::from_millis(idle)),
+        };
+        let second = Duration::from_secs(1);
+        let calm = usage(900, 900, 200).since(&usage(0, 0, 0), second);
+        assert!(calm.is_calm && calm.others == Some(0.0));
+        let disturbed = usage(900, 400, 200).since(&usage(0, 0, 0), second);
+        assert!(!disturbed.is_calm && disturbed.others == Some(0.25));
+    }
+}

@@ -1,0 +1,102 @@
+//! Whole calls without sockets: what ringcall does between two system calls, which doesn't depend
+//! on the machine's mood.
+
+use ringcall::__private::MemoryConnection;
+use ringcall::Limits;
+use ringcall::proto::header::Header;
+use ringcall::proto::limits::{HEADER_BYTES, PAYLOAD_BYTES_CEILING};
+
+use crate::servers::Frames;
+use crate::servers::ringcall::{URING, service};
+use crate::wire::{Answer, CALL_ID_AT};
+use crate::work::Work;
+
+/// A shard with one connection, and requests for it.
+pub struct MemoryCalls {
+    connection: MemoryConnection,
+    requests: Vec<u8>,
+    request_bytes: usize,
+    answers_bytes: usize,
+    sent: Vec<u8>,
+    call_id: u64,
+}
+
+impl MemoryCalls {
+    /// With so many calls in each turn, as one receive brings them.
+    ///
+    /// # Panics
+    /// When the shard refuses the handshake.
+    pub fn new(work: Work, calls_per_turn: usize) -> Self {
+        let mut connection = MemoryConnection::new(service(work), Limits::default());
+        let mut sent = Vec::new();
+        assert!(connection.exchange(&URING.preamble().concat(), &mut sent));
+        let answers = answers(&sent);
+        let requests: Vec<_> = (0..calls_per_turn)
+            .map(|number| URING.request(work, number, &answers).expect("resolved"))
+            .collect();
+        let answer_bytes = Answer::frame_bytes(URING.answer_bytes(work).expect("an archive"));
+        Self {
+            connection,
+            request_bytes: requests[0].len(),
+            requests: requests.concat(),
+            answers_bytes: answer_bytes * calls_per_turn,
+            sent,
+            call_id: 0,
+        }
+    }
+
+    /// One turn: all requests arrive, and all answers are handed out.
+    ///
+    /// # Panics
+    /// When there is not one answer to each call.
+    #[inline]
+    pub fn turn(&mut self) {
+        for frame in self.requests.chunks_mut(self.request_bytes) {
+            self.call_id += 1;
+            frame[CALL_ID_AT..CALL_ID_AT + 8].copy_from_slice(&self.call_id.to_le_bytes());
+        }
+        self.sent.clear();
+        assert!(self.connection.exchange(&self.requests, &mut self.sent));
+        assert_eq!(self.sent.len(), self.answers_bytes);
+    }
+}
+
+fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while let Some(wire) = bytes.first_chunk() {
+        let header = Header::decode(wire, PAYLOAD_BYTES_CEILING).expect("a valid header");
+        let (frame, rest) = bytes.split_at(HEADER_BYTES + header.body_bytes());
+        let payload = &frame[HEADER_BYTES..][..header.payload_bytes as usize];
+        answers.push(Answer {
+            header,
+            payload: payload.to_vec(),
+        });
+        bytes = rest;
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::Workload;
+
+    #[test]
+    fn every_workload_is_answered() {
+        let workloads = [
+            Workload::Echo,
+            Workload::Order,
+            Workload::Get,
+            Workload::Put,
+        ];
+        for workload in workloads {
+            let work = Work {
+                workload,
+                payload_bytes: 64,
+            };
+            let mut calls = MemoryCalls::new(work, 3);
+            (0..3).for_each(|_| calls.turn());
+            assert_eq!(calls.call_id, 9);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What calls have cost before, and whether they have become dearer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::environment::RUSTC;
+use crate::report::table::{Table, or_dash, significant};
+
+/// What calls cost, as the file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The compiler; another one counts differently.
+    pub rustc: String,
+    /// Share by which a call may grow before that is an error.
+    pub tolerance: f64,
+    /// By the name of the call.
+    pub calls: BTreeMap<String, Cost>,
+}
+
+/// What one call costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Instructions in user space.
+    pub instructions: f64,
+    /// Allocations and reallocations.
+    pub allocations: f64,
+}
+
+/// C libraries and CPUs differ a little in how they copy memory.
+const TOLERANCE: f64 = 0.02;
+
+impl Record {
+    /// An empty record of this compiler.
+    #[expect(clippy::new_without_default, reason = "an empty record is no default")]
+    pub fn new() -> Self {
+        Self {
+            rustc: RUSTC.into(),
+            tolerance: TOLERANCE,
+            calls: BTreeMap::new(),
+        }
+    }
+
+    /// A table of these calls, beside what was recorded before.
+    pub fn to_table(&self, before: Option<&Self>) -> String {
+        const HEADINGS: [&str; 5] = ["call", "instructions", "on record", "change", "allocations"];
+        let mut table = Table::new(&HEADINGS, 1);
+        for (name, now) in &self.calls {
+            let before = before.and_then(|before| before.calls.get(name));
+            table.push([
+                name.clone(),
+                significant(now.instructions),
+                or_dash(before, |before| significant(before.instructions)),
+                or_dash(before, |before| {
+                    format!("{:+.1} %", now.growth(before) * 100.0)
+                }),
+                significant(now.allocations),
+            ]);
+        }
+        table.to_string()
+    }
+
+    /// Fails when a call has become dearer than `before` tolerates, or is not in it.
+    pub fn check(&self, before: &Self) -> Result<(), String> {
+        let complaint = |(name, now): (&String, &Cost)| match before.calls.get(name) {
+            None => Some(format!("{name}: not on record")),
+            Some(then) if now.is_dearer(then, before.tolerance) => Some(format!(
+                "{name}: {:.1} instructions and {} allocations; {:.1} and {} are on record",
+                now.instructions, now.allocations, then.instructions, then.allocations
+            )),
+            Some(_) => None,
+        };
+        let complaints: Vec<_> = self.calls.iter().filter_map(complaint).collect();
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "calls have become dearer; if it must be so, `-- --update` records it\n{}\n({}; on \
+             record: {})",
+            complaints.join("\n"),
+            self.rustc,
+            before.rustc
+        ))
+    }
+
+    /// Calls that have become so much cheaper that it is worth recording.
+    pub fn cheaper_than<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
+        let is_cheaper = |(name, now): &(&String, &Cost)| {
+            let then = before.calls.get(*name);
+            then.is_some_and(|then| now.growth(then) < -before.tolerance)
+        };
+        self.calls
+            .iter()
+            .filter(is_cheaper)
+            .map(|(name, _)| &**name)
+    }
+}
+
+impl Cost {
+    fn growth(&self, before: &Self) -> f64 {
+        self.instructions / before.instructions - 1.0
+    }
+
+    fn is_dearer(&self, before: &Self, tolerance: f64) -> bool {
+        self.growth(before) > tolerance || self.allocations > before.allocations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(instructions: f64, allocations: f64) -> Record {
+        let mut record = Record::new();
+        let cost = Cost {
+            instructions,
+            allocations,
+        };
+        record.calls.insert("echo".into(), cost);
+        record
+    }
+
+    #[test]
+    fn growth_beyond_the_tolerance_fails() {
+        let before = record(1000.0, 0.0);
+        assert!(record(1019.0, 0.0).check(&before).is_ok());
+        let dearer = record(1021.0, 0.0).check(&before).unwrap_err();
+        assert!(dearer.contains("echo: 1021.0 instructions"), "{dearer}");
+        assert!(record(900.0, 0.1).check(&before).is_err());
+        assert!(record(1.0, 0.0).check(&Record::new()).is_err());
+    }
+
+    #[test]
+    fn what_has_become_cheaper_is_told() {
+        let before = record(1000.0, 0.0);
+        let (cheaper, same) = (record(970.0, 0.0), record(985.0, 0.0));
+        assert_eq!(cheaper.cheaper_than(&before).collect::<Vec<_>>(), ["echo"]);
+        assert_eq!(same.cheaper_than(&before).count(), 0);
+    }
+}

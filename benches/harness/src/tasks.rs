@@ -1,0 +1,228 @@
+//! Drives a client library: a task for each call in flight, on one thread.
+//!
+//! In a closed loop each caller has its own task and waits for an answer before it calls again, as
+//! programs do. The tasks run on a current-thread runtime, which for one CPU is the fastest that
+//! tokio has.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::runtime;
+use tokio::task::JoinSet;
+
+use crate::client::recorder::Recorder;
+use crate::client::{Arrivals, Open, Outcome, Plan, ReadUsage};
+use crate::work::Call;
+
+/// Whether an answer carries as many bytes as it should.
+pub fn check_bytes(answered: Option<usize>, wanted: usize) -> Result<(), String> {
+    match answered {
+        Some(bytes) if bytes == wanted => Ok(()),
+        Some(bytes) => Err(format!("an answer of {bytes} bytes instead of {wanted}")),
+        None => Err("the key was not found".into()),
+    }
+}
+
+/// A connection of a client library; clones of it share the connection.
+pub trait Calling: Clone + Send + 'static {
+    /// Makes one call and checks that the answer is as long as it should be.
+    fn call(&mut self, call: &Call) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// What the tasks of a run share.
+struct Run {
+    is_over: AtomicBool,
+    tally: Mutex<Tally>,
+}
+
+struct Tally {
+    calls: u64,
+    recorder: Recorder,
+}
+
+impl Tally {
+    /// An answer has come to a call that began, or was due, then.
+    fn count(&mut self, begin: Instant) {
+        self.calls += 1;
+        self.recorder.record(begin.elapsed().as_nanos() as u64);
+    }
+}
+
+impl Run {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("recording never panics")
+    }
+}
+
+/// A runtime of one thread, as clients and servers use it.
+pub fn current_thread() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Makes the plan's calls over connections made by `connect`, and measures.
+pub fn run<C: Calling>(
+    plan: &Plan,
+    usage: ReadUsage<'_>,
+    connect: impl AsyncFn() -> io::Result<C>,
+) -> io::Result<Outcome> {
+    current_thread()?.block_on(async {
+        let run = Arc::new(Run {
+            is_over: AtomicBool::new(false),
+            tally: Mutex::new(Tally {
+                calls: 0,
+                recorder: Recorder::new(),
+            }),
+        });
+        let mut clients = Vec::with_capacity(plan.cell.connections);
+        for _ in 0..plan.cell.connections {
+            clients.push(connect().await?);
+        }
+        let mut callers = JoinSet::new();
+        match plan.arrivals {
+            Arrivals::Closed => start_callers(plan, &clients, &run, &mut callers),
+            Arrivals::Open(open) => {
+                let call = Call::of(plan.work, 0);
+                callers.spawn(call_when_due(open, clients, call, Arc::clone(&run)));
+            }
+        }
+        tokio::select! {
+            outcome = measure(plan, usage, &run) => {
+                let outcome = outcome?;
+                run.is_over.store(true, Ordering::Relaxed);
+                while let Some(ended) = callers.join_next().await {
+                    ended.map_err(io::Error::other)?.map_err(io::Error::other)?;
+                }
+                Ok(outcome)
+            }
+            why = first_failure(&mut callers) => Err(io::Error::other(why)),
+        }
+    })
+}
+
+type Callers = JoinSet<Result<(), String>>;
+
+/// A caller for each call in flight.
+fn start_callers<C: Calling>(plan: &Plan, clients: &[C], run: &Arc<Run>, callers: &mut Callers) {
+    let depth = plan.cell.depth;
+    for (connection, client) in clients.iter().enumerate() {
+        for number in 0..depth {
+            let call = Call::of(plan.work, connection * depth + number);
+            callers.spawn(keep_calling(client.clone(), call, Arc::clone(run)));
+        }
+    }
+}
+
+async fn keep_calling<C: Calling>(mut client: C, call: Call, run: Arc<Run>) -> Result<(), String> {
+    while !run.is_over.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        client.call(&call).await?;
+        run.tally().count(begin);
+    }
+    Ok(())
+}
+
+/// Makes calls at the times of a Poisson process, in turn over all connections. It looks at the
+/// clock all the time, for tokio's timers are exact to a millisecond only.
+async fn call_when_due<C: Calling>(
+    open: Open,
+    clients: Vec<C>,
+    call: Call,
+    run: Arc<Run>,
+) -> Result<(), String> {
+    let mut random = fastrand::Rng::with_seed(open.seed);
+    let mut calls = JoinSet::new();
+    let mut due = Instant::now();
+    for connection in (0..clients.len()).cycle() {
+        // At least once, so that a client that is late still reads answers.
+        loop {
+            while let Some(ended) = calls.try_join_next() {
+                ended.map_err(|panicked| panicked.to_string())??;
+            }
+            if run.is_over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+            if Instant::now() >= due {
+                break;
+            }
+        }
+        let is_slow = random.f64() < open.slow_share;
+        let call = if is_slow {
+            Call::Spin(open.slow_us)
+        } else {
+            call.clone()
+        };
+        let (mut client, run) = (clients[connection].clone(), Arc::clone(&run));
+        calls.spawn(async move {
+            client.call(&call).await?;
+            if !is_slow {
+                run.tally().count(due);
+            }
+            Ok::<_, String>(())
+        });
+        // `f64` gives [0, 1), of which the logarithm must not see the 0.
+        let gap_s = -(1.0 - random.f64()).ln() / open.calls_per_s;
+        due += Duration::from_secs_f64(gap_s);
+    }
+    Err("there is no connection".into())
+}
+
+async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Outcome> {
+    let callers = match plan.arrivals {
+        Arrivals::Closed => (plan.cell.connections * plan.cell.depth) as u64,
+        Arrivals::Open(_) => 1,
+    };
+    tokio::time::sleep(plan.warm_up).await;
+    until_answered(run, callers).await;
+    let before = usage()?;
+    {
+        let mut tally = run.tally();
+        tally.calls = 0;
+        tally.recorder.reset();
+    }
+    let begin = Instant::now();
+    tokio::time::sleep(plan.measured).await;
+    until_answered(run, 2 * callers).await;
+    let elapsed = begin.elapsed();
+    let load = usage()?.since(&before, elapsed);
+    let mut tally = run.tally();
+    if tally.calls == 0 {
+        return Err(io::Error::other(format!(
+            "the server has answered nothing for {elapsed:?}"
+        )));
+    }
+    Ok(Outcome {
+        calls: tally.calls,
+        elapsed,
+        latency_ns: std::mem::replace(&mut tally.recorder, Recorder::new()).finish(),
+        load,
+    })
+}
+
+/// Goes on until so many calls were answered. Where thousands are in flight a call can take longer
+/// than a run is meant to, and a run that ended before would have seen only the quick ones.
+async fn until_answered(run: &Run, calls: u64) {
+    let give_up = Instant::now() + SILENCE_MAX;
+    while run.tally().calls < calls && Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Ends when a caller fails; callers end otherwise only when the run is over.
+async fn first_failure(callers: &mut Callers) -> String {
+    while let Some(ended) = callers.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return why,
+            Err(panicked) => return panicked.to_string(),
+        }
+    }
+    std::future::pending().await
+}
+
+/// Time after which a run ends, however few calls were answered.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Time that one connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
