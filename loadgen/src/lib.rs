@@ -2,9 +2,10 @@
 //!
 //! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
 //! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
-//! processes and tables.
+//! processes and tables. [`analysis`] says what measurements mean; it is pure.
 #![warn(clippy::print_stdout)]
 
+pub mod analysis;
 pub mod cli;
 pub mod demo;
 pub mod environment;
