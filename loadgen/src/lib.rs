@@ -11,6 +11,7 @@ pub mod demo;
 pub mod environment;
 pub mod failure;
 pub mod load;
+pub mod results;
 pub mod samples;
 pub mod serve;
 
