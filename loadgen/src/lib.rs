@@ -3,6 +3,7 @@
 //! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
 //! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
 //! processes and tables. [`analysis`] says what measurements mean; it is pure.
+//! [`study`] decides which load comes next.
 #![warn(clippy::print_stdout)]
 
 pub mod analysis;
@@ -14,6 +15,7 @@ pub mod load;
 pub mod results;
 pub mod samples;
 pub mod serve;
+pub mod study;
 
 use std::io::{self, Write};
 
