@@ -3,7 +3,7 @@
 //! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
 //! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
 //! processes and tables. [`analysis`] says what measurements mean; it is pure.
-//! [`study`] decides which load comes next.
+//! [`study`] decides which load comes next, [`plots`] draws.
 #![warn(clippy::print_stdout)]
 
 pub mod analysis;
@@ -12,6 +12,7 @@ pub mod demo;
 pub mod environment;
 pub mod failure;
 pub mod load;
+pub mod plots;
 pub mod results;
 pub mod samples;
 pub mod serve;

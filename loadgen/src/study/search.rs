@@ -2,6 +2,7 @@
 //!
 //! The rate is doubled until a load fails, then the gap between the highest that passed and the
 //! lowest that did not is halved until it is 2 % wide, and the answer is confirmed by further loads.
+//! Where chance could have decided all failures, higher rates are tried until one surely fails.
 //! A load that does not pass is tried once more: whatever disturbs a machine makes latencies longer,
 //! never shorter.
 
@@ -33,6 +34,8 @@ pub enum Phase {
     Bisect,
     /// To be sure.
     Confirm,
+    /// To know from where on it surely fails, if no load has shown that yet.
+    Bracket,
 }
 
 /// A search without the loads: it says what to try next, and takes what that has shown.
@@ -46,6 +49,10 @@ pub struct Search {
     passed_per_s: Option<f64>,
     /// The lowest that did not.
     failed_per_s: Option<f64>,
+    /// Whether a rate has surely failed, or could not be measured.
+    is_bracketed: bool,
+    /// The rate of the last bracketing load.
+    bracket_per_s: f64,
     phase: Phase,
     confirmed: u32,
     /// Share of the rate that the next refuted confirmation takes off.
@@ -61,6 +68,8 @@ impl Search {
             settings,
             passed_per_s: None,
             failed_per_s: None,
+            is_bracketed: false,
+            bracket_per_s: 0.0,
             phase: Phase::Ramp,
             confirmed: 0,
             step_back: settings.tolerance,
@@ -79,17 +88,20 @@ impl Search {
             (Phase::Ramp, Some(passed), _) => passed * RAMP,
             (Phase::Bisect, Some(passed), Some(failed)) => f64::midpoint(passed, failed),
             (Phase::Confirm, Some(passed), _) => passed,
-            (Phase::Bisect | Phase::Confirm, ..) => return None,
+            (Phase::Bracket, Some(passed), _) => self.bracket_per_s.max(passed) * BRACKET,
+            (Phase::Bisect | Phase::Confirm | Phase::Bracket, ..) => return None,
         };
         Some((rate.min(self.settings.rate_max_per_s), self.phase))
     }
 
-    /// Whether the rate of [`Search::next_rate`] has passed.
-    pub fn handle(&mut self, has_passed: bool) {
+    /// What the rate of [`Search::next_rate`] has shown.
+    pub fn handle(&mut self, verdict: Verdict) {
         let Some((rate, phase)) = self.next_rate() else {
             return;
         };
-        match (phase, has_passed) {
+        self.is_bracketed |= matches!(verdict, Verdict::Failed | Verdict::Invalid);
+        match (phase, verdict == Verdict::Passed) {
+            (Phase::Bracket, _) => self.bracket_per_s = rate,
             (Phase::Confirm, true) => self.confirmed += 1,
             (Phase::Confirm, false) => {
                 // The load that found this rate was lucky. Lower ones pass more easily, so the next
@@ -113,13 +125,7 @@ impl Search {
             ..
         } = self.settings;
         match (self.phase, self.passed_per_s, self.failed_per_s) {
-            (Phase::Confirm, ..) => {
-                self.is_over = self.confirmed == confirmations;
-                if self.step_back >= STEP_BACK_MAX {
-                    self.passed_per_s = None;
-                    self.is_over = true;
-                }
-            }
+            (Phase::Bracket | Phase::Confirm, ..) => (),
             (_, Some(passed), Some(failed)) if failed - passed <= tolerance * passed => {
                 self.phase = Phase::Confirm;
             }
@@ -128,9 +134,18 @@ impl Search {
             (_, None, Some(failed)) if failed <= RATE_MIN_PER_S => self.is_over = true,
             _ => (),
         }
-        if self.phase == Phase::Confirm && confirmations == 0 {
+        if self.phase == Phase::Confirm && self.confirmed == confirmations {
+            self.phase = Phase::Bracket;
+        }
+        if self.step_back >= STEP_BACK_MAX {
+            self.passed_per_s = None;
             self.is_over = true;
         }
+        let is_at_end = self.failed_per_s.is_none()
+            || self.is_bracketed
+            || self.bracket_per_s >= rate_max_per_s
+            || self.bracket_per_s >= BRACKET_MAX * self.passed_per_s.unwrap_or(0.0);
+        self.is_over |= self.phase == Phase::Bracket && is_at_end;
     }
 
     /// The highest rate that passed and was confirmed, when the search is over.
@@ -155,7 +170,7 @@ pub fn conduct<P: Probe>(
     let mut probes: Vec<SearchProbe> = Vec::new();
     let mut is_stopped = false;
     while let Some((rate_per_s, phase)) = search.next_rate().filter(|_| !is_stopped) {
-        let mut has_passed = false;
+        let mut verdict = Verdict::Invalid;
         for _ in 0..ATTEMPTS {
             let load = Load {
                 calls_min: calls_wanted(slo),
@@ -163,16 +178,16 @@ pub fn conduct<P: Probe>(
             };
             let probed = probe.probe(&load)?;
             let judgement = judge(&probed, slo);
-            has_passed = judgement.verdict == Verdict::Passed;
+            verdict = judgement.verdict;
             let point = probed.point.point;
             probes.push(note(point, rate_per_s, phase, judgement));
             is_stopped = !observe(&probes[probes.len() - 1]);
-            if has_passed || is_stopped {
+            if verdict == Verdict::Passed || is_stopped {
                 break;
             }
         }
         if !is_stopped {
-            search.handle(has_passed);
+            search.handle(verdict);
         }
     }
     let answer = search.answer_per_s().map(|rate| answer(rate, &probes));
@@ -233,6 +248,10 @@ const RAMP: f64 = 2.0;
 const RATE_MIN_PER_S: f64 = 1.0;
 /// A search whose answers were refuted so often that the step back is this large has no answer.
 const STEP_BACK_MAX: f64 = 0.5;
+/// By how much bracketing loads raise the rate.
+const BRACKET: f64 = 1.05;
+/// When so much more than the answer has not surely failed either, the loads are too short to say.
+const BRACKET_MAX: f64 = 1.5;
 /// Loads at a rate before it counts as failed.
 const ATTEMPTS: u32 = 2;
 
@@ -248,6 +267,14 @@ mod tests {
         confirmations: 2,
     };
 
+    fn verdict(has_passed: bool) -> Verdict {
+        if has_passed {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        }
+    }
+
     /// Searches for a limit without noise.
     fn exact(settings: Settings, limit_per_s: f64) -> (Option<f64>, u32) {
         let mut search = Search::new(settings);
@@ -255,7 +282,7 @@ mod tests {
         while let Some((rate, _)) = search.next_rate() {
             loads += 1;
             assert!(loads < 100, "endless");
-            search.handle(rate <= limit_per_s);
+            search.handle(verdict(rate <= limit_per_s));
         }
         (search.answer_per_s(), loads)
     }
@@ -285,6 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_bracketed_where_chance_could_have_decided() {
+        let mut search = Search::new(SETTINGS);
+        let mut bracket = Vec::new();
+        while let Some((rate, phase)) = search.next_rate() {
+            if phase == Phase::Bracket {
+                bracket.push(rate);
+            }
+            search.handle(match rate {
+                rate if rate <= 4079.0 => Verdict::Passed,
+                rate if rate <= 4500.0 => Verdict::Unsure,
+                _ if phase == Phase::Bracket => Verdict::Failed,
+                // The ramp's first failure must not bracket it already.
+                _ => Verdict::Unsure,
+            });
+        }
+        let answer = search.answer_per_s().unwrap();
+        assert!((bracket[0] / answer - 1.05).abs() < 1e-9, "{bracket:?}");
+        assert!(bracket.iter().rev().skip(1).all(|rate| *rate <= 4500.0));
+        assert!(*bracket.last().unwrap() > 4500.0);
+    }
+
+    #[test]
     fn an_answer_that_is_refuted_steps_back() {
         let mut search = Search::new(SETTINGS);
         let mut refusals = 2;
@@ -295,7 +344,7 @@ mod tests {
             if phase == Phase::Confirm {
                 confirmations.push(rate);
             }
-            search.handle(rate <= 4079.0 && !is_refused);
+            search.handle(verdict(rate <= 4079.0 && !is_refused));
         }
         let steps: Vec<_> = confirmations
             .windows(2)

@@ -1,0 +1,388 @@
+//! A picture of series over two axes, and how it is drawn.
+
+use plotters::coord::combinators::{BindKeyPoints, WithKeyPoints};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::axis::{Axis, Scale};
+
+/// A picture.
+pub(super) struct Figure {
+    pub(super) title: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    /// Drawn in order; later ones lie above.
+    pub(super) series: Vec<Series>,
+    /// Lines across the whole picture.
+    pub(super) rules: Vec<Rule>,
+    pub(super) height_px: u32,
+}
+
+/// Values that belong together.
+pub(super) struct Series {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    pub(super) colour: RGBColor,
+    pub(super) points: Vec<Point>,
+}
+
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Line(Dash),
+    Marks(Marker),
+    /// From the x axis.
+    Bars,
+    /// The space between the low and the high value of each point.
+    Band,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dash {
+    Solid,
+    Long,
+    Short,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marker {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+}
+
+/// A value, and where it may also lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) bounds: Option<(f64, f64)>,
+    /// Drawn as an outline: not to be trusted.
+    pub(super) is_hollow: bool,
+}
+
+/// A line at a value of an axis.
+pub(super) struct Rule {
+    pub(super) at: f64,
+    pub(super) is_vertical: bool,
+    pub(super) text: String,
+    pub(super) dash: Dash,
+}
+
+impl Point {
+    pub(super) fn new(x: f64, y: f64) -> Self {
+        Self {
+            x,
+            y,
+            ..Self::default()
+        }
+    }
+}
+
+impl Dash {
+    /// Lengths of a stroke and of a gap.
+    fn lengths_px(self) -> Option<(i32, i32)> {
+        match self {
+            Self::Solid => None,
+            Self::Long => Some((10, 5)),
+            Self::Short => Some((3, 4)),
+        }
+    }
+}
+
+type Chart<'a, 'b> = ChartContext<
+    'a,
+    SVGBackend<'b>,
+    Cartesian2d<BindKeyPoints<RangedCoordf64>, BindKeyPoints<RangedCoordf64>>,
+>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+impl Figure {
+    /// The picture as SVG.
+    pub(super) fn render(&self) -> String {
+        draw(&self.title, self.height_px, |area| self.draw(area))
+    }
+
+    fn draw(&self, area: &Area<'_>) -> Drawn {
+        let below_px = self.draw_legend(area)?;
+        let (x_ticks, y_ticks) = (positions(&self.x), positions(&self.y));
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(below_px)
+            .margin_right(MARGIN_PX)
+            .margin_bottom(8)
+            .margin_left(6)
+            .x_label_area_size(46)
+            .y_label_area_size(74)
+            .build_cartesian_2d(
+                self.x.range().with_key_points(x_ticks),
+                self.y.range().with_key_points(y_ticks),
+            )?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .x_labels(TICKS_MAX)
+            .y_labels(TICKS_MAX)
+            .x_desc(&self.x.label)
+            .y_desc(&self.y.label)
+            .x_label_formatter(&|at| self.x.text(value(&self.x, *at)))
+            .y_label_formatter(&|at| self.y.text(value(&self.y, *at)))
+            .label_style(font(13))
+            .axis_desc_style(font(14))
+            .axis_style(GREY)
+            .draw()?;
+        self.draw_grid(&mut chart)?;
+        for series in &self.series {
+            self.draw_series(&mut chart, series)?;
+        }
+        for rule in &self.rules {
+            self.draw_rule(&mut chart, rule)?;
+        }
+        Ok(())
+    }
+
+    /// plotters draws twice as many grid lines as there are ticks; these are only at the ticks.
+    fn draw_grid(&self, chart: &mut Chart<'_, '_>) -> Drawn {
+        let (x, y) = (self.x.range(), self.y.range());
+        let vertical = positions(&self.x)
+            .into_iter()
+            .map(|at| [(at, y.start), (at, y.end)]);
+        let horizontal = positions(&self.y)
+            .into_iter()
+            .map(|at| [(x.start, at), (x.end, at)]);
+        for line in vertical.chain(horizontal) {
+            chart.draw_series(std::iter::once(PathElement::new(line, GRID)))?;
+        }
+        Ok(())
+    }
+
+    fn position(&self, x: f64, y: f64) -> (f64, f64) {
+        let range = self.y.range();
+        let y = self.y.position(y).clamp(range.start, range.end);
+        (self.x.position(x), y)
+    }
+
+    fn draw_series(&self, chart: &mut Chart<'_, '_>, series: &Series) -> Drawn {
+        let at = |point: &Point| self.position(point.x, point.y);
+        match series.shape {
+            Shape::Line(dash) => {
+                let points = series.points.iter().map(at);
+                draw_line(chart, points, dash, series.colour.stroke_width(2))
+            }
+            Shape::Marks(marker) => {
+                for point in &series.points {
+                    let ends = point.bounds.map(|(low, high)| {
+                        [self.position(point.x, low), self.position(point.x, high)]
+                    });
+                    if let Some(ends) = ends {
+                        chart.draw_series([PathElement::new(ends, series.colour)])?;
+                    }
+                    let mark = mark(marker, series.colour, point.is_hollow);
+                    chart.draw_series([EmptyElement::at(at(point)) + mark])?;
+                }
+                Ok(())
+            }
+            Shape::Bars => {
+                let bars = series.points.iter().map(|point| {
+                    let foot = self.position(point.x - BAR_WIDTH / 2.0, 0.0);
+                    let head = self.position(point.x + BAR_WIDTH / 2.0, point.y);
+                    Rectangle::new([foot, head], series.colour.mix(0.75).filled())
+                });
+                chart.draw_series(bars)?;
+                Ok(())
+            }
+            Shape::Band => {
+                let edge = |pick: fn((f64, f64)) -> f64| {
+                    let points = series.points.iter();
+                    points
+                        .filter_map(move |point| Some(self.position(point.x, pick(point.bounds?))))
+                };
+                let mut outline: Vec<_> = edge(|(low, _)| low).collect();
+                outline.extend(edge(|(_, high)| high).collect::<Vec<_>>().into_iter().rev());
+                chart.draw_series([Polygon::new(outline, series.colour.mix(0.2))])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn draw_rule(&self, chart: &mut Chart<'_, '_>, rule: &Rule) -> Drawn {
+        let (x, y) = (self.x.range(), self.y.range());
+        let (ends, text_at, pos) = if rule.is_vertical {
+            let at = self.x.position(rule.at);
+            // Towards the middle, where there is room.
+            let is_left = at < f64::midpoint(x.start, x.end);
+            let side = if is_left { HPos::Left } else { HPos::Right };
+            let text_at = (at, y.end);
+            (
+                [(at, y.start), (at, y.end)],
+                text_at,
+                Pos::new(side, VPos::Top),
+            )
+        } else {
+            let at = self.y.position(rule.at);
+            let pos = Pos::new(HPos::Left, VPos::Bottom);
+            ([(x.start, at), (x.end, at)], (x.start, at), pos)
+        };
+        draw_line(chart, ends.into_iter(), rule.dash, BLACK.stroke_width(1))?;
+        let style = font(13).into_text_style(chart.plotting_area()).pos(pos);
+        let shift = match (rule.is_vertical, pos.h_pos) {
+            (false, _) => (6, -3),
+            (true, HPos::Left) => (5, 3),
+            (true, _) => (-5, 3),
+        };
+        let text = Text::new(rule.text.clone(), shift, style);
+        chart.draw_series([EmptyElement::at(text_at) + text])?;
+        Ok(())
+    }
+
+    /// Draws the names of all series under the title; returns how much room that took.
+    fn draw_legend(&self, area: &Area<'_>) -> Result<i32, Fault> {
+        let (mut x, mut y) = (LEGEND_LEFT_PX, TITLE_PX + 14);
+        for series in self.series.iter().filter(|series| !series.name.is_empty()) {
+            let width = 40 + (series.name.chars().count() as f64 * CHAR_PX) as i32;
+            if x + width > WIDTH_PX as i32 - MARGIN_PX && x > LEGEND_LEFT_PX {
+                (x, y) = (LEGEND_LEFT_PX, y + LEGEND_ROW_PX);
+            }
+            draw_sample(area, series, x, y)?;
+            let style = font(13).into_text_style(area).pos(MIDDLE_LEFT);
+            area.draw(&Text::new(series.name.clone(), (x + 34, y), style))?;
+            x += width + 14;
+        }
+        Ok(y + LEGEND_ROW_PX)
+    }
+}
+
+fn positions(axis: &Axis) -> Vec<f64> {
+    axis.ticks()
+        .iter()
+        .map(|tick| axis.position(*tick))
+        .collect()
+}
+
+/// The value at a position: undoes [`Axis::position`].
+fn value(axis: &Axis, position: f64) -> f64 {
+    match axis.scale {
+        Scale::Linear => position,
+        Scale::Log => 10f64.powf(position),
+    }
+}
+
+fn draw_line(
+    chart: &mut Chart<'_, '_>,
+    points: impl Iterator<Item = (f64, f64)>,
+    dash: Dash,
+    style: ShapeStyle,
+) -> Drawn {
+    let points: Vec<_> = points.collect();
+    match dash.lengths_px() {
+        None => chart.draw_series(LineSeries::new(points, style))?,
+        Some((stroke, gap)) => {
+            chart.draw_series(DashedLineSeries::new(points, stroke, gap, style))?
+        }
+    };
+    Ok(())
+}
+
+/// A marker around the origin; hollow ones are filled with white.
+fn mark(marker: Marker, colour: RGBColor, is_hollow: bool) -> Polygon<(i32, i32)> {
+    let corners: Vec<(i32, i32)> = match marker {
+        Marker::Circle => (0..12)
+            .map(|at| {
+                let angle = f64::from(at) * std::f64::consts::TAU / 12.0;
+                let (sine, cosine) = angle.sin_cos();
+                ((sine * 5.0).round() as i32, (cosine * 5.0).round() as i32)
+            })
+            .collect(),
+        Marker::Square => vec![(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        Marker::Triangle => vec![(0, -6), (5, 4), (-5, 4)],
+        Marker::Diamond => vec![(0, -6), (6, 0), (0, 6), (-6, 0)],
+    };
+    Polygon::new(corners, if is_hollow { WHITE } else { colour }.filled())
+}
+
+/// What a series looks like, in the legend.
+fn draw_sample(area: &Area<'_>, series: &Series, x: i32, y: i32) -> Drawn {
+    match series.shape {
+        Shape::Line(dash) => {
+            let (stroke, gap) = dash.lengths_px().unwrap_or((28, 0));
+            let mut from = x;
+            while from < x + 28 {
+                let to = (from + stroke).min(x + 28);
+                let style = series.colour.stroke_width(2);
+                area.draw(&PathElement::new([(from, y), (to, y)], style))?;
+                from = to + gap;
+            }
+        }
+        Shape::Marks(marker) => {
+            let is_hollow = series.points.iter().all(|point| point.is_hollow);
+            area.draw(&(EmptyElement::at((x + 14, y)) + mark(marker, series.colour, is_hollow)))?;
+        }
+        Shape::Bars | Shape::Band => {
+            let opacity = if series.shape == Shape::Bars {
+                0.75
+            } else {
+                0.2
+            };
+            let corners = [(x + 4, y - 6), (x + 24, y + 6)];
+            area.draw(&Rectangle::new(
+                corners,
+                series.colour.mix(opacity).filled(),
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Draws into a string. The only fault that writing to memory can have is one of the program.
+pub(super) fn draw(
+    title: &str,
+    height_px: u32,
+    content: impl FnOnce(&Area<'_>) -> Drawn,
+) -> String {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height_px)).into_drawing_area();
+        let mut all = || -> Drawn {
+            area.fill(&WHITE)?;
+            let style = font(17).style(FontStyle::Bold).into_text_style(&area);
+            area.draw(&Text::new(title.to_owned(), (LEGEND_LEFT_PX, 10), style))?;
+            Ok(())
+        };
+        all()
+            .and_then(|()| content(&area))
+            .and_then(|()| Ok(area.present()?))
+            .expect("drawing into memory works");
+    }
+    svg
+}
+
+pub(super) fn font(size: u32) -> FontDesc<'static> {
+    FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Normal)
+}
+
+pub(super) type Fault = Box<dyn std::error::Error>;
+pub(super) type Drawn = Result<(), Fault>;
+
+// Colours that people with any kind of colour vision tell apart (Okabe and Ito).
+pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub(super) const ORANGE: RGBColor = RGBColor(213, 94, 0);
+pub(super) const GREEN: RGBColor = RGBColor(0, 158, 115);
+pub(super) const PURPLE: RGBColor = RGBColor(120, 60, 130);
+pub(super) const GREY: RGBColor = RGBColor(110, 110, 110);
+const GRID: RGBColor = RGBColor(225, 225, 225);
+
+pub(super) const WIDTH_PX: u32 = 760;
+pub(super) const HEIGHT_PX: u32 = 430;
+pub(super) const MARGIN_PX: i32 = 26;
+pub(super) const TITLE_PX: i32 = 34;
+pub(super) const MIDDLE_LEFT: Pos = Pos {
+    h_pos: HPos::Left,
+    v_pos: VPos::Center,
+};
+const LEGEND_LEFT_PX: i32 = 16;
+const LEGEND_ROW_PX: i32 = 20;
+/// Width of a letter of the legend, with some to spare.
+const CHAR_PX: f64 = 7.0;
+const TICKS_MAX: usize = 30;
+const BAR_WIDTH: f64 = 0.6;
