@@ -12,7 +12,9 @@ pub mod failure;
 pub mod load;
 pub mod results;
 pub mod samples;
+pub mod selftest;
 pub mod serve;
+pub mod units;
 
 use std::io::{self, Write};
 
