@@ -7,7 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringcall::{Engine, Idle};
 
 use crate::failure::Failure;
-use crate::{demo, environment, serve};
+use crate::report::ReportArgs;
+use crate::{demo, environment, report, serve};
 
 /// Load generator and sample server of ringcall
 ///
@@ -38,6 +39,11 @@ enum Command {
     /// One shard runs on each CPU that the process may use, by its affinity mask (`taskset`) and
     /// its control group's quota.
     Serve(ServeArgs),
+    /// Build the report of result folders again: report.html, report.md and plots
+    ///
+    /// Prints where report.html is. Points of further folders fill parts that the first has no
+    /// measurements for, such as a sweep over shards.
+    Report(ReportArgs),
     /// Say what this machine offers, and what to do about what is missing
     Env(EnvArgs),
 }
@@ -54,6 +60,7 @@ impl Cli {
             None => demo::run(&self.demo),
             Some(Command::Demo(args)) => demo::run(&args),
             Some(Command::Serve(args)) => serve::run(&args),
+            Some(Command::Report(args)) => report::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
         }
     }

@@ -3,7 +3,8 @@
 //! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
 //! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
 //! processes and tables. [`analysis`] says what measurements mean; it is pure.
-//! [`study`] decides which load comes next, [`plots`] draws.
+//! [`study`] decides which load comes next, [`plots`] draws, and
+//! [`report`] writes what it all means for capacity.
 #![warn(clippy::print_stdout)]
 
 pub mod analysis;
@@ -13,10 +14,13 @@ pub mod environment;
 pub mod failure;
 pub mod load;
 pub mod plots;
+pub mod report;
 pub mod results;
 pub mod samples;
+pub mod selftest;
 pub mod serve;
 pub mod study;
+pub mod units;
 
 use std::io::{self, Write};
 

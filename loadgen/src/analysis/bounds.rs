@@ -1,5 +1,7 @@
 //! How far a measured quantile can be trusted.
 
+use std::borrow::Borrow;
+
 use hdrhistogram::Histogram;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -15,16 +17,16 @@ use super::Estimate;
 ///
 /// `None` when fewer than [`TAIL_CALLS_MIN`] calls are slower than the quantile.
 pub fn quantile_bounds(
-    intervals: &[Histogram<u64>],
+    intervals: &[impl Borrow<Histogram<u64>>],
     quantile: f64,
     confidence: f64,
 ) -> Option<Estimate> {
     assert!(quantile > 0.0 && quantile < 1.0 && confidence > 0.0 && confidence < 1.0);
-    let mut pooled = intervals.first()?.clone();
+    let mut pooled = intervals.first()?.borrow().clone();
     for interval in &intervals[1..] {
         // Both have the same bounds, or grow.
         pooled.auto(true);
-        pooled.add(interval).ok()?;
+        pooled.add(interval.borrow()).ok()?;
     }
     if !is_reportable(pooled.len(), quantile) {
         return None;
@@ -48,7 +50,11 @@ pub fn is_reportable(calls: u64, quantile: f64) -> bool {
 }
 
 /// The standard error of the share of calls up to `value_ns`, and its degrees of freedom.
-fn rank_error(intervals: &[Histogram<u64>], value_ns: u64, quantile: f64) -> (f64, f64) {
+fn rank_error(
+    intervals: &[impl Borrow<Histogram<u64>>],
+    value_ns: u64,
+    quantile: f64,
+) -> (f64, f64) {
     let blocks = blocks(intervals, value_ns);
     let calls: f64 = blocks.iter().map(|block| block.calls).sum();
     let independent = (quantile * (1.0 - quantile) / calls).sqrt();
@@ -72,13 +78,13 @@ struct Block {
 }
 
 /// Joins neighbours into few long blocks, which resemble each other less than many short ones.
-fn blocks(intervals: &[Histogram<u64>], value_ns: u64) -> Vec<Block> {
+fn blocks(intervals: &[impl Borrow<Histogram<u64>>], value_ns: u64) -> Vec<Block> {
     let per_block = intervals.len().div_ceil(BLOCKS_MAX).max(1);
     let joined = intervals.chunks(per_block).map(|chunk| Block {
-        calls: chunk.iter().map(|part| part.len() as f64).sum(),
+        calls: chunk.iter().map(|part| part.borrow().len() as f64).sum(),
         below: chunk
             .iter()
-            .map(|part| part.count_between(0, value_ns) as f64)
+            .map(|part| part.borrow().count_between(0, value_ns) as f64)
             .sum(),
     });
     joined.filter(|block| block.calls > 0.0).collect()
@@ -156,7 +162,7 @@ mod tests {
     fn few_calls_have_no_tail() {
         let few = intervals(&mut fastrand::Rng::with_seed(6), &[1.0; 4], 2499);
         assert_eq!(quantile_bounds(&few, 0.99, 0.95), None);
-        assert_eq!(quantile_bounds(&[], 0.5, 0.95), None);
+        assert_eq!(quantile_bounds(&few[..0], 0.5, 0.95), None);
         assert!(is_reportable(10_000, 0.99) && !is_reportable(9_999, 0.99));
         assert!(is_reportable(100_000, 0.999) && !is_reportable(99_999, 0.999));
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::units::format_ns;
+
 /// What a service promises: all of its objectives at once.
 ///
 /// Written as objectives with commas between them, each a metric, `<` or `<=`, and a limit:
@@ -97,7 +99,10 @@ impl fmt::Display for Finding {
         let verdict = if self.is_met() { "met" } else { "violated" };
         match self.measured {
             Some(measured) => {
-                let measured = Limit(self.objective.metric, measured);
+                let measured = match self.objective.metric {
+                    Metric::ErrorShare => format!("{:.4} %", measured * 100.0),
+                    _ => format_ns(measured),
+                };
                 write!(f, "{} {verdict}: {measured}", self.objective)
             }
             None => write!(
@@ -325,12 +330,12 @@ mod tests {
         });
         let met: Vec<_> = findings.iter().map(Finding::is_met).collect();
         assert_eq!(met, [false, true, false, true]);
-        assert_eq!(findings[0].to_string(), "p99<500us violated: 500us");
+        assert_eq!(findings[0].to_string(), "p99<500us violated: 500 µs");
         assert!(
             findings[2]
                 .to_string()
                 .ends_with("too few calls were measured")
         );
-        assert_eq!(findings[3].to_string(), "err<1% met: 0%");
+        assert_eq!(findings[3].to_string(), "err<1% met: 0.0000 %");
     }
 }

@@ -8,10 +8,14 @@
 
 mod closed;
 pub mod cpu_time;
+pub mod flight;
 mod open;
 mod pace;
-mod schedule;
+mod poisson;
+pub mod record;
+pub mod schedule;
 mod tally;
+pub mod work;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -107,7 +111,7 @@ impl Driver {
                     self,
                     load,
                     &clients,
-                    schedule::Poisson::new(per_second, seed),
+                    poisson::Poisson::new(per_second, seed),
                 )
                 .await
             }

@@ -1,5 +1,9 @@
 //! Axes: where ticks are, and what stands beside them.
 
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+
 /// How values become positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
@@ -78,16 +82,12 @@ impl Axis {
         }
     }
 
-    /// Where a value lies, in the units of the drawing.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    /// Where a value lies, on a line.
+    fn position(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
-            Scale::Log => value.max(self.low).log10(),
+            Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
         }
-    }
-
-    pub(super) fn range(&self) -> std::ops::Range<f64> {
-        self.position(self.low)..self.position(self.high)
     }
 
     /// Values with a tick, ascending.
@@ -116,6 +116,7 @@ impl Axis {
     fn log_ticks(&self) -> Vec<f64> {
         let decades = (self.high / self.low).log10();
         let factors: &[f64] = match decades {
+            _ if self.quantity == Quantity::Nines => &[1.0],
             _ if decades > 3.0 => &[1.0],
             _ if decades > 1.3 => &[1.0, 3.0],
             _ => &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
@@ -136,6 +137,37 @@ impl Axis {
             Quantity::Number => tidy(value).to_string(),
             Quantity::Nines => format!("{} %", tidy(100.0 * (1.0 - 1.0 / value))),
         }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let value = value.clamp(self.low, self.high);
+        let (low, high) = (self.position(self.low), self.position(self.high));
+        let share = (self.position(value) - low) / (high - low);
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        // There are no lines between the ticks.
+        if hint.weight().allow_light_points() {
+            Vec::new()
+        } else {
+            self.ticks()
+        }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, value: &f64) -> String {
+        self.text(*value)
     }
 }
 
@@ -187,6 +219,7 @@ mod tests {
         let axis = Axis::log("", Quantity::TimeNs, [40e3, 9e6]);
         let texts: Vec<_> = axis.ticks().iter().map(|tick| axis.text(*tick)).collect();
         assert_eq!(texts, ["100 µs", "300 µs", "1 ms", "3 ms", "10 ms"]);
+        assert_eq!(Axis::log("", Quantity::Nines, [5.0, 50.0]).ticks(), [10.0]);
         let nines = Axis::log("", Quantity::Nines, [1.0, 10_000.0]);
         let texts: Vec<_> = nines.ticks().iter().map(|tick| nines.text(*tick)).collect();
         assert_eq!(texts, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);

@@ -1,11 +1,9 @@
 //! A picture of series over two axes, and how it is drawn.
 
-use plotters::coord::combinators::{BindKeyPoints, WithKeyPoints};
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::axis::{Axis, Scale};
+use super::axis::Axis;
 
 /// A picture.
 pub(super) struct Figure {
@@ -50,7 +48,6 @@ pub(super) enum Marker {
     Circle,
     Square,
     Triangle,
-    Diamond,
 }
 
 /// A value, and where it may also lie.
@@ -92,11 +89,7 @@ impl Dash {
     }
 }
 
-type Chart<'a, 'b> = ChartContext<
-    'a,
-    SVGBackend<'b>,
-    Cartesian2d<BindKeyPoints<RangedCoordf64>, BindKeyPoints<RangedCoordf64>>,
->;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 impl Figure {
@@ -107,7 +100,6 @@ impl Figure {
 
     fn draw(&self, area: &Area<'_>) -> Drawn {
         let below_px = self.draw_legend(area)?;
-        let (x_ticks, y_ticks) = (positions(&self.x), positions(&self.y));
         let mut chart = ChartBuilder::on(area)
             .margin_top(below_px)
             .margin_right(MARGIN_PX)
@@ -115,26 +107,18 @@ impl Figure {
             .margin_left(6)
             .x_label_area_size(46)
             .y_label_area_size(74)
-            .build_cartesian_2d(
-                self.x.range().with_key_points(x_ticks),
-                self.y.range().with_key_points(y_ticks),
-            )?;
+            .build_cartesian_2d(self.x.clone(), self.y.clone())?;
         chart
             .configure_mesh()
-            .disable_mesh()
-            .x_labels(TICKS_MAX)
-            .y_labels(TICKS_MAX)
+            .bold_line_style(GRID)
             .x_desc(&self.x.label)
             .y_desc(&self.y.label)
-            .x_label_formatter(&|at| self.x.text(value(&self.x, *at)))
-            .y_label_formatter(&|at| self.y.text(value(&self.y, *at)))
-            .label_style(font(13))
-            .axis_desc_style(font(14))
+            .label_style(font(LABEL_SIZE))
+            .axis_desc_style(font(LABEL_SIZE))
             .axis_style(GREY)
             .draw()?;
-        self.draw_grid(&mut chart)?;
         for series in &self.series {
-            self.draw_series(&mut chart, series)?;
+            draw_series(&mut chart, series)?;
         }
         for rule in &self.rules {
             self.draw_rule(&mut chart, rule)?;
@@ -142,90 +126,22 @@ impl Figure {
         Ok(())
     }
 
-    /// plotters draws twice as many grid lines as there are ticks; these are only at the ticks.
-    fn draw_grid(&self, chart: &mut Chart<'_, '_>) -> Drawn {
-        let (x, y) = (self.x.range(), self.y.range());
-        let vertical = positions(&self.x)
-            .into_iter()
-            .map(|at| [(at, y.start), (at, y.end)]);
-        let horizontal = positions(&self.y)
-            .into_iter()
-            .map(|at| [(x.start, at), (x.end, at)]);
-        for line in vertical.chain(horizontal) {
-            chart.draw_series(std::iter::once(PathElement::new(line, GRID)))?;
-        }
-        Ok(())
-    }
-
-    fn position(&self, x: f64, y: f64) -> (f64, f64) {
-        let range = self.y.range();
-        let y = self.y.position(y).clamp(range.start, range.end);
-        (self.x.position(x), y)
-    }
-
-    fn draw_series(&self, chart: &mut Chart<'_, '_>, series: &Series) -> Drawn {
-        let at = |point: &Point| self.position(point.x, point.y);
-        match series.shape {
-            Shape::Line(dash) => {
-                let points = series.points.iter().map(at);
-                draw_line(chart, points, dash, series.colour.stroke_width(2))
-            }
-            Shape::Marks(marker) => {
-                for point in &series.points {
-                    let ends = point.bounds.map(|(low, high)| {
-                        [self.position(point.x, low), self.position(point.x, high)]
-                    });
-                    if let Some(ends) = ends {
-                        chart.draw_series([PathElement::new(ends, series.colour)])?;
-                    }
-                    let mark = mark(marker, series.colour, point.is_hollow);
-                    chart.draw_series([EmptyElement::at(at(point)) + mark])?;
-                }
-                Ok(())
-            }
-            Shape::Bars => {
-                let bars = series.points.iter().map(|point| {
-                    let foot = self.position(point.x - BAR_WIDTH / 2.0, 0.0);
-                    let head = self.position(point.x + BAR_WIDTH / 2.0, point.y);
-                    Rectangle::new([foot, head], series.colour.mix(0.75).filled())
-                });
-                chart.draw_series(bars)?;
-                Ok(())
-            }
-            Shape::Band => {
-                let edge = |pick: fn((f64, f64)) -> f64| {
-                    let points = series.points.iter();
-                    points
-                        .filter_map(move |point| Some(self.position(point.x, pick(point.bounds?))))
-                };
-                let mut outline: Vec<_> = edge(|(low, _)| low).collect();
-                outline.extend(edge(|(_, high)| high).collect::<Vec<_>>().into_iter().rev());
-                chart.draw_series([Polygon::new(outline, series.colour.mix(0.2))])?;
-                Ok(())
-            }
-        }
-    }
-
     fn draw_rule(&self, chart: &mut Chart<'_, '_>, rule: &Rule) -> Drawn {
-        let (x, y) = (self.x.range(), self.y.range());
+        let (x, y) = (&self.x, &self.y);
         let (ends, text_at, pos) = if rule.is_vertical {
-            let at = self.x.position(rule.at);
             // Towards the middle, where there is room.
-            let is_left = at < f64::midpoint(x.start, x.end);
+            let is_left = rule.at < f64::midpoint(x.low, x.high);
             let side = if is_left { HPos::Left } else { HPos::Right };
-            let text_at = (at, y.end);
-            (
-                [(at, y.start), (at, y.end)],
-                text_at,
-                Pos::new(side, VPos::Top),
-            )
+            let ends = [(rule.at, y.low), (rule.at, y.high)];
+            (ends, ends[1], Pos::new(side, VPos::Top))
         } else {
-            let at = self.y.position(rule.at);
-            let pos = Pos::new(HPos::Left, VPos::Bottom);
-            ([(x.start, at), (x.end, at)], (x.start, at), pos)
+            let ends = [(x.low, rule.at), (x.high, rule.at)];
+            (ends, ends[0], Pos::new(HPos::Left, VPos::Bottom))
         };
         draw_line(chart, ends.into_iter(), rule.dash, BLACK.stroke_width(1))?;
-        let style = font(13).into_text_style(chart.plotting_area()).pos(pos);
+        let style = font(LABEL_SIZE)
+            .into_text_style(chart.plotting_area())
+            .pos(pos);
         let shift = match (rule.is_vertical, pos.h_pos) {
             (false, _) => (6, -3),
             (true, HPos::Left) => (5, 3),
@@ -239,13 +155,21 @@ impl Figure {
     /// Draws the names of all series under the title; returns how much room that took.
     fn draw_legend(&self, area: &Area<'_>) -> Result<i32, Fault> {
         let (mut x, mut y) = (LEGEND_LEFT_PX, TITLE_PX + 14);
-        for series in self.series.iter().filter(|series| !series.name.is_empty()) {
+        for (at, series) in self.series.iter().enumerate() {
+            if series.name.is_empty() {
+                continue;
+            }
             let width = 40 + (series.name.chars().count() as f64 * CHAR_PX) as i32;
             if x + width > WIDTH_PX as i32 - MARGIN_PX && x > LEGEND_LEFT_PX {
                 (x, y) = (LEGEND_LEFT_PX, y + LEGEND_ROW_PX);
             }
+            // A line without a name leads through the marks after it.
+            let line = at.checked_sub(1).map(|before| &self.series[before]);
+            if let Some(line) = line.filter(|line| line.name.is_empty()) {
+                draw_sample(area, line, x, y)?;
+            }
             draw_sample(area, series, x, y)?;
-            let style = font(13).into_text_style(area).pos(MIDDLE_LEFT);
+            let style = font(LABEL_SIZE).into_text_style(area).pos(MIDDLE_LEFT);
             area.draw(&Text::new(series.name.clone(), (x + 34, y), style))?;
             x += width + 14;
         }
@@ -253,19 +177,42 @@ impl Figure {
     }
 }
 
-fn positions(axis: &Axis) -> Vec<f64> {
-    axis.ticks()
-        .iter()
-        .map(|tick| axis.position(*tick))
-        .collect()
-}
-
-/// The value at a position: undoes [`Axis::position`].
-fn value(axis: &Axis, position: f64) -> f64 {
-    match axis.scale {
-        Scale::Linear => position,
-        Scale::Log => 10f64.powf(position),
+fn draw_series(chart: &mut Chart<'_, '_>, series: &Series) -> Drawn {
+    let colour = series.colour;
+    match series.shape {
+        Shape::Line(dash) => {
+            let points = series.points.iter().map(|point| (point.x, point.y));
+            draw_line(chart, points, dash, colour.stroke_width(2))?;
+        }
+        Shape::Marks(marker) => {
+            for point in &series.points {
+                let ends = point
+                    .bounds
+                    .map(|(low, high)| [(point.x, low), (point.x, high)]);
+                chart.draw_series(ends.map(|ends| PathElement::new(ends, colour)))?;
+                let (area, outline) = mark(marker, colour, point.is_hollow);
+                let at = (point.x, point.y);
+                chart.draw_series([EmptyElement::at(at) + area + outline])?;
+            }
+        }
+        Shape::Bars => {
+            let bars = series.points.iter().map(|point| {
+                let foot = (point.x - BAR_WIDTH / 2.0, 0.0);
+                let head = (point.x + BAR_WIDTH / 2.0, point.y);
+                Rectangle::new([foot, head], colour.mix(0.75).filled())
+            });
+            chart.draw_series(bars)?;
+        }
+        Shape::Band => {
+            let bounds = series.points.iter();
+            let bounds = bounds.filter_map(|point| Some((point.x, point.bounds?)));
+            let lower = bounds.clone().map(|(x, (low, _))| (x, low));
+            let upper = bounds.rev().map(|(x, (_, high))| (x, high));
+            let outline: Vec<_> = lower.chain(upper).collect();
+            chart.draw_series([Polygon::new(outline, colour.mix(0.2))])?;
+        }
     }
+    Ok(())
 }
 
 fn draw_line(
@@ -284,22 +231,25 @@ fn draw_line(
     Ok(())
 }
 
-/// A marker around the origin; hollow ones are filled with white.
-fn mark(marker: Marker, colour: RGBColor, is_hollow: bool) -> Polygon<(i32, i32)> {
-    let corners: Vec<(i32, i32)> = match marker {
+/// A marker around the origin: its area, white if hollow, and its outline.
+fn mark(marker: Marker, colour: RGBColor, is_hollow: bool) -> (Pixels, PathElement<(i32, i32)>) {
+    let mut corners: Vec<(i32, i32)> = match marker {
         Marker::Circle => (0..12)
             .map(|at| {
-                let angle = f64::from(at) * std::f64::consts::TAU / 12.0;
-                let (sine, cosine) = angle.sin_cos();
+                let (sine, cosine) = (f64::from(at) * std::f64::consts::TAU / 12.0).sin_cos();
                 ((sine * 5.0).round() as i32, (cosine * 5.0).round() as i32)
             })
             .collect(),
         Marker::Square => vec![(-4, -4), (4, -4), (4, 4), (-4, 4)],
         Marker::Triangle => vec![(0, -6), (5, 4), (-5, 4)],
-        Marker::Diamond => vec![(0, -6), (6, 0), (0, 6), (-6, 0)],
     };
-    Polygon::new(corners, if is_hollow { WHITE } else { colour }.filled())
+    let fill = if is_hollow { WHITE } else { colour };
+    let area = Polygon::new(corners.clone(), fill);
+    corners.push(corners[0]);
+    (area, PathElement::new(corners, colour))
 }
+
+type Pixels = Polygon<(i32, i32)>;
 
 /// What a series looks like, in the legend.
 fn draw_sample(area: &Area<'_>, series: &Series, x: i32, y: i32) -> Drawn {
@@ -316,7 +266,8 @@ fn draw_sample(area: &Area<'_>, series: &Series, x: i32, y: i32) -> Drawn {
         }
         Shape::Marks(marker) => {
             let is_hollow = series.points.iter().all(|point| point.is_hollow);
-            area.draw(&(EmptyElement::at((x + 14, y)) + mark(marker, series.colour, is_hollow)))?;
+            let (inside, outline) = mark(marker, series.colour, is_hollow);
+            area.draw(&(EmptyElement::at((x + 14, y)) + inside + outline))?;
         }
         Shape::Bars | Shape::Band => {
             let opacity = if series.shape == Shape::Bars {
@@ -343,9 +294,9 @@ pub(super) fn draw(
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height_px)).into_drawing_area();
-        let mut all = || -> Drawn {
+        let all = || -> Drawn {
             area.fill(&WHITE)?;
-            let style = font(17).style(FontStyle::Bold).into_text_style(&area);
+            let style = font(20).style(FontStyle::Bold).into_text_style(&area);
             area.draw(&Text::new(title.to_owned(), (LEGEND_LEFT_PX, 10), style))?;
             Ok(())
         };
@@ -372,6 +323,8 @@ pub(super) const PURPLE: RGBColor = RGBColor(120, 60, 130);
 pub(super) const GREY: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
+/// plotters draws letters at four fifths of what it is told.
+pub(super) const LABEL_SIZE: u32 = 16;
 pub(super) const WIDTH_PX: u32 = 760;
 pub(super) const HEIGHT_PX: u32 = 430;
 pub(super) const MARGIN_PX: i32 = 26;
@@ -383,6 +336,5 @@ pub(super) const MIDDLE_LEFT: Pos = Pos {
 const LEGEND_LEFT_PX: i32 = 16;
 const LEGEND_ROW_PX: i32 = 20;
 /// Width of a letter of the legend, with some to spare.
-const CHAR_PX: f64 = 7.0;
-const TICKS_MAX: usize = 30;
+const CHAR_PX: f64 = 7.2;
 const BAR_WIDTH: f64 = 0.6;

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 use super::axis::{Axis, Quantity};
 use super::figure::{
-    Area, Drawn, HEIGHT_PX, MARGIN_PX, MIDDLE_LEFT, TITLE_PX, WIDTH_PX, draw, font,
+    Area, Drawn, HEIGHT_PX, LABEL_SIZE, MARGIN_PX, MIDDLE_LEFT, TITLE_PX, WIDTH_PX, draw, font,
 };
 
 /// The calls of an interval.
@@ -59,12 +59,6 @@ fn map(area: &Area<'_>, columns: &[HeatColumn<'_>]) -> Drawn {
         .collect();
     let most = counts.iter().flatten().copied().max().unwrap_or(0).max(2);
     draw_scale(area, most)?;
-    let ticks = |axis: &Axis| {
-        axis.ticks()
-            .iter()
-            .map(|tick| axis.position(*tick))
-            .collect::<Vec<_>>()
-    };
     let mut chart = ChartBuilder::on(area)
         .margin_top(TITLE_PX + 34)
         .margin_right(MARGIN_PX)
@@ -72,29 +66,19 @@ fn map(area: &Area<'_>, columns: &[HeatColumn<'_>]) -> Drawn {
         .margin_left(6)
         .x_label_area_size(46)
         .y_label_area_size(74)
-        .build_cartesian_2d(
-            x.range().with_key_points(ticks(&x)),
-            y.range().with_key_points(ticks(&y)),
-        )?;
+        .build_cartesian_2d(x.clone(), y.clone())?;
     chart
         .configure_mesh()
         .disable_mesh()
-        .x_labels(30)
-        .y_labels(30)
         .x_desc(&x.label)
         .y_desc(&y.label)
-        .y_label_formatter(&|at| y.text(10f64.powf(*at)))
-        .x_label_formatter(&|at| x.text(*at))
-        .label_style(font(13))
-        .axis_desc_style(font(14))
+        .label_style(font(LABEL_SIZE))
+        .axis_desc_style(font(LABEL_SIZE))
         .draw()?;
     for (column, counts) in columns.iter().zip(&counts) {
         let cells = rows.iter().zip(counts).filter(|(_, count)| **count > 0);
         chart.draw_series(cells.map(|((low, high), count)| {
-            let corners = [
-                (column.start_s, y.position(*low)),
-                (column.end_s.min(x.high), y.position(*high)),
-            ];
+            let corners = [(column.start_s, *low), (column.end_s.min(x.high), *high)];
             Rectangle::new(corners, shade(*count, most).filled())
         }))?;
     }
@@ -122,11 +106,11 @@ fn shade(count: u64, most: u64) -> RGBColor {
 fn draw_scale(area: &Area<'_>, most: u64) -> Drawn {
     let y = TITLE_PX + 12;
     let text = |text: String, x: i32| {
-        let style = font(13).into_text_style(area).pos(MIDDLE_LEFT);
+        let style = font(LABEL_SIZE).into_text_style(area).pos(MIDDLE_LEFT);
         area.draw(&Text::new(text, (x, y), style))
     };
     text("calls in a cell: 1".into(), 16)?;
-    let (left, width) = (130, 160);
+    let (left, width) = (140, 160);
     for step in 0..width {
         let count = (most as f64).powf(f64::from(step) / f64::from(width));
         let corners = [(left + step, y - 7), (left + step + 1, y + 7)];

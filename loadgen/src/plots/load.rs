@@ -4,6 +4,7 @@ use super::axis::{Axis, Quantity, time};
 use super::figure::{
     BLUE, Dash, Figure, GREEN, GREY, HEIGHT_PX, Marker, ORANGE, PURPLE, Point, Rule, Series, Shape,
 };
+use crate::analysis::Estimate;
 use plotters::style::{BLACK, RGBColor};
 
 /// A load and its latencies.
@@ -12,7 +13,7 @@ pub struct HockeyPoint {
     /// Calls per second that were offered.
     pub offered_per_s: f64,
     /// p50, p99 and p99.9 of the response time with their bounds, in nanoseconds.
-    pub percentiles_ns: [Option<(f64, Option<(f64, f64)>)>; 3],
+    pub percentiles_ns: [Option<Estimate>; 3],
     /// Whether the measurement is valid.
     pub is_valid: bool,
 }
@@ -43,11 +44,11 @@ pub fn hockey_stick(
         let marks: Vec<Point> = points
             .iter()
             .filter_map(|point| {
-                let (ns, bounds) = point.percentiles_ns[at]?;
+                let estimate = point.percentiles_ns[at]?;
                 Some(Point {
-                    bounds,
+                    bounds: Some((estimate.lower, estimate.upper)),
                     is_hollow: !point.is_valid,
-                    ..Point::new(point.offered_per_s, ns)
+                    ..Point::new(point.offered_per_s, estimate.value)
                 })
             })
             .collect();
@@ -102,17 +103,7 @@ pub fn hockey_stick(
         .collect();
     rules.extend(knee_per_s.map(|at| vertical(at, "knee", Dash::Short)));
     rules.extend(capacity_per_s.map(|at| vertical(at, "rate at objective", Dash::Long)));
-    remove_unplaced(&mut series);
     figure("Latency against offered rate", x, y, series, rules)
-}
-
-/// Points that are nowhere have done their work in the legend's text.
-fn remove_unplaced(series: &mut [Series]) {
-    for series in series {
-        if series.points.iter().any(|point| point.x.is_nan()) {
-            series.shape = Shape::Marks(Marker::Circle);
-        }
-    }
 }
 
 /// A load and its answers.
@@ -345,9 +336,16 @@ mod tests {
 
     #[test]
     fn the_hockey_stick_names_what_it_shows() {
+        let estimate = |ns: f64| {
+            Some(Estimate {
+                value: ns,
+                lower: 0.9 * ns,
+                upper: 1.2 * ns,
+            })
+        };
         let point = |rate: f64, is_valid| HockeyPoint {
             offered_per_s: rate,
-            percentiles_ns: [Some((50e3, Some((45e3, 60e3)))), Some((90e3, None)), None],
+            percentiles_ns: [estimate(50e3), estimate(90e3), None],
             is_valid,
         };
         let objective = Objective {

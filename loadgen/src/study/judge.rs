@@ -26,6 +26,8 @@ pub enum Verdict {
     Unsure,
     /// It violated the objective, or too few calls were answered.
     Failed,
+    /// Too few calls were measured to say.
+    TooFewCalls,
     /// It was no measurement: the generator was late, or ended early.
     Invalid,
 }
@@ -70,11 +72,15 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
     let missed = surely.iter().filter(|finding| !finding.is_met());
     let reasons = missed.map(describe).collect();
     let at_best = measure(|bounds| bounds.lower);
-    if at_best.iter().all(Finding::is_met) {
-        judgement(Verdict::Unsure, reasons)
+    let surely_missed = |finding: &Finding| finding.measured.is_some() && !finding.is_met();
+    let verdict = if at_best.iter().any(surely_missed) {
+        Verdict::Failed
+    } else if at_best.iter().all(Finding::is_met) {
+        Verdict::Unsure
     } else {
-        judgement(Verdict::Failed, reasons)
-    }
+        Verdict::TooFewCalls
+    };
+    judgement(verdict, reasons)
 }
 
 fn describe(finding: &Finding) -> String {
@@ -112,6 +118,7 @@ mod tests {
         assert_eq!(verdict(4079.0, "p99<5ms"), Verdict::Unsure);
         assert_eq!(verdict(4500.0, "p99<5ms"), Verdict::Failed);
         assert_eq!(verdict(3500.0, "p99<5ms,mean<600us"), Verdict::Failed);
+        assert_eq!(verdict(3500.0, "p99.99<9s,mean<600us"), Verdict::Failed);
     }
 
     #[test]
@@ -124,7 +131,7 @@ mod tests {
     #[test]
     fn too_few_calls_never_pass() {
         let judgement = judge(&probed(10.0), &"p99.9<1s".parse().unwrap());
-        assert_eq!(judgement.verdict, Verdict::Failed);
+        assert_eq!(judgement.verdict, Verdict::TooFewCalls);
         assert!(judgement.reasons[0].contains("too few calls"));
     }
 

@@ -9,7 +9,7 @@ pub mod judge;
 pub mod record;
 pub mod search;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 pub mod sweep;
 
 use hdrhistogram::Histogram;

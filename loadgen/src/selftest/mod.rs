@@ -1,0 +1,4 @@
+//! `loadgen selftest`: what the generator itself can do here.
+
+pub mod statistics;
+pub mod theory;
