@@ -8,7 +8,9 @@ use ringcall::{Engine, Idle};
 
 use crate::failure::Failure;
 use crate::report::ReportArgs;
-use crate::{demo, environment, report, serve};
+use crate::results::Protocol;
+use crate::run::args::RunArgs;
+use crate::{demo, environment, report, run, serve};
 
 /// Load generator and sample server of ringcall
 ///
@@ -30,6 +32,12 @@ enum Command {
     /// calls it from another CPU over TCP and over a unix socket, and prints a table: calls per
     /// second, latency, and CPU time of the server per call. With one CPU both share it.
     Demo(DemoArgs),
+    /// Measure one load: latency from intended times, rate, and what the server needs for it
+    ///
+    /// Without --target it starts the sample server on a CPU of its own. The schedule is fixed
+    /// before the first call; response times count from the times in it, so that neither a slow
+    /// server nor a slow generator hides. Results are kept in a folder below --out.
+    Run(Box<RunArgs>),
     /// Serve the sample services until SIGTERM or SIGINT
     ///
     /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, and
@@ -48,7 +56,8 @@ enum Command {
     Env(EnvArgs),
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 1 any other failure.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 3 an objective was not met, \
+    4 the measurement is invalid, 5 a regression was found, 1 any other failure.";
 
 impl Cli {
     /// Does what the command line says.
@@ -59,6 +68,7 @@ impl Cli {
         match self.command {
             None => demo::run(&self.demo),
             Some(Command::Demo(args)) => demo::run(&args),
+            Some(Command::Run(args)) => run::run(&args),
             Some(Command::Serve(args)) => serve::run(&args),
             Some(Command::Report(args)) => report::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
@@ -93,6 +103,9 @@ pub struct ServeArgs {
     /// work that long, then sleep)
     #[arg(long, value_name = "HOW", default_value = "spin:50us", value_parser = parse_idle)]
     pub(crate) idle: Idle,
+    /// What to speak: ringcall, or gRPC by tonic with one runtime per shard, for comparison
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: Protocol,
     /// Whether each shard stays on a CPU of its own
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub(crate) pin: bool,

@@ -11,6 +11,10 @@ use ringcall::ServeError;
 pub enum Failure {
     /// The command line asks for something that can't be: exit code 2.
     Usage(String),
+    /// The objective was not met: exit code 3.
+    SloViolated(String),
+    /// The measurement is worthless: exit code 4.
+    Invalid(String),
     /// Anything else: exit code 1.
     Other(String),
 }
@@ -20,6 +24,8 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
+            Self::SloViolated(_) => ExitCode::from(3),
+            Self::Invalid(_) => ExitCode::from(4),
             Self::Other(_) => ExitCode::FAILURE,
         }
     }
@@ -29,7 +35,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) => write!(f, "{text}\n\nFor more information, try '--help'."),
-            Self::Other(text) => f.write_str(text),
+            Self::SloViolated(text) | Self::Invalid(text) | Self::Other(text) => f.write_str(text),
         }
     }
 }

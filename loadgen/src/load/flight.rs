@@ -80,7 +80,7 @@ pub struct Flight {
     /// Calls that a closed loop has begun since the last turn, and calls that have ended.
     begun: Moments,
     finished: Moments,
-    record: Record,
+    record: Box<Record>,
 }
 
 /// Moments since the last turn.
@@ -109,6 +109,7 @@ struct Slot {
     sent_ns: u64,
     method: u8,
     is_in_flight: bool,
+    is_expired: bool,
 }
 
 impl Flight {
@@ -129,6 +130,7 @@ impl Flight {
             sent_ns: 0,
             method: 0,
             is_in_flight: false,
+            is_expired: false,
         };
         Self {
             schedule,
@@ -147,13 +149,13 @@ impl Flight {
             last_outstanding: 0,
             begun: Moments::default(),
             finished: Moments::default(),
-            record: Record::new(methods),
+            record: Box::new(Record::new(methods)),
         }
     }
 
-    /// Calls in flight.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight_max - self.free.len()
+    /// Most calls that are in flight at once.
+    pub fn in_flight_max(&self) -> usize {
+        self.in_flight_max
     }
 
     /// A turn begins: sees which calls have come due since the last, sent or not.
@@ -219,6 +221,7 @@ impl Flight {
             sent_ns: now_ns,
             method: work.method,
             is_in_flight: true,
+            is_expired: false,
         };
         if self.is_measured(intended_ns) {
             let tally = &mut self.record.methods[usize::from(work.method)];
@@ -276,6 +279,22 @@ impl Flight {
         times.record(Kind::Service, now_ns.saturating_sub(call.sent_ns));
     }
 
+    /// Names each call in flight that was sent at or before this time, so that it can be given up.
+    pub fn expire(&mut self, sent_until_ns: u64, mut found: impl FnMut(u32)) {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if slot.is_in_flight && slot.sent_ns <= sent_until_ns {
+                slot.is_expired = true;
+                found(at as u32);
+            }
+        }
+    }
+
+    /// Whether a call in flight was named by [`Flight::expire`].
+    #[inline]
+    pub fn is_expired(&self, slot: u32) -> bool {
+        self.slots[slot as usize].is_expired
+    }
+
     /// Whether everything has been made and has ended.
     pub fn is_over(&self, now_ns: u64) -> bool {
         let all_sent = match self.pacing {
@@ -325,7 +344,7 @@ impl Flight {
     }
 
     /// Takes what was recorded since the last time, and goes on in an empty record.
-    pub fn swap_record(&mut self, empty: Record) -> Record {
+    pub fn swap_record(&mut self, empty: Box<Record>) -> Box<Record> {
         mem::replace(&mut self.record, empty)
     }
 

@@ -140,6 +140,11 @@ impl Workload {
         }
     }
 
+    /// Whether a method is in the mix.
+    pub fn calls(&self, method: Method) -> bool {
+        self.methods.iter().any(|(other, _)| *other == method)
+    }
+
     /// What all calls ask for, if they ask for the same.
     pub fn constant(&self) -> Option<Work> {
         let [(method, _)] = self.methods[..] else {
