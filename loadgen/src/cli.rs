@@ -10,6 +10,8 @@ use crate::failure::Failure;
 use crate::report::ReportArgs;
 use crate::results::Protocol;
 use crate::run::args::RunArgs;
+use crate::study::args::{CompareArgs, SearchArgs, SweepArgs};
+use crate::study::commands;
 use crate::{demo, environment, report, run, serve};
 
 /// Load generator and sample server of ringcall
@@ -38,6 +40,24 @@ enum Command {
     /// before the first call; response times count from the times in it, so that neither a slow
     /// server nor a slow generator hides. Results are kept in a folder below --out.
     Run(Box<RunArgs>),
+    /// Measure loads along an axis: rates, connections × depth, or shards
+    ///
+    /// Loads come in shuffled order, so that a machine that changes meanwhile does not look like an
+    /// effect of the axis. Writes a report.
+    Sweep(Box<SweepArgs>),
+    /// Find the highest rate that meets an objective, and write the capacity report
+    ///
+    /// Doubles the rate until a load fails, halves the gap until it is 2 % wide, and confirms the
+    /// answer. A load passes only if it is valid, at least 99 % of its calls were answered in time,
+    /// and the upper 95 % confidence bound of the percentile meets the objective; one that does not
+    /// is tried once more.
+    Search(Box<SearchArgs>),
+    /// Compare two servers, or two result folders: is B worse than A? Exit code 5 if it is
+    ///
+    /// Each round measures A, B, B, A or B, A, A, B, as a coin decides, so that the test is exact
+    /// whatever the machine does. Without --against, A is compared with itself: that shows the noise
+    /// floor of the machine.
+    Compare(Box<CompareArgs>),
     /// Serve the sample services until SIGTERM or SIGINT
     ///
     /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, and
@@ -69,6 +89,9 @@ impl Cli {
             None => demo::run(&self.demo),
             Some(Command::Demo(args)) => demo::run(&args),
             Some(Command::Run(args)) => run::run(&args),
+            Some(Command::Sweep(args)) => commands::sweep(&args),
+            Some(Command::Search(args)) => commands::search(&args),
+            Some(Command::Compare(args)) => commands::compare(&args),
             Some(Command::Serve(args)) => serve::run(&args),
             Some(Command::Report(args)) => report::run(&args),
             Some(Command::Env(args)) => environment::run(&args),

@@ -3,6 +3,7 @@
 //! [`evidence`] reads result folders, [`verdict`] and [`outlook`] say what they mean, `parts` and
 //! `surroundings` write that into a [`document`], which [`markdown`] and [`html`] render.
 
+mod comparison;
 pub mod document;
 pub mod evidence;
 #[cfg(test)]
@@ -20,12 +21,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use self::document::Document;
+use self::document::{Document, Section};
 use self::evidence::Evidence;
 use self::verdict::Planning;
 use crate::analysis::slo::Slo;
 use crate::failure::Failure;
 use crate::print;
+use crate::study::compare::ComparisonRecord;
 use crate::study::sweep::parse_rate;
 
 /// Options of `loadgen report`.
@@ -128,6 +130,18 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
     }
 }
 
+/// The verdict of a comparison alone.
+pub fn comparison(record: &ComparisonRecord) -> Document {
+    Document {
+        title: format!("{} against {}", record.b, record.a),
+        subtitle: String::new(),
+        sections: vec![Section {
+            title: "Verdict".into(),
+            blocks: comparison::blocks(record),
+        }],
+    }
+}
+
 /// Writes `report.md`, `report.html` and `plots/*.svg`; returns where the HTML is.
 ///
 /// # Errors
@@ -197,7 +211,10 @@ mod tests {
         let needed = (30_000.0 / rated).ceil() as u64 + 1;
         assert!(verdict.contains(&format!("**{needed}**")), "{verdict}");
         let scaling = text_of(&document, 6);
-        assert!(scaling.contains("loadgen sweep --shards"), "{scaling}");
+        assert!(
+            scaling.contains("loadgen sweep --shard-counts"),
+            "{scaling}"
+        );
         assert!(text_of(&document, 9).contains("loadgen search --slo 'p99<5ms'"));
     }
 

@@ -1,5 +1,6 @@
 //! The parts of a report that show measurements: verdict, curves, distributions and scaling.
 
+use super::comparison;
 use super::document::{Block, Figure, Section, Table};
 use super::evidence::{Evidence, Point};
 use super::outlook::{Facts, what_breaks_first};
@@ -9,6 +10,7 @@ use crate::analysis::queueing::{Kind, Queue, SeparateQueues};
 use crate::analysis::slo::{Metric, Slo};
 use crate::analysis::usl;
 use crate::plots::{self, CpuPoint, HeatColumn, HockeyPoint, Objective, SpectrumLine, WaitPoint};
+use crate::study::record::StudyRecord;
 use crate::units::{format_count, format_ns};
 
 /// Parts 1 to 9.
@@ -69,6 +71,13 @@ fn at_capacity<'a>(curve: &[&'a Point], capacity: Option<&Capacity>) -> Option<&
 impl View<'_> {
     fn verdict(&self) -> Section {
         let mut blocks = Vec::new();
+        let records = self.evidence.folders.iter();
+        let records = records.filter_map(|folder| folder.record.as_ref());
+        let comparisons = records.filter_map(|record| match record {
+            StudyRecord::Compare(comparison) => Some(comparison),
+            StudyRecord::Sweep { .. } | StudyRecord::Search(_) => None,
+        });
+        blocks.extend(comparisons.flat_map(comparison::blocks));
         match &self.capacity {
             Some(capacity) => {
                 blocks.push(Block::Headline(headline(capacity)));
@@ -394,7 +403,7 @@ impl View<'_> {
                 TITLE,
                 vec![Block::Missing {
                     what: "how the server scales with shards.".into(),
-                    command: command(self.evidence, "sweep", "--shards 1,2,4 --repeat 3"),
+                    command: command(self.evidence, "sweep", "--shard-counts 1,2,4 --repeat 3"),
                 }],
             );
         }
@@ -460,7 +469,7 @@ impl View<'_> {
                 TITLE,
                 vec![Block::Missing {
                     what: "balance: the server had one shard, or did not tell.".into(),
-                    command: command(self.evidence, "sweep", "--shards 1,2,4 --repeat 3"),
+                    command: command(self.evidence, "sweep", "--shard-counts 1,2,4 --repeat 3"),
                 }],
             );
         };

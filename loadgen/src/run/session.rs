@@ -169,11 +169,34 @@ impl Session {
         }
     }
 
-    /// Writes the summary, ends the server, and says how it all went.
+    /// Starts the server again, with another number of shards.
     ///
     /// # Errors
-    /// When results could not be written; the summary is returned all the same.
+    /// When it can't be started, or is not this program's.
+    pub fn restart_server(&mut self, shards: u32) -> Result<(), Failure> {
+        if self.args.target.is_some() {
+            let why = "shards differ only in a server that loadgen starts: leave out --target";
+            return Err(Failure::Usage(why.into()));
+        }
+        self.args.shards = shards;
+        let caveats = std::mem::take(&mut self.place.caveats);
+        self.place = Place::find(&self.args)?;
+        for caveat in caveats {
+            if !self.place.caveats.contains(&caveat) {
+                self.place.caveats.push(caveat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the summary, ends the server, and says how it all went; the second value says why
+    /// results could not be written.
     pub fn finish(self) -> (Summary, Option<String>) {
+        self.finish_study(None)
+    }
+
+    /// The same for a study, whose verdict is another one than that of its points.
+    pub fn finish_study(self, verdict: Option<u8>) -> (Summary, Option<String>) {
         let completion = self.points.iter().map(|point| point.completion).max();
         let completion = completion.unwrap_or(Completion::Interrupted);
         let mut summary = Summary {
@@ -183,13 +206,13 @@ impl Session {
             ceiling: None,
             points: self.points,
         };
-        summary.exit_code = exit_code(&summary, self.write_error.is_some());
+        summary.exit_code = exit_code(&summary, verdict, self.write_error.is_some());
         let written = self.folder.write_summary(&summary);
         let error = self
             .write_error
             .or(written.err().map(|error| error.to_string()));
         if error.is_some() {
-            summary.exit_code = exit_code(&summary, true);
+            summary.exit_code = exit_code(&summary, verdict, true);
         }
         (summary, error)
     }
@@ -197,11 +220,13 @@ impl Session {
 
 /// What the shell is answered: anything that went wrong first, then what makes the rest worthless,
 /// then the objective.
-fn exit_code(summary: &Summary, has_failed: bool) -> u8 {
+fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
     let points = &summary.points;
     let is_violated = |point: &PointSummary| point.slo.as_ref().is_some_and(|slo| !slo.is_met);
     if has_failed || summary.completion != Completion::Complete {
         1
+    } else if let Some(verdict) = verdict {
+        verdict
     } else if points.iter().any(|point| !point.validity.is_valid) {
         4
     } else if points.iter().any(is_violated) {

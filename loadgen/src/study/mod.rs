@@ -4,8 +4,11 @@
 //! are pure ([`search`], [`sweep`], [`compare`]) and know a load only as a [`Probe`]: a load in, a
 //! measured point out. So they are tested against simulated servers, whose truth is known.
 
+pub mod args;
+pub mod commands;
 pub mod compare;
 pub mod judge;
+mod live;
 pub mod record;
 pub mod search;
 #[cfg(test)]
