@@ -117,7 +117,7 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
         ),
         subtitle: format!(
             "Measured {} with loadgen {} (commit {}), folder `{}`",
-            manifest.started_utc.replace('T', " ").trim_end_matches('Z'),
+            to_the_second(&manifest.started_utc),
             manifest.build.version,
             manifest.build.commit,
             evidence.folders[0].name,
@@ -128,6 +128,12 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
         ]
         .concat(),
     }
+}
+
+/// `2026-11-21T04:02:14.25Z` as `2026-11-21 04:02:14 UTC`.
+fn to_the_second(utc: &str) -> String {
+    let whole = utc.split('.').next().unwrap_or(utc);
+    format!("{} UTC", whole.trim_end_matches('Z').replace('T', " "))
 }
 
 /// The verdict of a comparison alone.
@@ -231,6 +237,7 @@ mod tests {
         assert_eq!(verdict::capacity(evidence, Some(&impossible)), None);
         let document = compose(evidence, Some(&impossible), PLANNING);
         assert!(text_of(&document, 0).contains("No load met"));
+        assert!(text_of(&document, 0).contains("not the load breaks this objective"));
     }
 
     fn is_written_again(evidence: &Evidence) {
@@ -264,6 +271,13 @@ mod tests {
         assert!(scaling.contains("σ"), "{scaling}");
         let balance = text_of(&document, 8);
         assert!(balance.contains("plots/shards.svg"), "{balance}");
+    }
+
+    #[test]
+    fn times_have_no_fractions() {
+        let expected = "2026-11-21 04:02:14 UTC";
+        assert_eq!(to_the_second("2026-11-21T04:02:14.25Z"), expected);
+        assert_eq!(to_the_second("2026-11-21T04:02:14Z"), expected);
     }
 
     #[test]

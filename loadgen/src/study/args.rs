@@ -40,7 +40,7 @@ pub struct SweepArgs {
 #[derive(Args, Debug)]
 pub struct SearchArgs {
     /// The first rate; from there it is doubled, or halved
-    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", default_value = "10k", value_parser = parse_rate)]
     pub(super) start: f64,
     /// No rate above this is tried
     #[arg(long, value_name = "RATE", default_value = "10M", value_parser = parse_rate)]

@@ -66,8 +66,9 @@ impl Live {
                     arrival: self.args.arrival.clone(),
                     rate_per_s,
                 };
-                let needed = Duration::from_secs_f64((load.calls_min / rate_per_s).min(LOAD_S_MAX));
-                plan.duration = plan.duration.max(needed);
+                let needed = Duration::from_secs_f64(load.calls_min / rate_per_s);
+                let longest = plan.duration * LONGER_MAX;
+                plan.duration = plan.duration.max(needed.min(longest));
             }
             None => {
                 let all = plan.conns * plan.depth;
@@ -106,5 +107,6 @@ impl Probe for Live {
     }
 }
 
-/// A load that would have to be longer for its calls is measured so long, and says too little.
-const LOAD_S_MAX: f64 = 600.0;
+/// Times as long as was asked for, at most, is a load measured for the sake of its calls. If they
+/// are too few even then, it says too little.
+const LONGER_MAX: u32 = 10;

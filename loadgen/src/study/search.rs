@@ -131,7 +131,9 @@ impl Search {
             }
             (_, Some(_), Some(_)) => self.phase = Phase::Bisect,
             (_, Some(passed), None) if passed >= rate_max_per_s => self.phase = Phase::Confirm,
-            (_, None, Some(failed)) if failed <= RATE_MIN_PER_S => self.is_over = true,
+            (_, None, Some(failed)) if failed * RAMP_DOWN_MAX <= self.settings.start_per_s => {
+                self.is_over = true;
+            }
             _ => (),
         }
         if self.phase == Phase::Confirm && self.confirmed == confirmations {
@@ -249,8 +251,8 @@ fn calls_wanted(slo: &Slo) -> f64 {
 
 /// By how much the rate grows, or falls, until the objective lies between two rates.
 const RAMP: f64 = 2.0;
-/// A rate that fails so low is no rate.
-const RATE_MIN_PER_S: f64 = 1.0;
+/// When this part of the first rate fails as well, load is not what the objective suffers from.
+const RAMP_DOWN_MAX: f64 = 32.0;
 /// A search whose answers were refuted so often that the step back is this large has no answer.
 const STEP_BACK_MAX: f64 = 0.5;
 /// By how much bracketing loads raise the rate.
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_found_from_below_and_above() {
-        for start_per_s in [1.0, 500.0, 4079.0, 1e6] {
+        for start_per_s in [1.0, 500.0, 4079.0, 1e5] {
             let settings = Settings {
                 start_per_s,
                 ..SETTINGS
