@@ -120,13 +120,16 @@ impl Figure {
         for series in &self.series {
             draw_series(&mut chart, series)?;
         }
+        let mut vertical = 0;
         for rule in &self.rules {
-            self.draw_rule(&mut chart, rule)?;
+            self.draw_rule(&mut chart, rule, vertical)?;
+            vertical += i32::from(rule.is_vertical);
         }
         Ok(())
     }
 
-    fn draw_rule(&self, chart: &mut Chart<'_, '_>, rule: &Rule) -> Drawn {
+    /// Texts of vertical rules stand below each other, `row` by `row`: the rules may be close.
+    fn draw_rule(&self, chart: &mut Chart<'_, '_>, rule: &Rule, row: i32) -> Drawn {
         let (x, y) = (&self.x, &self.y);
         let (ends, text_at, pos) = if rule.is_vertical {
             // Towards the middle, where there is room.
@@ -144,8 +147,8 @@ impl Figure {
             .pos(pos);
         let shift = match (rule.is_vertical, pos.h_pos) {
             (false, _) => (6, -3),
-            (true, HPos::Left) => (5, 3),
-            (true, _) => (-5, 3),
+            (true, HPos::Left) => (5, 3 + row * LEGEND_ROW_PX),
+            (true, _) => (-5, 3 + row * LEGEND_ROW_PX),
         };
         let text = Text::new(rule.text.clone(), shift, style);
         chart.draw_series([EmptyElement::at(text_at) + text])?;

@@ -60,18 +60,8 @@ pub fn hockey_stick(
         series.push(marked(name, marker, colour, marks));
     }
     if points.iter().any(|point| !point.is_valid) {
-        let hollow = Point {
-            is_hollow: true,
-            x: f64::NAN,
-            ..Point::default()
-        };
-        // Only for the legend.
-        series.push(marked(
-            "hollow: invalid",
-            Marker::Circle,
-            BLACK,
-            vec![hollow],
-        ));
+        // Without points, it only stands in the legend.
+        series.push(marked("hollow: invalid", Marker::Circle, BLACK, Vec::new()));
     }
     let latencies = series
         .iter()
@@ -368,6 +358,9 @@ mod tests {
         }
         assert!(!svg.contains("p99.9"), "nothing of it was measured");
         assert!(!svg.contains("NaN"));
+        // One outline for each of two percentiles, at either of two rates, and three in the legend.
+        let outlines = svg.matches("<polygon").count();
+        assert_eq!(outlines, 4 + 3);
         let valid_only = hockey_stick(&points[..1], None, None, None);
         assert!(!valid_only.contains("hollow") && !valid_only.contains("objective"));
     }

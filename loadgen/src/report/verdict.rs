@@ -171,8 +171,8 @@ pub fn knee_per_s(curve: &[&Point]) -> Option<f64> {
     knee::knee(&points).map(|point| point.rate_per_s)
 }
 
-/// CPU seconds of a call by the utilisation law, from the busier half of the points: a server that
-/// waits spinning uses CPU time for nothing while it has little to do.
+/// CPU seconds of a call by the utilisation law, from the busiest points: with little to do a server
+/// that waits spinning uses CPU time for nothing, and calls that come together cost less each.
 pub fn law_s_per_call(curve: &[&Point]) -> Option<f64> {
     let points: Vec<_> = curve
         .iter()
@@ -205,4 +205,5 @@ pub fn server_cpus(point: &Point, evidence: &Evidence) -> Option<f64> {
     }
 }
 
-const BUSIER: f64 = 0.5;
+/// Share of the highest rate from which points count as busiest.
+const BUSIER: f64 = 0.9;

@@ -217,8 +217,10 @@ fn note(point: u32, rate_per_s: f64, phase: Phase, judgement: Judgement) -> Sear
 fn answer(rate_per_s: f64, probes: &[SearchProbe]) -> SearchAnswer {
     let above = |probe: &&SearchProbe| probe.rate_per_s > rate_per_s;
     let lowest = |kinds: &[Verdict]| {
+        // Of several attempts at a rate the last has decided.
         probes
             .iter()
+            .rev()
             .filter(above)
             .filter(|probe| kinds.contains(&probe.verdict))
             .min_by(|a, b| a.rate_per_s.total_cmp(&b.rate_per_s))

@@ -199,9 +199,10 @@ impl View<'_> {
             .at_capacity
             .and_then(|point| verdict::server_cpus(point, self.evidence));
         let svg = plots::cpu(&points, self.law_s, cpus);
-        let caption = "Utilisation law: CPUs in use = rate × CPU time of a call, through the busier \
-                       half of the points. Points above the line at low rates are a server that looks \
-                       for work before it sleeps, which it stops doing under load.";
+        let caption = "Utilisation law: CPUs in use = rate × CPU time of a call, through the busiest \
+                       points. Points above the line are a server that looks for work before it \
+                       sleeps, and calls that come one by one: both end under load. So full CPUs \
+                       alone are no limit yet.";
         section(TITLE, vec![plot("cpu", svg, caption)])
     }
 }
