@@ -63,9 +63,11 @@ pub fn hockey_stick(
         // Without points, it only stands in the legend.
         series.push(marked("hollow: invalid", Marker::Circle, BLACK, Vec::new()));
     }
-    let latencies = series
-        .iter()
-        .flat_map(|series| series.points.iter().map(|point| point.y));
+    let marks = || series.iter().flat_map(|series| &series.points);
+    let bounds = marks().filter_map(|point| point.bounds);
+    let latencies = marks()
+        .map(|point| point.y)
+        .chain(bounds.flat_map(|(low, high)| [low, high]));
     let limit = objective.map(|objective| objective.limit_ns);
     let y = Axis::log(
         "Response time (log scale)",
