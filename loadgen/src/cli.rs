@@ -9,7 +9,7 @@ use ringcall::{Engine, Idle};
 use crate::failure::Failure;
 use crate::results::Protocol;
 use crate::run::args::RunArgs;
-use crate::{demo, environment, run, serve};
+use crate::{demo, environment, run, selftest, serve};
 
 /// Load generator and sample server of ringcall
 ///
@@ -46,6 +46,11 @@ enum Command {
     /// One shard runs on each CPU that the process may use, by its affinity mask (`taskset`) and
     /// its control group's quota.
     Serve(ServeArgs),
+    /// Try the generator itself: its highest rate here, its arrivals, its clock, and how still the
+    /// machine is
+    ///
+    /// Starts the sample server on one CPU as a target that does nothing, and loads it from another.
+    Selftest(SelftestArgs),
     /// Say what this machine offers, and what to do about what is missing
     Env(EnvArgs),
 }
@@ -64,6 +69,7 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args),
             Some(Command::Run(args)) => run::run(&args),
             Some(Command::Serve(args)) => serve::run(&args),
+            Some(Command::Selftest(args)) => selftest::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
         }
     }
@@ -115,6 +121,17 @@ impl ServeArgs {
             EngineName::Epoll => Engine::Epoll,
         }
     }
+}
+
+/// Options of `loadgen selftest`.
+#[derive(Args, Debug)]
+pub struct SelftestArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Seconds for each of its loads
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
 }
 
 /// Options of `loadgen env`.
