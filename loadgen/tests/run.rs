@@ -470,3 +470,25 @@ fn the_summary_for_people_says_what_counts() {
         "{progress}"
     );
 }
+
+#[test]
+fn the_selftest_tries_the_generator_and_the_machine() {
+    let output = run(&["selftest", "--seconds", "0.2", "--format", "json"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let report = json(&output);
+    assert!(report["clock_ns"].as_f64().unwrap() > 0.0, "{report}");
+    let tried = report["tried"].as_array().unwrap();
+    assert!(tried.len() > 1, "{report}");
+    assert!(
+        tried
+            .iter()
+            .all(|tried| tried["answered_per_s"].as_f64().unwrap() > 0.0),
+        "{report}"
+    );
+    for arrivals in report["arrivals"].as_array().unwrap() {
+        assert!(
+            arrivals["distance"].as_f64() < arrivals["limit"].as_f64(),
+            "{arrivals}"
+        );
+    }
+}

@@ -18,14 +18,18 @@ pub(super) struct Stillness {
     pub(super) lag_p99_ns: f64,
 }
 
-/// Reads the clock on a CPU for some time.
-pub(super) fn look(cpu: usize, time: Duration) -> Stillness {
-    let watch = move || {
+/// Reads the clock on a CPU for some time, while another is as busy: a host that has fewer CPUs than
+/// it lends out shows only then.
+pub(super) fn look(cpu: usize, busy_cpu: usize, time: Duration) -> Stillness {
+    let watch = move |cpu| {
         // Unpinned it sees at least what the scheduler does.
         pin(&[cpu]).ok();
         gaps(time)
     };
-    let gaps_ns = thread::spawn(watch).join().unwrap_or_default();
+    let gaps_ns = thread::scope(|scope| {
+        scope.spawn(move || watch(busy_cpu));
+        scope.spawn(move || watch(cpu)).join().unwrap_or_default()
+    });
     judge(&gaps_ns, time.as_nanos() as f64)
 }
 
