@@ -106,6 +106,7 @@ pub fn environment() -> Environment {
 pub mod __private {
     pub use crate::engine::memory::MemoryConnection;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
+    pub use crate::shard::handler::Method;
 }
 
 /// Compiles the examples of the README.

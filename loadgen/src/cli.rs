@@ -12,7 +12,7 @@ use crate::results::Protocol;
 use crate::run::args::RunArgs;
 use crate::study::args::{CompareArgs, SearchArgs, SweepArgs};
 use crate::study::commands;
-use crate::{demo, environment, report, run, serve};
+use crate::{demo, environment, report, run, selftest, serve};
 
 /// Load generator and sample server of ringcall
 ///
@@ -72,6 +72,11 @@ enum Command {
     /// Prints where report.html is. Points of further folders fill parts that the first has no
     /// measurements for, such as a sweep over shards.
     Report(ReportArgs),
+    /// Try the generator itself: its highest rate here, its arrivals, its clock, and how still the
+    /// machine is
+    ///
+    /// Starts the sample server on one CPU as a target that does nothing, and loads it from another.
+    Selftest(SelftestArgs),
     /// Say what this machine offers, and what to do about what is missing
     Env(EnvArgs),
 }
@@ -94,6 +99,7 @@ impl Cli {
             Some(Command::Compare(args)) => commands::compare(&args),
             Some(Command::Serve(args)) => serve::run(&args),
             Some(Command::Report(args)) => report::run(&args),
+            Some(Command::Selftest(args)) => selftest::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
         }
     }
@@ -145,6 +151,17 @@ impl ServeArgs {
             EngineName::Epoll => Engine::Epoll,
         }
     }
+}
+
+/// Options of `loadgen selftest`.
+#[derive(Args, Debug)]
+pub struct SelftestArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Seconds for each of its loads
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
 }
 
 /// Options of `loadgen env`.

@@ -1,9 +1,11 @@
 //! Memory for received and queued bytes: who owns it, how it is aligned, when it comes back.
 
 mod aligned;
+mod chunk;
 mod pool;
 mod send_queue;
 
 pub use aligned::AlignedBuf;
-pub use pool::{Chunk, RecvPool};
+pub use chunk::Chunk;
+pub use pool::RecvPool;
 pub use send_queue::{Part, SendQueue};

@@ -16,14 +16,16 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::chunk::{Chunk, Owner, SharedBuf};
+
 /// A pool of equal receive buffers on one shard.
 #[derive(Debug)]
 pub struct RecvPool {
     memory: NonNull<u8>,
     layout: Layout,
     buffer_bytes: usize,
-    /// How many `Chunk`s refer to each buffer.
-    holders: Box<[Cell<u32>]>,
+    /// The books of the buffers' chunks.
+    shared: Box<[SharedBuf]>,
     free: RefCell<Vec<u16>>,
     /// How many buffers have holders.
     held: Cell<usize>,
@@ -50,7 +52,7 @@ impl RecvPool {
             memory,
             layout,
             buffer_bytes,
-            holders: vec![Cell::new(0); usize::from(count)].into_boxed_slice(),
+            shared: (0..count).map(|_| SharedBuf::unheld()).collect(),
             free: RefCell::new((0..count).rev().collect()),
             held: Cell::new(0),
         })
@@ -58,7 +60,7 @@ impl RecvPool {
 
     /// Number of buffers.
     pub fn count(&self) -> usize {
-        self.holders.len()
+        self.shared.len()
     }
 
     /// Bytes of each buffer.
@@ -83,11 +85,8 @@ impl RecvPool {
 
     /// Puts back a buffer that was taken and of which no chunk was made.
     pub fn put_back(&self, buffer: u16) {
-        assert_eq!(
-            self.holders[usize::from(buffer)].get(),
-            0,
-            "a held buffer is not free"
-        );
+        let shared = &self.shared[usize::from(buffer)];
+        assert!(!shared.is_held(), "a held buffer is not free");
         self.free.borrow_mut().push(buffer);
     }
 
@@ -109,11 +108,8 @@ impl RecvPool {
         buffer: u16,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Option<Chunk>, E> {
-        assert_eq!(
-            self.holders[usize::from(buffer)].get(),
-            0,
-            "a held buffer is read only"
-        );
+        let shared = &self.shared[usize::from(buffer)];
+        assert!(!shared.is_held(), "a held buffer is read only");
         // SAFETY: the buffer was taken and nobody holds it, so this is the only reference; the
         // memory was zeroed at allocation and only ever written with bytes.
         let memory =
@@ -134,20 +130,24 @@ impl RecvPool {
             bytes <= self.buffer_bytes,
             "the kernel filled more than the buffer"
         );
-        let holders = &self.holders[usize::from(buffer)];
-        assert_eq!(
-            holders.get(),
-            0,
+        let shared = &self.shared[usize::from(buffer)];
+        assert!(
+            !shared.is_held(),
             "the kernel filled a buffer that it did not own"
         );
-        holders.set(1);
         self.held.set(self.held.get() + 1);
-        Chunk {
-            pool: Rc::clone(self),
-            buffer,
-            start: 0,
-            end: bytes as u32,
-        }
+        let first = NonNull::new(self.address(buffer)).expect("lies in the pool's memory");
+        let pool = Rc::clone(self);
+        // SAFETY: the chunk keeps the pool, and with it `shared` and the memory, where they are.
+        // The memory was zeroed at allocation; the kernel has given it back, and it is not on the
+        // free list before `release`, so that nobody writes to it.
+        unsafe { SharedBuf::hold(shared.into(), Owner::Pool { pool, buffer }, first, bytes) }
+    }
+
+    /// Takes a buffer back whose last chunk has gone.
+    pub(super) fn release(&self, buffer: u16) {
+        self.held.set(self.held.get() - 1);
+        self.put_back(buffer);
     }
 }
 
@@ -156,74 +156,6 @@ impl Drop for RecvPool {
         // SAFETY: allocated in `new` with this layout. Chunks hold the pool, so none is left; the
         // engine closes its ring, which ends all receives, before it drops its pool.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
-    }
-}
-
-/// A range of a receive buffer, shared and read-only. Cloning counts without atomics.
-#[derive(Debug)]
-pub struct Chunk {
-    pool: Rc<RecvPool>,
-    buffer: u16,
-    start: u32,
-    end: u32,
-}
-
-impl Chunk {
-    /// The bytes.
-    #[inline]
-    pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `start..end` lies in the buffer (checked by `filled` and `slice`), its bytes
-        // were written before the chunk was made, and while a chunk exists the holder count keeps
-        // the buffer off the free list, so neither kernel nor `fill_with` writes to it.
-        unsafe {
-            let first = self
-                .pool
-                .memory
-                .as_ptr()
-                .add(usize::from(self.buffer) * self.pool.buffer_bytes + self.start as usize);
-            std::slice::from_raw_parts(first, (self.end - self.start) as usize)
-        }
-    }
-
-    /// A part of this chunk, holding the same buffer.
-    #[inline(always)]
-    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= (self.end - self.start) as usize);
-        let mut part = self.clone();
-        part.end = self.start + range.end as u32;
-        part.start = self.start + range.start as u32;
-        part
-    }
-}
-
-impl Clone for Chunk {
-    #[inline]
-    fn clone(&self) -> Self {
-        let holders = &self.pool.holders[usize::from(self.buffer)];
-        holders.set(
-            holders
-                .get()
-                .checked_add(1)
-                .expect("fewer than 2^32 chunks of one buffer"),
-        );
-        Self {
-            pool: Rc::clone(&self.pool),
-            buffer: self.buffer,
-            start: self.start,
-            end: self.end,
-        }
-    }
-}
-
-impl Drop for Chunk {
-    #[inline]
-    fn drop(&mut self) {
-        let holders = &self.pool.holders[usize::from(self.buffer)];
-        holders.set(holders.get() - 1);
-        if holders.get() == 0 {
-            self.pool.held.set(self.pool.held.get() - 1);
-            self.pool.free.borrow_mut().push(self.buffer);
-        }
     }
 }
 

@@ -129,47 +129,50 @@ impl Framer {
         }
     }
 
-    /// The header of the frame at `at`, if the frame lies there whole and aligned. Nothing is used
-    /// up: that is for [`Framer::skip_in_place`] or [`Framer::next_frame`] to do.
+    /// The request at `at`, if it lies there whole and aligned and has no fault: its header, and
+    /// where the frame ends. Nothing is used up: that is for the caller to do, by moving on, or for
+    /// [`Framer::next_frame`].
     #[inline(always)]
-    pub fn peek_in_place(&self, chunk: &[u8], at: usize) -> Result<Option<Header>, Violation> {
-        let State::Header { filled: 0, .. } = self.state else {
-            return Ok(None);
-        };
-        let Some(wire) = chunk[at..].first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let header = Header::decode(wire, self.message_bytes_max)?;
-        let body = at + HEADER_BYTES;
-        let is_aligned = (chunk.as_ptr() as usize + body).is_multiple_of(FRAME_ALIGN);
-        let is_whole = chunk.len() - body >= header.body_bytes();
-        Ok((is_aligned && is_whole).then_some(header))
+    pub fn peek_request(&self, chunk: &[u8], at: usize) -> Option<(Header, Range<usize>, usize)> {
+        let wire = self.whole_header(chunk, at)?;
+        let header = Header::decode_request(wire, self.message_bytes_max)?;
+        let (payload, end) = Self::extent(chunk, at, &header)?;
+        check_padding(&chunk[payload.end..end]).ok()?;
+        Some((header, payload, end))
     }
 
-    /// Moves past a frame that was peeked, and says where its payload lies.
+    /// The 32 bytes at `at`, if the stream stands between frames and they are all there.
     #[inline(always)]
-    pub fn skip_in_place(
-        chunk: &[u8],
-        at: &mut usize,
-        header: &Header,
-    ) -> Result<Range<usize>, Violation> {
-        let body = *at + HEADER_BYTES;
-        let payload = body..body + header.payload_bytes as usize;
-        *at = body + header.body_bytes();
-        check_padding(&chunk[payload.end..*at])?;
-        Ok(payload)
+    fn whole_header<'a>(&self, chunk: &'a [u8], at: usize) -> Option<&'a [u8; HEADER_BYTES]> {
+        match self.state {
+            State::Header { filled: 0, .. } => chunk[at..].first_chunk(),
+            _ => None,
+        }
+    }
+
+    /// Where the payload of the frame at `at` lies, and where the frame ends, if it is whole and
+    /// aligned.
+    #[inline(always)]
+    fn extent(chunk: &[u8], at: usize, header: &Header) -> Option<(Range<usize>, usize)> {
+        let body = at + HEADER_BYTES;
+        let end = body + header.body_bytes();
+        let is_aligned = (chunk.as_ptr() as usize + body).is_multiple_of(FRAME_ALIGN);
+        (is_aligned && end <= chunk.len())
+            .then_some((body..body + header.payload_bytes as usize, end))
     }
 
     /// The next whole frame in `chunk`, from `*at` on, which moves past what was used.
     /// `None`: the chunk is used up, and what was incomplete is kept here.
     #[inline]
     pub fn next_frame(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
-        if let Some(header) = self.peek_in_place(chunk, *at)? {
-            let payload = Self::skip_in_place(chunk, at, &header)?;
-            return Ok(Some(Frame {
-                header,
-                body: Body::InPlace(payload),
-            }));
+        if let Some(wire) = self.whole_header(chunk, *at) {
+            let header = Header::decode(wire, self.message_bytes_max)?;
+            if let Some((payload, end)) = Self::extent(chunk, *at, &header) {
+                check_padding(&chunk[payload.end..end])?;
+                *at = end;
+                let body = Body::InPlace(payload);
+                return Ok(Some(Frame { header, body }));
+            }
         }
         self.gather(chunk, at)
     }
@@ -281,7 +284,7 @@ fn copy_some(into: &mut [u8], chunk: &[u8], at: &mut usize) -> usize {
 #[inline(always)]
 fn check_padding(padding: &[u8]) -> Result<(), Violation> {
     debug_assert!(padding.len() < FRAME_ALIGN);
-    if padding.iter().fold(0, |all, byte| all | byte) != 0 {
+    if !padding.is_empty() && padding.iter().any(|byte| *byte != 0) {
         return Err(Violation::Padding);
     }
     Ok(())

@@ -2,14 +2,15 @@
 
 use super::goaway::Goaway;
 use super::header::{Header, Kind};
-use super::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use super::limits::{FRAME_ALIGN, padded};
 use super::status::Status;
 
-/// Appends a frame whose payload `write` appends. On its error, or panic, nothing stays behind.
-#[inline]
+/// Appends a frame whose payload `write` appends; its length is filled in then. On an error of
+/// `write`, or its panic, nothing stays behind.
+#[inline(always)]
 pub fn append<E>(
     out: &mut Vec<u8>,
-    mut header: Header,
+    header: Header,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     debug_assert!(
@@ -19,12 +20,15 @@ pub fn append<E>(
     let start = out.len();
     let unfinished = Unfinished { out, start };
     let out = &mut *unfinished.out;
-    out.extend_from_slice(&[0; HEADER_BYTES]);
+    out.extend_from_slice(&header.encode());
     let body = out.len();
     write(out)?;
-    header.payload_bytes = (out.len() - body) as u32;
-    out[start..body].copy_from_slice(&header.encode());
-    out.resize(padded(out.len()), 0);
+    let payload_bytes = (out.len() - body) as u32;
+    out[start..start + 4].copy_from_slice(&payload_bytes.to_le_bytes());
+    let end = padded(out.len());
+    if end > out.len() {
+        out.resize(end, 0);
+    }
     std::mem::forget(unfinished);
     Ok(())
 }

@@ -136,22 +136,10 @@ impl Link {
         }
     }
 
-    /// See [`Framer::peek_in_place`].
+    /// See [`Framer::peek_request`].
     #[inline(always)]
-    pub fn peek_in_place(&self, chunk: &[u8], at: usize) -> Result<Option<Header>, Violation> {
-        self.framer.peek_in_place(chunk, at)
-    }
-
-    /// See [`Framer::skip_in_place`].
-    #[inline(always)]
-    pub fn skip_in_place(
-        &mut self,
-        chunk: &[u8],
-        at: &mut usize,
-        header: &Header,
-    ) -> Result<Range<usize>, Violation> {
-        self.partial = None;
-        Framer::skip_in_place(chunk, at, header)
+    pub fn peek_request(&self, chunk: &[u8], at: usize) -> Option<(Header, Range<usize>, usize)> {
+        self.framer.peek_request(chunk, at)
     }
 
     /// See [`Framer::wants_direct`].

@@ -56,6 +56,9 @@ pub struct ServerConnection {
     resolved: Resolved,
     /// Ids strictly increase, so one number finds duplicates and steps back.
     last_call_id: u64,
+    /// Ordinary requests have ids above this: `last_call_id`, or `u64::MAX` after GOAWAY.
+    ordinary_above: u64,
+    calls_max: usize,
     requests: u64,
     cancels: u64,
     resolves: u32,
@@ -67,9 +70,11 @@ impl ServerConnection {
     /// A connection accepted at `now_ns`.
     pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
         Self {
+            calls_max: limits.calls_in_flight_max as usize,
             link: Link::new(limits, now_ns),
             resolved: Resolved::default(),
             last_call_id: 0,
+            ordinary_above: 0,
             requests: 0,
             cancels: 0,
             resolves: 0,
@@ -92,25 +97,16 @@ impl ServerConnection {
     /// with nothing to object to. Otherwise `None`, and [`ServerConnection::next_event`] says what
     /// there is. Most requests come this way, on which nothing is moved from one enum to another.
     #[inline(always)]
-    pub fn next_request(
-        &mut self,
-        chunk: &[u8],
-        at: &mut usize,
-    ) -> Result<Option<(Header, Range<usize>)>, Violation> {
-        let Some(header) = self.link.peek_in_place(chunk, *at)? else {
-            return Ok(None);
-        };
-        let is_ordinary = header.kind == Kind::Request
-            && header.call_id > self.last_call_id
-            && self.resolved.contains(header.selector)
-            && !self.has_said_goaway;
+    pub fn next_request(&mut self, chunk: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+        let (header, payload, end) = self.link.peek_request(chunk, *at)?;
+        let is_ordinary =
+            header.call_id > self.ordinary_above && self.resolved.contains(header.selector);
         if !is_ordinary {
-            return Ok(None);
+            return None;
         }
-        let payload = self.link.skip_in_place(chunk, at, &header)?;
-        self.last_call_id = header.call_id;
-        self.requests += 1;
-        Ok(Some((header, payload)))
+        *at = end;
+        self.take_request(header.call_id);
+        Some((header, payload))
     }
 
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
@@ -143,12 +139,18 @@ impl ServerConnection {
         if self.has_said_goaway {
             return Ok(ServerEvent::AfterGoaway { call_id });
         }
-        self.last_call_id = call_id;
-        self.requests += 1;
+        self.take_request(call_id);
         if !self.resolved.contains(header.selector) {
             return Ok(ServerEvent::Unresolved { call_id });
         }
         Ok(ServerEvent::Request { header, body })
+    }
+
+    #[inline(always)]
+    fn take_request(&mut self, call_id: u64) {
+        self.last_call_id = call_id;
+        self.ordinary_above = call_id;
+        self.requests += 1;
     }
 
     #[cold]
@@ -243,7 +245,7 @@ impl ServerConnection {
     /// Whether another call may be taken: fewer are suspended than this side permits.
     #[inline]
     pub fn has_room_for_calls(&self) -> bool {
-        self.live.len() < self.link.limits().calls_in_flight_max as usize
+        self.live.len() < self.calls_max
     }
 
     /// Largest response that the client accepts, in bytes.
@@ -270,6 +272,7 @@ impl ServerConnection {
         if std::mem::replace(&mut self.has_said_goaway, true) {
             return;
         }
+        self.ordinary_above = u64::MAX;
         append_goaway(
             out,
             &Goaway {

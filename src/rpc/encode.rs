@@ -51,7 +51,7 @@ pub trait Encode<T: Message> {
 }
 
 /// Appends the payload of `value` to `out`. On failure `out` is as it was.
-#[inline]
+#[inline(always)]
 pub(crate) fn encode_payload<T: Message>(
     value: &impl Encode<T>,
     payload_bytes_max: u32,

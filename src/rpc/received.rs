@@ -7,21 +7,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 use bytes::Bytes;
 use rkyv::Archived;
 
 use super::message::{Message, access, to_owned};
-use crate::buf::{AlignedBuf, Chunk};
-
-/// The bytes of a message on a shard: a part of a receive buffer, or a buffer of their own.
-#[derive(Debug)]
-pub enum LocalPayload {
-    /// In a receive buffer, which is held as long as this lives.
-    Pooled(Chunk),
-    /// Reassembled, copied out, or large.
-    Owned(AlignedBuf),
-}
+use crate::buf::Chunk;
 
 /// The bytes of a message that may go to other threads.
 #[derive(Clone, Debug)]
@@ -37,15 +29,11 @@ pub unsafe trait Payload {
     fn bytes(&self) -> &[u8];
 }
 
-// SAFETY: a chunk keeps its buffer from being written, the pool's memory never moves, and the
-// `AlignedBuf` is never borrowed mutably here; its heap memory does not move with it.
-unsafe impl Payload for LocalPayload {
+// SAFETY: a chunk's bytes are written by nobody, and lie where they are, as long as it lives.
+unsafe impl Payload for Chunk {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Pooled(chunk) => chunk.as_slice(),
-            Self::Owned(buf) => buf.as_slice(),
-        }
+        self.as_slice()
     }
 }
 
@@ -70,15 +58,23 @@ impl SharedPayload {
 /// It holds the memory that it lies in. Keep it as long as needed; when memory runs low on a shard,
 /// later requests are copied out, so that one that is kept long does no harm to others.
 pub struct Received<T, P> {
+    /// The archived `T` in the payload's bytes.
+    root: NonNull<u8>,
     payload: P,
     message: PhantomData<fn() -> T>,
 }
 
+// SAFETY: the root is only a shortcut into the payload's bytes, which nobody writes; archives that
+// are messages have no interior mutability. So it may go where the payload may.
+unsafe impl<T, P: Send> Send for Received<T, P> {}
+// SAFETY: as above.
+unsafe impl<T, P: Sync> Sync for Received<T, P> {}
+
 /// A request in a handler. It stays on its shard.
-pub type Request<T> = Received<T, LocalPayload>;
+pub type Request<T> = Received<T, Chunk>;
 
 /// A response to a call made on a shard.
-pub type LocalResponse<T> = Received<T, LocalPayload>;
+pub type LocalResponse<T> = Received<T, Chunk>;
 
 /// A response to a call made from a tokio program or a script. It may go to other threads.
 ///
@@ -88,10 +84,11 @@ pub type Response<T> = Received<T, SharedPayload>;
 
 impl<T: Message, P: Payload> Received<T, P> {
     /// Validates the payload; `None` when it is no archive of a `T`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn validate(payload: P) -> Option<Self> {
-        access::<T>(payload.bytes())?;
+        let root = NonNull::from(access::<T>(payload.bytes())?).cast();
         Some(Self {
+            root,
             payload,
             message: PhantomData,
         })
@@ -118,9 +115,9 @@ impl<T: Message, P: Payload> Deref for Received<T, P> {
 
     #[inline]
     fn deref(&self) -> &Archived<T> {
-        // SAFETY: `validate`, the only constructor, has accepted these bytes as an archive of a
-        // `T`, and `Payload` promises that neither they nor their address have changed since.
-        unsafe { rkyv::access_unchecked::<Archived<T>>(self.payload.bytes()) }
+        // SAFETY: `validate`, the only constructor, has found a valid archive of a `T` here, and
+        // `Payload` promises that neither the bytes nor their address have changed since.
+        unsafe { self.root.cast::<Archived<T>>().as_ref() }
     }
 }
 
@@ -151,7 +148,7 @@ mod tests {
             })
             .unwrap()
             .expect("filled");
-        let request = Request::<Vec<u32>>::validate(LocalPayload::Pooled(chunk)).expect("valid");
+        let request = Request::<Vec<u32>>::validate(chunk).expect("valid");
         assert_eq!(pool.free_count(), 0);
         assert_eq!((request.len(), request.to_owned()), (3, vec![1, 2, 3]));
         drop(request);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::encode::{Encode, TooLong, encode_payload};
 use super::message::Message;
-use super::received::{LocalPayload, Payload, Received};
-use crate::buf::SendQueue;
+use super::received::Received;
+use crate::buf::{Chunk, SendQueue};
 use crate::proto::frames;
 use crate::proto::header::{Header, Kind};
 use crate::proto::limits::{HEADER_BYTES, padded};
@@ -26,7 +26,7 @@ enum Content<T> {
     /// Serialised already, from borrowed data.
     Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
     /// Received as it is, and validated then.
-    Received(LocalPayload),
+    Received(Chunk),
     /// A body that is sent from where it lies, and what follows it in the payload. Boxed, because
     /// small replies should not be moved about in the size of the largest.
     Body(Box<(Bytes, Root)>),
@@ -52,21 +52,44 @@ impl<T: Message> Reply<T> {
         }
     }
 
-    /// Appends the response frame of a call; on failure nothing stays behind.
-    #[inline]
+    /// Whether dropping it would do nothing.
+    #[inline(always)]
+    pub(crate) fn needs_no_drop(&self) -> bool {
+        !std::mem::needs_drop::<T>() && matches!(self.content, Content::Value(_))
+    }
+
+    /// Appends the response frame of a call; on failure nothing stays behind. It is sent once: it
+    /// is not taken by value only because moving it would cost more than all else here.
+    #[inline(always)]
     pub(crate) fn send(
-        self,
+        &mut self,
         call_id: u64,
         payload_bytes_max: u32,
         queue: &mut SendQueue,
     ) -> Result<(), TooLong> {
         let header = Header::new(Kind::Response, call_id, 0);
-        match self.content {
+        match &mut self.content {
             Content::Value(value) => frames::append(queue.filling(), header, |out| {
-                encode_payload::<T>(&value, payload_bytes_max, out)
+                encode_payload::<T>(&*value, payload_bytes_max, out)
             }),
-            Content::Payload(payload, _) => {
-                let payload = payload?;
+            other => other.send(header, payload_bytes_max, queue),
+        }
+    }
+}
+
+impl<T> Content<T> {
+    /// Sends what is serialised already.
+    #[inline(never)]
+    fn send(
+        &mut self,
+        header: Header,
+        payload_bytes_max: u32,
+        queue: &mut SendQueue,
+    ) -> Result<(), TooLong> {
+        match self {
+            Self::Value(_) => unreachable!("values are serialised by the reply"),
+            Self::Payload(payload, _) => {
+                let payload = std::mem::replace(payload, Err(TooLong))?;
                 if payload.len() > payload_bytes_max as usize {
                     return Err(TooLong);
                 }
@@ -77,8 +100,8 @@ impl<T: Message> Reply<T> {
                 super::scratch::put(payload);
                 sent
             }
-            Content::Received(payload) => {
-                let payload = payload.bytes();
+            Self::Received(payload) => {
+                let payload = payload.as_slice();
                 if payload.len() > payload_bytes_max as usize {
                     return Err(TooLong);
                 }
@@ -87,18 +110,19 @@ impl<T: Message> Reply<T> {
                     Ok(())
                 })
             }
-            Content::Body(body) => {
-                let (body, root) = *body;
-                send_body(body, root, header, payload_bytes_max, queue)
+            Self::Body(body) => {
+                let (body, root) = &mut **body;
+                let body = std::mem::take(body);
+                send_body(body, *root, header, payload_bytes_max, queue)
             }
         }
     }
 }
 
-impl<T: Message> From<Received<T, LocalPayload>> for Reply<T> {
+impl<T: Message> From<Received<T, Chunk>> for Reply<T> {
     /// Answers with a message as it was received, such as the response of a server that was asked
     /// in turn. Its bytes are not serialised again.
-    fn from(received: Received<T, LocalPayload>) -> Self {
+    fn from(received: Received<T, Chunk>) -> Self {
         Self {
             content: Content::Received(received.into_payload()),
         }
@@ -194,7 +218,7 @@ mod tests {
     use super::*;
     use crate::buf::AlignedBuf;
 
-    fn wire<T: Message>(reply: Reply<T>) -> Vec<u8> {
+    fn wire<T: Message>(mut reply: Reply<T>) -> Vec<u8> {
         let mut queue = SendQueue::default();
         reply.send(7, 1 << 20, &mut queue).expect("fits");
         let mut wire = Vec::new();
@@ -234,7 +258,7 @@ mod tests {
         let payload_bytes = u32::from_le_bytes([copied[0], copied[1], copied[2], copied[3]]);
         let payload = &copied[HEADER_BYTES..][..payload_bytes as usize];
         let received = || {
-            let payload = LocalPayload::Owned(AlignedBuf::copy_of(payload));
+            let payload = Chunk::from(AlignedBuf::copy_of(payload));
             Received::<String, _>::validate(payload).expect("valid")
         };
         assert_eq!(wire(Reply::from(received())), copied);
@@ -247,7 +271,7 @@ mod tests {
     fn a_reply_that_is_too_long_leaves_nothing() {
         let mut queue = SendQueue::default();
         let body = Bytes::from(vec![0; 20_000]);
-        for reply in [
+        for mut reply in [
             Reply::new(vec![0; 20_000]),
             Reply::of(&[0; 20_000][..]),
             Reply::<Vec<u8>>::from_bytes(body),

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::buf::{AlignedBuf, Chunk};
 use crate::proto::header::Header;
-use crate::rpc::received::{LocalPayload, Payload};
 
 /// In the order of the stream: a whole request for which there is no room, then received bytes.
 ///
@@ -19,7 +19,7 @@ pub(super) struct Backlog {
 #[derive(Debug)]
 pub(super) struct HeldCall {
     pub(super) header: Header,
-    pub(super) payload: LocalPayload,
+    pub(super) payload: Chunk,
     /// Its deadline runs from here.
     pub(super) arrived_ns: u64,
 }
@@ -27,14 +27,22 @@ pub(super) struct HeldCall {
 /// Received bytes, of which those before `at` have been used.
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) bytes: LocalPayload,
+    pub(super) bytes: Chunk,
+    /// Whether they lie in a receive buffer still.
+    pub(super) is_pooled: bool,
     pub(super) at: usize,
     pub(super) arrived_ns: u64,
 }
 
 impl Piece {
     pub(super) fn is_used_up(&self) -> bool {
-        self.at == self.bytes.bytes().len()
+        self.at == self.bytes.as_slice().len()
+    }
+
+    /// Gives the receive buffer back; what is left of its bytes is copied.
+    pub(super) fn copy_out(&mut self) {
+        let left = AlignedBuf::copy_of(&self.bytes.as_slice()[self.at..]);
+        (self.bytes, self.at, self.is_pooled) = (left.into(), 0, false);
     }
 }
 

@@ -51,6 +51,10 @@ pub(crate) struct Conn {
     /// The peer's address, for people.
     pub(crate) peer: Box<str>,
     pub(crate) role: RefCell<Role>,
+    /// Which role that is.
+    pub(super) is_server: bool,
+    /// Largest response that both sides accept, in bytes; known after the handshake.
+    pub(super) response_bytes_max: Cell<u32>,
     pub(crate) queue: RefCell<SendQueue>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
@@ -71,7 +75,9 @@ impl Conn {
             shard,
             key,
             peer,
+            is_server: matches!(role, Role::Server(_)),
             role: RefCell::new(role),
+            response_bytes_max: Cell::new(0),
             queue: RefCell::default(),
             backlog: RefCell::default(),
             arrived_ns: Cell::new(0),
@@ -114,11 +120,17 @@ impl Conn {
     }
 
     /// Puts the connection on the list of those that the engine looks at in this turn.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attend(self: &Rc<Self>) {
-        if !self.needs_attention.replace(true) {
-            self.shard.attention.borrow_mut().push(Rc::clone(self));
+        if !self.needs_attention.get() {
+            self.enlist();
         }
+    }
+
+    #[inline(never)]
+    fn enlist(self: &Rc<Self>) {
+        self.needs_attention.set(true);
+        self.shard.attention.borrow_mut().push(Rc::clone(self));
     }
 
     /// Acts on the server's end; `None` on a client's connection.

@@ -58,7 +58,8 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub struct Context {
     pub(super) conn: Rc<Conn>,
-    pub(super) deadline_ns: Option<u64>,
+    /// `u64::MAX`: none.
+    pub(super) deadline_ns: u64,
 }
 
 impl Context {
@@ -76,8 +77,8 @@ impl Context {
 
     /// When the caller stops waiting; the handler is dropped then. `None`: never.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline_ns
-            .map(|deadline_ns| self.conn.shard.clock.instant(deadline_ns))
+        let clock = &self.conn.shard.clock;
+        (self.deadline_ns != u64::MAX).then(|| clock.instant(self.deadline_ns))
     }
 
     /// Time until [`Context::deadline`]; zero when it has passed.

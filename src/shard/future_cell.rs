@@ -5,11 +5,21 @@
 )]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-/// Holds at most one future, pinned, in memory that is kept for the next one.
+use super::tasks::Origin;
+
+/// What a cell holds: a future that is told, at each poll, whom it works for.
+pub(super) trait Work: 'static {
+    /// Goes on. It is not polled again once it is ready.
+    fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Holds at most one future, pinned, in memory that is kept for the next one, and beside it what
+/// that future borrows.
 ///
 /// A handler that finishes at its first poll thus costs no allocation, although its future is
 /// never moved after it was first polled.
@@ -22,16 +32,23 @@ pub(super) struct FutureCell {
 /// How to poll and drop the future that is held, whose type is not known any more.
 #[derive(Clone, Copy)]
 struct Held {
-    poll: unsafe fn(NonNull<u8>, &mut Context<'_>) -> Poll<()>,
+    poll: unsafe fn(NonNull<u8>, Origin<'_>, &mut Context<'_>) -> Poll<()>,
     drop: unsafe fn(NonNull<u8>),
 }
 
-/// Alignment of the memory; futures that need more are boxed.
+/// Alignment of the memory at first: few futures need more.
 const ALIGN: usize = 16;
 /// First size of the memory: most handlers fit.
 const FIRST_BYTES: usize = 512;
 /// Memory above this size is not kept for the next future.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// A cell whose future was just put in, and whose type is still known: its first poll goes through
+/// no pointer.
+pub(super) struct Fresh<'a, O, W: Work> {
+    cell: &'a mut FutureCell,
+    types: PhantomData<(W, O)>,
+}
 
 impl FutureCell {
     /// An empty cell.
@@ -44,57 +61,49 @@ impl FutureCell {
         }
     }
 
-    /// Puts a future in and polls it for the first time. One that is ready is dropped at once; one
-    /// that waits or panics stays, to be polled or cleared.
+    /// Puts in what the future borrows, which `own` returns, and then the future that `make`
+    /// returns, to be polled.
     ///
-    /// The type is still known here, so that nothing is called through a pointer.
+    /// Everything that may fail comes before them, and nothing between them and the cell: so the
+    /// compiler can build both in the cell, instead of elsewhere to be copied here. For that, what
+    /// they capture should have no destructor.
+    ///
+    /// # Safety
+    /// The reference is not what it claims: it lasts as long as the future. `make` puts it nowhere
+    /// but into the future, and the future lets it out nowhere.
     ///
     /// # Panics
-    /// When a future is there already, or this one panics.
+    /// When a future is there already.
     #[inline(always)]
-    pub(super) fn start<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
-    where
-        F: Future<Output = ()> + 'static,
-    {
+    pub(super) unsafe fn put<O: 'static, W: Work>(
+        &mut self,
+        own: impl FnOnce() -> O,
+        make: impl FnOnce(&'static O) -> W,
+    ) -> Fresh<'_, O, W> {
         assert!(self.held.is_none(), "the cell holds a future");
-        if const { align_of::<F>() > ALIGN } {
-            self.start_aligned(Box::pin(future), cx)
-        } else {
-            self.start_aligned(future, cx)
+        let (needed, offset) = const { together::<O, W>() };
+        if const { together::<O, W>().0.align() > ALIGN } || needed.size() > self.layout.size() {
+            self.grow(needed);
         }
-    }
-
-    #[inline(always)]
-    fn start_aligned<F>(&mut self, future: F, cx: &mut Context<'_>) -> Poll<()>
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        assert!(align_of::<F>() <= ALIGN);
-        if size_of::<F>() > self.layout.size() {
-            self.grow(size_of::<F>());
+        // SAFETY: the memory is large enough for both and aligned for both, and holds nothing.
+        // What is borrowed is written first, not moved, and dropped after the future.
+        unsafe {
+            let borrowed = self.memory.add(offset).cast::<O>();
+            borrowed.write(own());
+            self.memory.cast::<W>().write(make(borrowed.as_ref()));
         }
-        // SAFETY: the memory is large enough and aligned for an `F`, and holds nothing.
-        unsafe { self.memory.cast::<F>().write(future) };
-        self.held = Some(Held {
-            poll: poll_as::<F>,
-            drop: drop_as::<F>,
-        });
-        // SAFETY: just written, and not moved until it is dropped.
-        let polled = unsafe { poll_as::<F>(self.memory, cx) };
-        if polled.is_ready() {
-            self.held = None;
-            // SAFETY: it is there, and no longer marked as held, so it is dropped once.
-            unsafe { drop_as::<F>(self.memory) };
+        Fresh {
+            cell: self,
+            types: PhantomData,
         }
-        polled
     }
 
     /// Polls the future again. One that is ready is dropped; one that panics stays.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()> {
         let held = self.held.expect("the cell holds a future");
-        // SAFETY: `start` wrote a future of the type for which these functions were made, and it
+        // SAFETY: `put` wrote a future of the type for which these functions were made, and it
         // has not been dropped: `held` is set.
-        let polled = unsafe { (held.poll)(self.memory, cx) };
+        let polled = unsafe { (held.poll)(self.memory, origin, cx) };
         if polled.is_ready() {
             self.clear();
         }
@@ -122,13 +131,42 @@ impl FutureCell {
     }
 
     #[cold]
-    fn grow(&mut self, bytes: usize) {
-        let layout = Layout::from_size_align(bytes.next_power_of_two(), ALIGN)
+    fn grow(&mut self, needed: Layout) {
+        let bytes = needed.size().max(FIRST_BYTES).next_power_of_two();
+        let layout = Layout::from_size_align(bytes, needed.align().max(ALIGN))
             .expect("the size of a type is far below isize::MAX");
         let memory = allocate(layout);
         // SAFETY: allocated with this layout, and empty: `put` has checked.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
         (self.memory, self.layout) = (memory, layout);
+    }
+}
+
+impl<O, W: Work> Fresh<'_, O, W> {
+    /// The first poll. A future that is ready is dropped at once; one that waits or panics stays in
+    /// the cell.
+    #[inline(always)]
+    pub(super) fn poll(self, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        let memory = self.cell.memory;
+        // SAFETY: `put` has just written a `W`, which is not moved until it is dropped.
+        let polled = unsafe { poll_as::<W>(memory, origin, cx) };
+        if polled.is_ready() {
+            std::mem::forget(self);
+            // SAFETY: both are there, and not marked as held, so they are dropped once.
+            unsafe { drop_as::<O, W>(memory) };
+        }
+        polled
+    }
+}
+
+/// A future that did not end at its first poll is held. Most end, and are never marked.
+impl<O, W: Work> Drop for Fresh<'_, O, W> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.cell.held = Some(Held {
+            poll: poll_as::<W>,
+            drop: drop_as::<O, W>,
+        });
     }
 }
 
@@ -140,29 +178,55 @@ impl Drop for FutureCell {
     }
 }
 
+/// Memory for a `W` at its start and an `O` at the offset that is returned too.
+const fn together<O, W>() -> (Layout, usize) {
+    match Layout::new::<W>().extend(Layout::new::<O>()) {
+        Ok((layout, offset)) => (layout, offset),
+        Err(_) => panic!("two types together are larger than the address space"),
+    }
+}
+
 fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the size is never zero: at least `FIRST_BYTES` or that of a larger type.
     NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 /// # Safety
-/// `memory` holds an `F` that is never moved until it is dropped.
+/// `memory` holds a `W` that is never moved until it is dropped.
 #[inline(always)]
-unsafe fn poll_as<F: Future<Output = ()>>(memory: NonNull<u8>, cx: &mut Context<'_>) -> Poll<()> {
+unsafe fn poll_as<W: Work>(
+    memory: NonNull<u8>,
+    origin: Origin<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     // SAFETY: promised by the caller; the cell's memory does not move, so pinning holds.
-    unsafe { Pin::new_unchecked(memory.cast::<F>().as_mut()) }.poll(cx)
+    unsafe { Pin::new_unchecked(memory.cast::<W>().as_mut()) }.poll(origin, cx)
 }
 
 /// # Safety
-/// `memory` holds an `F`, which is not used afterwards.
+/// `memory` holds a `W` and what it borrows, as [`FutureCell::put`] leaves them; neither is used
+/// afterwards.
 #[inline(always)]
-unsafe fn drop_as<F>(memory: NonNull<u8>) {
+unsafe fn drop_as<O, W>(memory: NonNull<u8>) {
+    /// Drops what was borrowed, also when the future panics while it is dropped.
+    struct Borrowed<O>(NonNull<O>);
+    impl<O> Drop for Borrowed<O> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            // SAFETY: promised by the caller of `drop_as`.
+            unsafe { self.0.drop_in_place() };
+        }
+    }
+    let (_, offset) = const { together::<O, W>() };
+    // SAFETY: the offset lies in the memory that `put` has found large enough.
+    let _borrowed = Borrowed(unsafe { memory.add(offset) }.cast::<O>());
     // SAFETY: promised by the caller.
-    unsafe { memory.cast::<F>().drop_in_place() };
+    unsafe { memory.cast::<W>().drop_in_place() };
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::handler::Background;
     use super::*;
     use std::cell::Cell;
     use std::future::{pending, poll_fn, ready};
@@ -170,11 +234,13 @@ mod tests {
     use std::task::Waker;
 
     fn start(cell: &mut FutureCell, future: impl Future<Output = ()> + 'static) -> Poll<()> {
-        cell.start(future, &mut Context::from_waker(Waker::noop()))
+        // SAFETY: nothing is borrowed.
+        let fresh = unsafe { cell.put(|| (), |()| Background { future }) };
+        fresh.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 
     fn poll(cell: &mut FutureCell) -> Poll<()> {
-        cell.poll(&mut Context::from_waker(Waker::noop()))
+        cell.poll(Origin::Background, &mut Context::from_waker(Waker::noop()))
     }
 
     struct CountsDrop(Rc<Cell<u32>>);

@@ -22,7 +22,7 @@ use crate::proto::status::Status;
 use crate::proto::violation::Violation;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
-use crate::rpc::received::{LocalPayload, LocalResponse};
+use crate::rpc::received::LocalResponse;
 
 /// Where a local client connects to.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct LocalLink {
     connection: ClientConnection<u32>,
-    calls: CallSlots<LocalPayload>,
+    calls: CallSlots<Chunk>,
 }
 
 impl LocalLink {
@@ -57,39 +57,46 @@ impl LocalLink {
 }
 
 impl ShardCore {
-    /// Acts on the next event of a client's connection; `false` when the bytes are used up.
-    pub(super) fn complete_next(
+    /// Acts on each frame that a server has sent. Stops when the bytes are used up, when the server
+    /// has reached a limit, or when the connection ends.
+    pub(super) fn complete(
         &self,
         conn: &Rc<Conn>,
         bytes: &[u8],
         chunk: Option<&Chunk>,
         at: &mut usize,
-    ) -> Result<bool, Violation> {
-        let mut role = conn.role.borrow_mut();
-        let Role::Client(client) = &mut *role else {
-            return Ok(false);
-        };
-        let event = {
-            let mut queue = conn.queue.borrow_mut();
-            client
-                .connection
-                .next_event(bytes, at, self.now_ns(), queue.filling())?
-        };
-        let waker = match event {
-            Some(ClientEvent::Response { waiter, body }) => client
-                .calls
-                .finish(waiter, Ok(self.payload(body, bytes, chunk))),
-            Some(ClientEvent::Failed { waiter, status }) => {
-                client.calls.finish(waiter, Err(status))
+    ) -> Result<(), Violation> {
+        while conn.stage() == Stage::Open {
+            if !self.has_room_for_output(conn) {
+                self.set_paused(conn, true);
+                break;
             }
-            Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,
-            None => return Ok(false),
-        };
-        drop(role);
-        if let Some(waker) = waker {
-            waker.wake();
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                break;
+            };
+            let event = {
+                let mut queue = conn.queue.borrow_mut();
+                client
+                    .connection
+                    .next_event(bytes, at, self.now_ns(), queue.filling())?
+            };
+            let waker = match event {
+                Some(ClientEvent::Response { waiter, body }) => client
+                    .calls
+                    .finish(waiter, Ok(self.payload(body, bytes, chunk))),
+                Some(ClientEvent::Failed { waiter, status }) => {
+                    client.calls.finish(waiter, Err(status))
+                }
+                Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,
+                None => break,
+            };
+            drop(role);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
-        Ok(conn.stage() == Stage::Open)
+        Ok(())
     }
 }
 
@@ -319,7 +326,7 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
 }
 
 impl SentCall {
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<LocalPayload, Status>> {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Chunk, Status>> {
         let shard = &self.conn.shard;
         if let Role::Client(client) = &mut *self.conn.role.borrow_mut()
             && let Poll::Ready(outcome) = client.calls.poll(self.slot, cx)

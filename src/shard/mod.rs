@@ -4,15 +4,18 @@
 //! kind for what has arrived, then [`ShardCore::run_due`], and last it looks at each connection of
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
+mod answer;
 mod backlog;
 pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
+pub(crate) mod handler;
 mod lifecycle;
 pub(crate) mod local_client;
 pub(crate) mod mailbox;
+mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;
 pub(crate) mod timers;

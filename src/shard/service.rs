@@ -1,23 +1,18 @@
 //! Services, and the table that finds a method by its index.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::task::{Poll, ready};
 
-use pin_project_lite::pin_project;
-
+use super::answer;
 use super::conn::Conn;
-use super::context::Context;
-use super::dispatch;
-use super::tasks::Purpose;
+use super::handler::{Method, put_handler};
+use super::tasks::{Origin, Started};
+use crate::buf::Chunk;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
-use crate::proto::status::Status;
-use crate::rpc::message::Message;
-use crate::rpc::received::{LocalPayload, Request};
-use crate::rpc::reply::Reply;
+use crate::rpc::received::Request;
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {
@@ -67,103 +62,64 @@ tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
 pub struct IncomingCall<'a> {
     pub(super) conn: &'a Rc<Conn>,
     pub(super) call_id: u64,
-    pub(super) timeout_us: u32,
-    pub(super) arrived_ns: u64,
-    pub(super) payload: LocalPayload,
+    /// `u64::MAX`: none.
+    pub(super) deadline_ns: u64,
+    pub(super) payload: Chunk,
 }
 
 impl IncomingCall<'_> {
     /// Validates the request, polls the handler at once, and sends its reply. A request that is
     /// no valid `Req`, or whose deadline has passed while it waited for room, reaches no handler. A
     /// handler that waits goes on as a task.
-    #[inline]
-    pub fn unary<Req, Resp, F, Fut>(self, handler: F)
-    where
-        Req: Message,
-        Resp: Message,
-        F: FnOnce(Context, Request<Req>) -> Fut,
-        Fut: Future<Output = Result<Reply<Resp>, Status>> + 'static,
-    {
+    #[inline(always)]
+    pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
         let Self {
             conn,
             call_id,
-            timeout_us,
-            arrived_ns,
+            deadline_ns,
             payload,
         } = self;
         let shard = &conn.shard;
-        let deadline_ns = (timeout_us != 0).then(|| arrived_ns + u64::from(timeout_us) * 1000);
-        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= shard.now_ns()) {
-            return dispatch::refuse_expired(conn, call_id);
+        if deadline_ns != u64::MAX && deadline_ns <= shard.now_ns() {
+            return answer::refuse_expired(conn, call_id);
         }
-        let Some(request) = Request::<Req>::validate(payload) else {
-            return dispatch::refuse_invalid(conn, call_id);
+        let Some(request) = Request::<M::Request>::validate(payload) else {
+            return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        let answer = handler(
-            Context {
-                conn: Rc::clone(conn),
-                deadline_ns,
-            },
-            request,
+        // Dropped by the handler. A destructor on this side, were there one, would keep the request
+        // from staying in registers.
+        let request = ManuallyDrop::new(request);
+        let started = shard.tasks.start(
+            |cell| put_handler::<M, H>(cell, handler, conn, deadline_ns, request),
+            Origin::Call { conn, call_id },
         );
-        let run = RunCall {
-            answer,
-            conn: Rc::clone(conn),
-            call_id,
-        };
-        let started = shard.tasks.start(run, || Purpose::Call {
-            conn: Rc::clone(conn),
-            call_id,
-        });
-        shard.settle_new_call(started, conn, call_id, deadline_ns);
+        match started {
+            // Most handlers; they are entered in no book.
+            Started::Done => (),
+            Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
+            Started::Panicked(text) => shard.answer_panic(conn, call_id, &text),
+        }
     }
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        dispatch::refuse_unimplemented(self.conn, self.call_id);
-    }
-}
-
-pin_project! {
-    /// A handler's future and what is needed to send its result. An `async` block would hold the
-    /// handler's future twice: as what it captured and as what it awaits.
-    struct RunCall<Fut> {
-        #[pin]
-        answer: Fut,
-        conn: Rc<Conn>,
-        call_id: u64,
-    }
-}
-
-impl<Resp, Fut> Future for RunCall<Fut>
-where
-    Resp: Message,
-    Fut: Future<Output = Result<Reply<Resp>, Status>>,
-{
-    type Output = ();
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(cx));
-        dispatch::respond(this.conn, *this.call_id, answer);
-        Poll::Ready(())
+        answer::refuse_unimplemented(self.conn, self.call_id);
     }
 }
 
 /// All methods of a shard, found by index.
 pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
-    services: RefCell<Vec<Box<dyn Service>>>,
-    methods: Vec<Method>,
-    by_name: HashMap<&'static str, u16>,
+    methods: RefCell<Vec<Entry>>,
+    /// Place and type fingerprint of each.
+    by_name: HashMap<&'static str, (u16, u64)>,
 }
 
-#[derive(Debug)]
-struct Method {
-    fingerprint: u64,
-    service: u16,
+/// Where a call goes.
+struct Entry {
+    service: Rc<dyn Service>,
+    /// Place of the method in the service's descriptor.
     method: u16,
 }
 
@@ -179,7 +135,7 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        for (number, service) in services.iter().enumerate() {
+        for service in services.into_iter().map(Rc::<dyn Service>::from) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
                 if index == METHODS_MAX {
@@ -187,48 +143,56 @@ impl ServiceTable {
                         "more than {METHODS_MAX} methods: use several servers"
                     ));
                 }
-                if by_name.insert(method.name, index as u16).is_some() {
+                let found = (index as u16, method.fingerprint);
+                if by_name.insert(method.name, found).is_some() {
                     return Err(format!(
                         "method {} is registered twice: give one of the services another name",
                         method.name
                     ));
                 }
-                methods.push(Method {
-                    fingerprint: method.fingerprint,
-                    service: number as u16,
+                methods.push(Entry {
+                    service: Rc::clone(&service),
                     method: place as u16,
                 });
             }
         }
         Ok(Self {
-            services: RefCell::new(services),
-            methods,
+            methods: RefCell::new(methods),
             by_name,
         })
     }
 
     /// Whether nothing can be called.
     pub(crate) fn is_empty(&self) -> bool {
-        self.methods.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Drops the services.
     pub(super) fn clear(&self) {
-        drop(self.services.take());
+        drop(self.methods.take());
     }
 
-    /// Runs a call of the method with this index, which the connection has resolved.
+    /// For some calls.
     #[inline]
+    pub(super) fn open(&self) -> OpenTable<'_> {
+        OpenTable(self.methods.borrow())
+    }
+}
+
+/// The table while calls are made.
+pub(super) struct OpenTable<'a>(Ref<'a, Vec<Entry>>);
+
+impl OpenTable<'_> {
+    /// Runs a call of the method with this index, which the connection has resolved.
+    #[inline(always)]
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let method = &self.methods[usize::from(index)];
-        let services = self.services.borrow();
-        services[usize::from(method.service)].call(method.method, call);
+        let entry = &self.0[usize::from(index)];
+        entry.service.call(entry.method, call);
     }
 }
 
 impl Directory for ServiceTable {
     fn find(&self, name: &str) -> Option<(u16, u64)> {
-        let index = *self.by_name.get(name)?;
-        Some((index, self.methods[usize::from(index)].fingerprint))
+        self.by_name.get(name).copied()
     }
 }

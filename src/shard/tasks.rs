@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::conn::Conn;
 use super::counters::Counters;
-use super::future_cell::FutureCell;
+use super::future_cell::{Fresh, FutureCell, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
 
@@ -32,6 +32,44 @@ pub(crate) enum Purpose {
     },
     /// It was spawned.
     Background,
+}
+
+/// A borrowed [`Purpose`]. Most handlers end at their first poll and need no other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// A call.
+    Call {
+        /// Where it came from.
+        conn: &'a Rc<Conn>,
+        /// Its id.
+        call_id: u64,
+    },
+    /// No call.
+    Background,
+}
+
+impl Purpose {
+    fn origin(&self) -> Origin<'_> {
+        match self {
+            Self::Call { conn, call_id } => Origin::Call {
+                conn,
+                call_id: *call_id,
+            },
+            Self::Background => Origin::Background,
+        }
+    }
+}
+
+impl Origin<'_> {
+    fn to_purpose(self) -> Purpose {
+        match self {
+            Self::Call { conn, call_id } => Purpose::Call {
+                conn: Rc::clone(conn),
+                call_id,
+            },
+            Self::Background => Purpose::Background,
+        }
+    }
 }
 
 /// How the first poll of a future went.
@@ -63,30 +101,26 @@ pub(crate) struct Tasks {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     /// The free place that was used last, out of its slot.
-    spare: Cell<Option<Seat>>,
+    spare: Cell<Option<Box<Seat>>>,
     waiting: Cell<usize>,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// `None` while the future is being polled.
-    body: Option<Box<Body>>,
+    /// `None` while the future is being polled, and while this is the spare place.
+    seat: Option<Box<Seat>>,
     /// Set while a future waits here.
     purpose: Option<Purpose>,
     deadline: Option<TimerKey>,
 }
 
 /// What a poll needs; taken out of the slot meanwhile, so that the future may start others.
-struct Body {
+struct Seat {
+    /// The slot.
+    index: u32,
     cell: FutureCell,
     waker: TaskWaker,
-}
-
-/// A place and what is in it.
-struct Seat {
-    index: u32,
-    body: Box<Body>,
 }
 
 impl std::fmt::Debug for Tasks {
@@ -97,9 +131,9 @@ impl std::fmt::Debug for Tasks {
     }
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body")
+        f.debug_struct("Seat")
             .field("waker", &self.waker)
             .finish_non_exhaustive()
     }
@@ -130,23 +164,35 @@ impl Tasks {
         self.waiting.get()
     }
 
-    /// Polls a new future at once. Only if it waits does it become a task, for `purpose`.
+    /// Polls a new future, which `put` puts into its place, at once. Only if it waits does it become
+    /// a task.
     #[inline(always)]
-    pub(crate) fn start<F>(&self, future: F, purpose: impl FnOnce() -> Purpose) -> Started
-    where
-        F: Future<Output = ()> + 'static,
-    {
+    pub(super) fn start<O, W: Work>(
+        &self,
+        put: impl for<'a> FnOnce(&'a mut FutureCell) -> Fresh<'a, O, W>,
+        origin: Origin<'_>,
+    ) -> Started {
         let mut seat = self.take_seat();
-        self.waiting.set(self.waiting.get() + 1);
-        match self.poll(&mut seat.body, |cell, cx| cell.start(future, cx)) {
+        let Seat { cell, waker, .. } = &mut *seat;
+        let fresh = put(cell);
+        waker.before_poll();
+        let mut cx = Context::from_waker(waker.waker());
+        match catch_unwind(AssertUnwindSafe(|| fresh.poll(origin, &mut cx))) {
             Ok(Poll::Ready(())) => {
                 self.leave_seat(seat);
                 Started::Done
             }
-            Ok(Poll::Pending) => Started::Waiting(self.settle_in(seat, purpose())),
+            Ok(Poll::Pending) => {
+                self.waiting.set(self.waiting.get() + 1);
+                Started::Waiting(self.settle_in(seat, origin.to_purpose()))
+            }
             Err(panic) => {
+                let started = match self.after_panic(&mut seat.cell, &*panic) {
+                    Ok(()) => Started::Done,
+                    Err(text) => Started::Panicked(text),
+                };
                 self.leave_seat(seat);
-                Started::Panicked(panic)
+                started
             }
         }
     }
@@ -157,36 +203,46 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             slots
                 .get_mut(index as usize)
-                .and_then(|slot| Some((slot.purpose.take()?, slot.body.take()?)))
+                .and_then(|slot| Some((slot.purpose.take()?, slot.seat.take()?)))
         };
-        let Some((purpose, body)) = taken else {
+        let Some((purpose, mut seat)) = taken else {
             return Resumed::NotEnded;
         };
-        let mut seat = Seat { index, body };
-        match self.poll(&mut seat.body, FutureCell::poll) {
+        let Seat { cell, waker, .. } = &mut *seat;
+        waker.before_poll();
+        let mut cx = Context::from_waker(waker.waker());
+        let polled = catch_unwind(AssertUnwindSafe(|| cell.poll(purpose.origin(), &mut cx)));
+        let ended = match polled {
             Ok(Poll::Pending) => {
                 self.settle_in(seat, purpose);
-                Resumed::NotEnded
+                return Resumed::NotEnded;
             }
-            ended => {
-                self.slots.borrow_mut()[index as usize].bump();
-                self.leave_seat(seat);
-                match ended {
-                    Err(panic) => Resumed::Panicked(purpose, panic),
-                    Ok(_) => Resumed::Done(purpose),
-                }
-            }
+            Ok(Poll::Ready(())) => Ok(()),
+            Err(panic) => self.after_panic(cell, &*panic),
+        };
+        self.end_waiting(seat);
+        match ended {
+            Ok(()) => Resumed::Done(purpose),
+            Err(text) => Resumed::Panicked(purpose, text),
         }
     }
 
-    fn settle_in(&self, seat: Seat, purpose: Purpose) -> TaskKey {
+    /// Gives the place of a future back that has waited and is gone.
+    fn end_waiting(&self, seat: Box<Seat>) {
+        self.waiting.set(self.waiting.get() - 1);
+        self.slots.borrow_mut()[seat.index as usize].bump();
+        self.leave_seat(seat);
+    }
+
+    fn settle_in(&self, seat: Box<Seat>, purpose: Purpose) -> TaskKey {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[seat.index as usize];
-        (slot.body, slot.purpose) = (Some(seat.body), Some(purpose));
-        TaskKey {
+        let key = TaskKey {
             index: seat.index,
             generation: slot.generation,
-        }
+        };
+        (slot.seat, slot.purpose) = (Some(seat), Some(purpose));
+        key
     }
 
     /// Remembers the timer of a waiting call, to be cancelled when it ends.
@@ -218,20 +274,16 @@ impl Tasks {
 
     /// Drops a waiting future before its end. `None`: it is gone, or is just being polled.
     pub(crate) fn cancel(&self, key: TaskKey) -> Option<Purpose> {
-        let (purpose, mut body) = {
+        let (purpose, mut seat) = {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(key.index as usize)?;
-            if slot.generation != key.generation || slot.body.is_none() {
+            if slot.generation != key.generation || slot.seat.is_none() {
                 return None;
             }
-            (slot.purpose.take()?, slot.body.take()?)
+            (slot.purpose.take()?, slot.seat.take()?)
         };
-        self.drop_quietly(&mut body.cell);
-        self.slots.borrow_mut()[key.index as usize].bump();
-        self.leave_seat(Seat {
-            index: key.index,
-            body,
-        });
+        self.drop_quietly(&mut seat.cell);
+        self.end_waiting(seat);
         Some(purpose)
     }
 
@@ -247,80 +299,61 @@ impl Tasks {
 
     /// A place for a new future. Most calls use the same one, over and over.
     #[inline(always)]
-    fn take_seat(&self) -> Seat {
+    fn take_seat(&self) -> Box<Seat> {
         self.spare.take().unwrap_or_else(|| self.take_free())
     }
 
-    fn take_free(&self) -> Seat {
+    fn take_free(&self) -> Box<Seat> {
         if let Some(index) = self.free.borrow_mut().pop()
-            && let Some(body) = self.slots.borrow_mut()[index as usize].body.take()
+            && let Some(seat) = self.slots.borrow_mut()[index as usize].seat.take()
         {
-            return Seat { index, body };
+            return seat;
         }
         self.add_slot()
     }
 
     #[cold]
-    fn add_slot(&self) -> Seat {
+    fn add_slot(&self) -> Box<Seat> {
         let mut slots = self.slots.borrow_mut();
         let index = slots.len() as u32;
         slots.push(Slot {
             generation: 0,
-            body: None,
+            seat: None,
             purpose: None,
             deadline: None,
         });
-        let waker = self.mailbox.waker(index);
-        Seat {
+        Box::new(Seat {
             index,
-            body: Box::new(Body {
-                cell: FutureCell::new(),
-                waker,
-            }),
-        }
+            cell: FutureCell::new(),
+            waker: self.mailbox.waker(index),
+        })
     }
 
     /// Gives a place back whose future is gone.
     #[inline(always)]
-    fn leave_seat(&self, mut seat: Seat) {
-        self.waiting.set(self.waiting.get() - 1);
-        if !seat.body.cell.is_worth_keeping() {
-            seat.body.cell = FutureCell::new();
+    fn leave_seat(&self, mut seat: Box<Seat>) {
+        if !seat.cell.is_worth_keeping() {
+            seat.cell = FutureCell::new();
         }
         if let Some(other) = self.spare.replace(Some(seat)) {
             let mut slots = self.slots.borrow_mut();
-            slots[other.index as usize].body = Some(other.body);
-            self.free.borrow_mut().push(other.index);
+            let index = other.index;
+            slots[index as usize].seat = Some(other);
+            self.free.borrow_mut().push(index);
         }
     }
 
-    /// Polls a future once; one that has ended is gone from its cell. An error is the text of its
-    /// panic.
-    #[inline(always)]
-    fn poll(
-        &self,
-        body: &mut Body,
-        poll: impl FnOnce(&mut FutureCell, &mut Context<'_>) -> Poll<()>,
-    ) -> Result<Poll<()>, String> {
-        let Body { cell, waker } = body;
-        waker.before_poll();
-        let mut cx = Context::from_waker(waker.waker());
-        match catch_unwind(AssertUnwindSafe(|| poll(cell, &mut cx))) {
-            Ok(polled) => Ok(polled),
-            Err(panic) => self.after_panic(cell, &*panic),
-        }
-    }
-
+    /// Clears up after a poll that has panicked. An error is the text of the panic.
     #[cold]
     fn after_panic(
         &self,
         cell: &mut FutureCell,
         panic: &(dyn std::any::Any + Send),
-    ) -> Result<Poll<()>, String> {
+    ) -> Result<(), String> {
         if !cell.is_occupied() {
             // It panicked while it was dropped; its result stands: the call was answered.
             self.note_panic_in_drop(panic);
-            return Ok(Poll::Ready(()));
+            return Ok(());
         }
         self.drop_quietly(cell);
         Err(panic_text(panic))
@@ -354,6 +387,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::handler::put_background;
     use super::*;
     use std::future::{pending, poll_fn};
 
@@ -362,13 +396,14 @@ mod tests {
         (Tasks::new(Arc::clone(&mailbox), Arc::default()), mailbox)
     }
 
+    fn start(tasks: &Tasks, future: impl Future<Output = ()> + 'static) -> Started {
+        tasks.start(|cell| put_background(cell, future), Origin::Background)
+    }
+
     #[test]
     fn a_future_that_is_ready_at_once_leaves_no_task() {
         let (tasks, _) = tasks();
-        assert!(matches!(
-            tasks.start(async {}, || Purpose::Background),
-            Started::Done
-        ));
+        assert!(matches!(start(&tasks, async {}), Started::Done));
         assert_eq!(tasks.waiting(), 0);
     }
 
@@ -385,10 +420,7 @@ mod tests {
                 Poll::Pending
             }
         });
-        assert!(matches!(
-            tasks.start(twice, || Purpose::Background),
-            Started::Waiting(_)
-        ));
+        assert!(matches!(start(&tasks, twice), Started::Waiting(_)));
         let woken = mailbox.pop_woken().expect("woken");
         assert!(matches!(tasks.resume(woken), Resumed::Done(_)));
         assert!(
@@ -400,23 +432,20 @@ mod tests {
     #[test]
     fn a_panic_is_caught_and_its_slot_used_again() {
         let (tasks, _) = tasks();
-        let polled = tasks.start(async { panic!("boom") }, || Purpose::Background);
+        let polled = start(&tasks, async { panic!("boom") });
         assert!(matches!(polled, Started::Panicked(text) if text == "boom"));
-        assert!(matches!(
-            tasks.start(async {}, || Purpose::Background),
-            Started::Done
-        ));
+        assert!(matches!(start(&tasks, async {}), Started::Done));
         assert_eq!(tasks.slots.borrow().len(), 1);
     }
 
     #[test]
     fn an_old_name_does_not_cancel_a_new_task() {
         let (tasks, _) = tasks();
-        let Started::Waiting(first) = tasks.start(pending(), || Purpose::Background) else {
+        let Started::Waiting(first) = start(&tasks, pending()) else {
             panic!()
         };
         assert!(tasks.cancel(first).is_some());
-        let Started::Waiting(second) = tasks.start(pending(), || Purpose::Background) else {
+        let Started::Waiting(second) = start(&tasks, pending()) else {
             panic!()
         };
         assert_eq!(first.index, second.index);

@@ -71,6 +71,15 @@ impl OnShard {
         let client = client.map_err(|status| status.to_string())?;
         greet(&client, job.connect_timeout).await?;
         let connection = Connection::new(&client);
+        // The methods of each service are resolved by the first call of it.
+        for method in 0..job.workload.methods.len() as u8 {
+            let first = connection.call(&self.kit, Work { method, amount: 0 }).await;
+            if let Err(status) = first
+                && status.code() == Code::Unavailable
+            {
+                return Err(status.to_string());
+            }
+        }
         if job.workload.calls(Method::Get) {
             fill(&connection, &self.kit, job.connect_timeout).await?;
         }

@@ -93,14 +93,8 @@ impl OnTokio {
 
     async fn open(&self, job: &Job) -> Result<Client, String> {
         let channel = self.endpoint.connect().await;
-        let channel = channel.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            format!(
-                "can't connect to {}: {}",
-                job.address,
-                cause.unwrap_or_default()
-            )
-        })?;
+        let channel = channel
+            .map_err(|error| format!("can't connect to {}: {}", job.address, root_cause(&error)))?;
         let client = client(channel);
         if job.workload.calls(Method::Get) {
             let bytes = self.payload.len().min(FILL_BYTES_MAX);
@@ -167,6 +161,11 @@ impl Transport for OnTokio {
     fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         spawn_local(future);
     }
+}
+
+/// What lies at the bottom of an error: tonic wraps it several times.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
 }
 
 fn client(channel: Channel) -> Client {

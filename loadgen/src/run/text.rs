@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
 use crate::results::{Books, LoopKind, PointSummary, Spread};
@@ -91,7 +91,10 @@ impl Text<'_> {
     fn table(&self) -> Table {
         let latency = &self.point.latency;
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
+        table.remove_style(TableComponent::VerticalLines);
+        table.set_style(TableComponent::HeaderLines, '─');
+        table.set_style(TableComponent::MiddleHeaderIntersections, '─');
         let heads = ["", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
         table.set_header(heads);
         let mut rows = vec![("service time", &latency.service)];

@@ -37,13 +37,26 @@ pub(crate) fn implementations(service: &Service) -> TokenStream {
             Some(_) => (quote! { request }, Some(quote! { , request })),
             None => (quote! { _ }, None),
         };
-        // The handler is called through its trait's name: `Rc` has methods of its own.
+        // The handler is called through its trait's name, lest a method of its own be meant.
         quote! {
             #index => {
-                let handler = ::std::rc::Rc::clone(&self.handler);
-                call.unary::<#request, #response, _, _>(move |cx, #pattern| async move {
-                    <#h as #handler>::#ident(&handler, &cx #argument).await
-                })
+                struct Called;
+                impl<#h: #handler> ::ringcall::__private::Method<#h> for Called {
+                    type Request = #request;
+                    type Response = #response;
+
+                    #[inline(always)]
+                    fn run<'a>(
+                        handler: &'a #h,
+                        cx: &'a ::ringcall::Context,
+                        #pattern: ::ringcall::Request<#request>,
+                    ) -> impl ::std::future::Future<
+                        Output = ::std::result::Result<::ringcall::Reply<#response>, ::ringcall::Status>,
+                    > + 'a {
+                        <#h as #handler>::#ident(handler, cx #argument)
+                    }
+                }
+                call.unary::<Called, #h>(&self.handler)
             }
         }
     });

@@ -1,0 +1,118 @@
+//! Handlers that wait, and futures that were spawned: how they go on, and how they end.
+
+use std::rc::Rc;
+
+use super::ShardCore;
+use super::answer::respond_error;
+use super::conn::Conn;
+use super::handler::put_background;
+use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
+use super::timers::Due;
+use crate::proto::status::Status;
+
+impl ShardCore {
+    /// Keeps the books of a call whose handler waits after its first poll.
+    #[cold]
+    pub(super) fn await_call(
+        &self,
+        conn: &Rc<Conn>,
+        call_id: u64,
+        task: TaskKey,
+        deadline_ns: u64,
+    ) {
+        conn.with_server(|server| server.suspend_call(call_id, task.index));
+        self.counters.in_flight.add(1);
+        if deadline_ns != u64::MAX {
+            let due = Due::CallDeadline(task);
+            let timer = self.timers.borrow_mut().add(deadline_ns, due);
+            self.tasks.set_deadline(task, timer);
+        }
+    }
+
+    /// Starts a future that belongs to no call.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let started = self
+            .tasks
+            .start(|cell| put_background(cell, future), Origin::Background);
+        if let Started::Panicked(text) = started {
+            self.note_background_panic(&text);
+        }
+    }
+
+    fn note_background_panic(&self, text: &str) {
+        self.counters.panics.add(1);
+        tracing::error!(panic = text, "a spawned future panicked");
+    }
+
+    #[cold]
+    pub(super) fn answer_panic(&self, conn: &Rc<Conn>, call_id: u64, text: &str) {
+        self.counters.panics.add(1);
+        tracing::error!(
+            panic = text,
+            peer = &*conn.peer,
+            call_id,
+            "a handler panicked"
+        );
+        respond_error(conn, call_id, &Status::internal("the handler panicked"));
+    }
+
+    fn end_call(&self, conn: &Rc<Conn>, call_id: u64) {
+        conn.with_server(|server| server.end_call(call_id));
+        self.counters
+            .in_flight
+            .set(self.counters.in_flight.get() - 1);
+        // Many handlers may have waited for the same thing, and answer all at once.
+        self.bound_output(conn);
+        conn.attend();
+    }
+
+    /// Runs the tasks that were woken before. Those that are woken meanwhile have their turn after
+    /// the sockets: a task that yields by waking itself must not keep the shard from them.
+    pub(super) fn run_woken(&self) {
+        for _ in 0..self.mailbox.woken_count() {
+            let Some(index) = self.mailbox.pop_woken() else {
+                return;
+            };
+            let resumed = self.tasks.resume(index);
+            if !matches!(resumed, Resumed::NotEnded) {
+                self.drop_deadline(index);
+            }
+            match resumed {
+                Resumed::Done(Purpose::Call { conn, call_id }) => self.end_call(&conn, call_id),
+                Resumed::Panicked(Purpose::Call { conn, call_id }, text) => {
+                    self.answer_panic(&conn, call_id, &text);
+                    self.end_call(&conn, call_id);
+                }
+                Resumed::Panicked(Purpose::Background, text) => self.note_background_panic(&text),
+                Resumed::Done(Purpose::Background) | Resumed::NotEnded => (),
+            }
+        }
+    }
+
+    fn drop_deadline(&self, index: u32) {
+        if let Some(timer) = self.tasks.take_deadline(index) {
+            self.timers.borrow_mut().cancel(timer);
+        }
+    }
+
+    /// Drops the handler of a call that its caller gave up, or whose connection has ended.
+    pub(super) fn cancel_call(&self, index: u32) {
+        self.drop_deadline(index);
+        let cancelled = self.tasks.key(index).and_then(|key| self.tasks.cancel(key));
+        if let Some(Purpose::Call { conn, call_id }) = cancelled {
+            self.counters.cancelled.add(1);
+            self.end_call(&conn, call_id);
+        }
+    }
+
+    /// Drops the handler of a call whose deadline has passed, and says so.
+    pub(super) fn expire_call(&self, key: TaskKey) {
+        let Some(Purpose::Call { conn, call_id }) = self.tasks.cancel(key) else {
+            return;
+        };
+        self.counters.expired.add(1);
+        let status = Status::deadline_exceeded("the deadline passed while the handler waited");
+        respond_error(&conn, call_id, &status);
+        self.end_call(&conn, call_id);
+    }
+}
