@@ -7,7 +7,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringcall::{Engine, Idle};
 
 use crate::failure::Failure;
-use crate::{demo, environment, serve};
+use crate::report::ReportArgs;
+use crate::results::Protocol;
+use crate::run::args::RunArgs;
+use crate::study::args::{CompareArgs, SearchArgs, SweepArgs};
+use crate::study::commands;
+use crate::{demo, environment, report, run, selftest, serve};
 
 /// Load generator and sample server of ringcall
 ///
@@ -29,6 +34,30 @@ enum Command {
     /// calls it from another CPU over TCP and over a unix socket, and prints a table: calls per
     /// second, latency, and CPU time of the server per call. With one CPU both share it.
     Demo(DemoArgs),
+    /// Measure one load: latency from intended times, rate, and what the server needs for it
+    ///
+    /// Without --target it starts the sample server on a CPU of its own. The schedule is fixed
+    /// before the first call; response times count from the times in it, so that neither a slow
+    /// server nor a slow generator hides. Results are kept in a folder below --out.
+    Run(Box<RunArgs>),
+    /// Measure loads along an axis: rates, connections × depth, or shards
+    ///
+    /// Loads come in shuffled order, so that a machine that changes meanwhile does not look like an
+    /// effect of the axis. Writes a report.
+    Sweep(Box<SweepArgs>),
+    /// Find the highest rate that meets an objective, and write the capacity report
+    ///
+    /// Doubles the rate until a load fails, halves the gap until it is 2 % wide, and confirms the
+    /// answer. A load passes only if it is valid, at least 99 % of its calls were answered in time,
+    /// and the upper 95 % confidence bound of the percentile meets the objective; one that does not
+    /// is tried once more.
+    Search(Box<SearchArgs>),
+    /// Compare two servers, or two result folders: is B worse than A? Exit code 5 if it is
+    ///
+    /// Each round measures A, B, B, A or B, A, A, B, as a coin decides, so that the test is exact
+    /// whatever the machine does. Without --against, A is compared with itself: that shows the noise
+    /// floor of the machine.
+    Compare(Box<CompareArgs>),
     /// Serve the sample services until SIGTERM or SIGINT
     ///
     /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, and
@@ -38,11 +67,22 @@ enum Command {
     /// One shard runs on each CPU that the process may use, by its affinity mask (`taskset`) and
     /// its control group's quota.
     Serve(ServeArgs),
+    /// Build the report of result folders again: report.html, report.md and plots
+    ///
+    /// Prints where report.html is. Points of further folders fill parts that the first has no
+    /// measurements for, such as a sweep over shards.
+    Report(ReportArgs),
+    /// Try the generator itself: its highest rate here, its arrivals, its clock, and how still the
+    /// machine is
+    ///
+    /// Starts the sample server on one CPU as a target that does nothing, and loads it from another.
+    Selftest(SelftestArgs),
     /// Say what this machine offers, and what to do about what is missing
     Env(EnvArgs),
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 1 any other failure.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 3 an objective was not met, \
+    4 the measurement is invalid, 5 a regression was found, 1 any other failure.";
 
 impl Cli {
     /// Does what the command line says.
@@ -53,7 +93,13 @@ impl Cli {
         match self.command {
             None => demo::run(&self.demo),
             Some(Command::Demo(args)) => demo::run(&args),
+            Some(Command::Run(args)) => run::run(&args),
+            Some(Command::Sweep(args)) => commands::sweep(&args),
+            Some(Command::Search(args)) => commands::search(&args),
+            Some(Command::Compare(args)) => commands::compare(&args),
             Some(Command::Serve(args)) => serve::run(&args),
+            Some(Command::Report(args)) => report::run(&args),
+            Some(Command::Selftest(args)) => selftest::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
         }
     }
@@ -86,6 +132,9 @@ pub struct ServeArgs {
     /// work that long, then sleep)
     #[arg(long, value_name = "HOW", default_value = "spin:50us", value_parser = parse_idle)]
     pub(crate) idle: Idle,
+    /// What to speak: ringcall, or gRPC by tonic with one runtime per shard, for comparison
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: Protocol,
     /// Whether each shard stays on a CPU of its own
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub(crate) pin: bool,
@@ -102,6 +151,17 @@ impl ServeArgs {
             EngineName::Epoll => Engine::Epoll,
         }
     }
+}
+
+/// Options of `loadgen selftest`.
+#[derive(Args, Debug)]
+pub struct SelftestArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Seconds for each of its loads
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
 }
 
 /// Options of `loadgen env`.

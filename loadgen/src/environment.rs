@@ -1,10 +1,15 @@
-//! `loadgen env`: what this machine offers.
+//! `loadgen env`: what this machine offers, and what is wrong with it for measuring. Manifests take
+//! theirs from here.
+
+use std::fs::read_to_string;
 
 use ringcall::{Environment, IoUring, ResourceLimit};
 use serde::Serialize;
 
 use crate::cli::{EnvArgs, Format};
 use crate::failure::Failure;
+use crate::results::{Build, Isolation, LimitPair, Machine, Uring};
+use crate::target::placement::parse_list;
 use crate::{print, print_json};
 
 /// Looks and prints.
@@ -14,78 +19,230 @@ use crate::{print, print_json};
 pub fn run(args: &EnvArgs) -> Result<(), Failure> {
     let environment = ringcall::environment();
     match args.format {
-        Format::Text => print(&environment.to_string())?,
+        Format::Text => {
+            let mut text = environment.to_string();
+            let machine = machine_of(&environment);
+            text += &format!("clock         {}\n", known(machine.clock_source.as_deref()));
+            text += &format!("isolated CPUs {}\n", list(&machine.isolation.isolated_cpus));
+            text += &format!("tickless CPUs {}\n", list(&machine.isolation.tickless_cpus));
+            let caveats = caveats_of(&machine);
+            if !caveats.is_empty() {
+                text += "\nFor measuring:\n";
+            }
+            for caveat in caveats {
+                text += &format!("- {caveat}\n");
+            }
+            print(&text)?;
+        }
         Format::Json => print_json(&Report::new(&environment))?,
     }
     Ok(())
 }
 
+/// The machine, as manifests describe it.
+pub fn machine() -> Machine {
+    machine_of(&ringcall::environment())
+}
+
+/// What a reader of figures from this machine must know.
+pub fn caveats() -> Vec<String> {
+    caveats_of(&machine())
+}
+
+fn machine_of(environment: &Environment) -> Machine {
+    let cpus_in =
+        |path| read_to_string(path).map_or_else(|_| Vec::new(), |list| parse_list(list.trim()));
+    let flags = read_to_string("/proc/cpuinfo").unwrap_or_default();
+    Machine {
+        kernel: environment.kernel.clone(),
+        cpu_model: environment.cpu_model.clone(),
+        cpus_allowed: environment.cpus.clone(),
+        quota_cpus: environment.quota_cpus,
+        governor: environment.governor.clone(),
+        clock_source: read_to_string(CLOCK_SOURCE)
+            .ok()
+            .map(|name| name.trim().to_owned()),
+        isolation: Isolation {
+            isolated_cpus: cpus_in("/sys/devices/system/cpu/isolated"),
+            tickless_cpus: cpus_in("/sys/devices/system/cpu/nohz_full"),
+            is_virtual: flags.split_whitespace().any(|flag| flag == "hypervisor"),
+        },
+        memlock_bytes: environment.memlock.into(),
+        nofile: environment.nofile.into(),
+        io_uring: Uring::from(&environment.io_uring),
+    }
+}
+
+fn caveats_of(machine: &Machine) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if machine.isolation.is_virtual {
+        caveats.push(
+            "this is a virtual machine: its host may take CPUs away for milliseconds, which shows in the tail; compare \
+             `loadgen selftest`"
+                .into(),
+        );
+    }
+    if machine.isolation.isolated_cpus.is_empty() {
+        caveats.push(
+            "no CPU is isolated: other programs and the kernel's own work share those that measure; boot with \
+             isolcpus= and nohz_full= for quiet ones"
+                .into(),
+        );
+    }
+    match machine.clock_source.as_deref() {
+        Some("tsc" | "arch_sys_counter") | None => (),
+        Some(other) => caveats.push(format!(
+            "the kernel keeps time with {other}, so each look at the clock may be a system call; tsc is quicker"
+        )),
+    }
+    if cfg!(debug_assertions) {
+        caveats.push(
+            "this is a debug build: its figures mean nothing; use cargo run --release".into(),
+        );
+    }
+    caveats
+}
+
+/// The program that measures.
+pub fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: env!("LOADGEN_COMMIT").into(),
+        profile: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        }
+        .into(),
+    }
+}
+
+/// The time, RFC 3339 in UTC.
+pub fn now_utc() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+/// The arguments of this process, without what is nobody's business: of paths only the last part,
+/// and no host but this one.
+pub fn arguments() -> Vec<String> {
+    std::env::args()
+        .skip(1)
+        .map(|argument| redacted(&argument))
+        .collect()
+}
+
+fn redacted(argument: &str) -> String {
+    if let Some((option, value)) = argument.split_once('=')
+        && option.starts_with("--")
+    {
+        return format!("{option}={}", redacted(value));
+    }
+    if let Some(address) = argument.strip_prefix("tcp://") {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let is_here = host.starts_with("127.") || host == "localhost" || host == "[::1]";
+        let host = if is_here { host } else { "HOST" };
+        return format!("tcp://{host}:{port}");
+    }
+    match argument.rsplit_once('/') {
+        Some((before, last)) => {
+            let scheme = before.split_once(':').map_or("", |(scheme, _)| scheme);
+            let colon = if scheme.is_empty() { "" } else { ":" };
+            format!("{scheme}{colon}{last}")
+        }
+        None => argument.to_owned(),
+    }
+}
+
+fn known(text: Option<&str>) -> &str {
+    text.unwrap_or("unknown")
+}
+
+fn list(cpus: &[usize]) -> String {
+    if cpus.is_empty() {
+        return "none".into();
+    }
+    let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    cpus.join(" ")
+}
+
 /// The environment as it is written in JSON.
 #[derive(Serialize)]
-struct Report<'a> {
-    kernel: Option<&'a str>,
-    cpu_model: Option<&'a str>,
-    cpus: &'a [usize],
+struct Report {
+    kernel: Option<String>,
+    cpu_model: Option<String>,
+    cpus: Vec<usize>,
     quota_cpus: Option<f64>,
-    governor: Option<&'a str>,
-    memlock_bytes: Limit,
-    nofile: Limit,
-    io_uring: Uring<'a>,
-    advice: &'a [String],
+    governor: Option<String>,
+    clock_source: Option<String>,
+    isolation: Isolation,
+    memlock_bytes: LimitPair,
+    nofile: LimitPair,
+    io_uring: Uring,
+    advice: Vec<String>,
+    caveats: Vec<String>,
 }
 
-/// A limit; `null` is unlimited.
-#[derive(Serialize)]
-struct Limit {
-    soft: Option<u64>,
-    hard: Option<u64>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-enum Uring<'a> {
-    Usable {
-        features: &'a [String],
-    },
-    Refused {
-        failure: &'a str,
-        cause: &'a str,
-        remedy: &'a str,
-    },
-}
-
-impl<'a> Report<'a> {
-    fn new(environment: &'a Environment) -> Self {
+impl Report {
+    fn new(environment: &Environment) -> Self {
+        let machine = machine_of(environment);
+        let caveats = caveats_of(&machine);
         Self {
-            kernel: environment.kernel.as_deref(),
-            cpu_model: environment.cpu_model.as_deref(),
-            cpus: &environment.cpus,
-            quota_cpus: environment.quota_cpus,
-            governor: environment.governor.as_deref(),
-            memlock_bytes: environment.memlock.into(),
-            nofile: environment.nofile.into(),
-            io_uring: match &environment.io_uring {
-                IoUring::Usable { features } => Uring::Usable { features },
-                IoUring::Refused {
-                    failure,
-                    cause,
-                    remedy,
-                } => Uring::Refused {
-                    failure,
-                    cause,
-                    remedy,
-                },
-            },
-            advice: &environment.advice,
+            kernel: machine.kernel,
+            cpu_model: machine.cpu_model,
+            cpus: machine.cpus_allowed,
+            quota_cpus: machine.quota_cpus,
+            governor: machine.governor,
+            clock_source: machine.clock_source,
+            isolation: machine.isolation,
+            memlock_bytes: machine.memlock_bytes,
+            nofile: machine.nofile,
+            io_uring: machine.io_uring,
+            advice: environment.advice.clone(),
+            caveats,
         }
     }
 }
 
-impl From<ResourceLimit> for Limit {
+impl From<ResourceLimit> for LimitPair {
     fn from(limit: ResourceLimit) -> Self {
         Self {
             soft: limit.soft,
             hard: limit.hard,
         }
+    }
+}
+
+impl From<&IoUring> for Uring {
+    fn from(io_uring: &IoUring) -> Self {
+        match io_uring.clone() {
+            IoUring::Usable { features } => Self::Usable { features },
+            IoUring::Refused {
+                failure,
+                cause,
+                remedy,
+            } => Self::Refused {
+                failure,
+                cause,
+                remedy,
+            },
+        }
+    }
+}
+
+const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_keep_neither_paths_nor_hosts() {
+        assert_eq!(redacted("--out=/home/ada/results"), "--out=results");
+        assert_eq!(redacted("/home/ada/results"), "results");
+        assert_eq!(redacted("unix:/run/ada/x.sock"), "unix:x.sock");
+        assert_eq!(redacted("trace:/home/ada/t.txt"), "trace:t.txt");
+        assert_eq!(redacted("tcp://db7.example.org:7411"), "tcp://HOST:7411");
+        assert_eq!(redacted("tcp://127.0.0.1:7411"), "tcp://127.0.0.1:7411");
+        assert_eq!(redacted("p99<500us"), "p99<500us");
     }
 }

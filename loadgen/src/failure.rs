@@ -11,6 +11,12 @@ use ringcall::ServeError;
 pub enum Failure {
     /// The command line asks for something that can't be: exit code 2.
     Usage(String),
+    /// The objective was not met: exit code 3.
+    SloViolated(String),
+    /// The measurement is worthless: exit code 4.
+    Invalid(String),
+    /// One is worse than the other: exit code 5.
+    Regression(String),
     /// Anything else: exit code 1.
     Other(String),
 }
@@ -18,9 +24,17 @@ pub enum Failure {
 impl Failure {
     /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    /// The same as a number.
+    pub fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Other(_) => ExitCode::FAILURE,
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::SloViolated(_) => 3,
+            Self::Invalid(_) => 4,
+            Self::Regression(_) => 5,
         }
     }
 }
@@ -29,7 +43,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) => write!(f, "{text}\n\nFor more information, try '--help'."),
-            Self::Other(text) => f.write_str(text),
+            Self::SloViolated(text)
+            | Self::Invalid(text)
+            | Self::Regression(text)
+            | Self::Other(text) => f.write_str(text),
         }
     }
 }

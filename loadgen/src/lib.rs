@@ -1,17 +1,30 @@
 //! Load generator and sample server of ringcall.
 //!
-//! [`cli`] reads the command line and hands over to [`demo`], [`serve`] or [`environment`]. The
-//! sample services are in [`samples`]. [`load`] makes calls and measures them; it knows nothing of
-//! processes and tables.
+//! [`cli`] reads the command line and hands over to [`demo`], [`run`], [`study`], [`report`],
+//! [`serve`] or [`environment`]. The sample services are in [`samples`], and the same for gRPC in
+//! [`tonic`]. [`load`] makes calls and measures them; it knows nothing of processes and tables.
+//! [`results`] is what a measurement leaves behind. [`analysis`] says what it means; it is pure.
+//! [`study`] decides which load comes next, [`plots`] draws, and [`report`] writes what it all means
+//! for capacity.
 #![warn(clippy::print_stdout)]
 
+pub mod analysis;
 pub mod cli;
 pub mod demo;
 pub mod environment;
 pub mod failure;
 pub mod load;
+pub mod plots;
+pub mod report;
+pub mod results;
+pub mod run;
 pub mod samples;
+pub mod selftest;
 pub mod serve;
+pub mod study;
+mod target;
+pub mod tonic;
+pub mod units;
 
 use std::io::{self, Write};
 

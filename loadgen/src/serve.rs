@@ -1,6 +1,7 @@
 //! `loadgen serve`: the sample services until a signal comes.
 
 use std::io::{self, IsTerminal, Read};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -13,9 +14,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
-use crate::print;
+use crate::results::Protocol;
 use crate::samples::services;
 use crate::samples::stats::EngineInUse;
+use crate::{print, tonic};
 
 /// Serves until SIGTERM or SIGINT, then finishes the calls in flight.
 ///
@@ -25,6 +27,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     start_logging();
     // Before anybody can know of this server, so that no signal meets the default of sudden death.
     let endings = watch_for_the_end(args.exit_with_stdin)?;
+    if args.protocol == Protocol::Tonic {
+        return run_tonic(args, &endings);
+    }
     let engine = Arc::new(EngineInUse::new());
     let server = start(args, &engine)?;
     tracing::info!(
@@ -39,11 +44,41 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map(|address| format!("listening {address}\n"))
         .collect();
     print(&announcement)?;
-    wait_until_told(&server, &endings);
+    wait_until_told(|| server.is_running(), &endings);
     server.shut_down();
     server.wait()?;
     tracing::info!("all calls have ended");
     Ok(())
+}
+
+/// Serves gRPC instead, in the same manner.
+fn run_tonic(args: &ServeArgs, endings: &Receiver<Ending>) -> Result<(), Failure> {
+    let [listen] = &args.listen[..] else {
+        return Err(Failure::Usage(
+            "--protocol tonic listens on one address".into(),
+        ));
+    };
+    let address = listen
+        .strip_prefix("tcp://")
+        .and_then(|address| address.parse().ok());
+    let address = address.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--listen {listen}: --protocol tonic listens on tcp://IP:PORT only"
+        ))
+    })?;
+    let allowed = ringcall::environment().cpus;
+    let shards = args.shards.map_or(allowed.len(), NonZeroUsize::get);
+    let pinned = allowed
+        .iter()
+        .copied()
+        .cycle()
+        .map(|cpu| args.pin.then_some(cpu));
+    let cpus: Vec<Option<usize>> = pinned.take(shards).collect();
+    let serving = tonic::serve(address, &cpus)
+        .map_err(|error| Failure::Other(format!("can't listen on {listen}: {error}")))?;
+    print(&format!("listening tcp://{}\n", serving.address()))?;
+    wait_until_told(|| serving.is_running(), endings);
+    Ok(serving.finish()?)
 }
 
 fn start(args: &ServeArgs, engine: &Arc<EngineInUse>) -> Result<Server, Failure> {
@@ -119,8 +154,8 @@ fn watch_stdin(sender: &Sender<Ending>) {
 }
 
 /// Returns when somebody wants the server to end, or when a shard of it has ended.
-fn wait_until_told(server: &Server, endings: &Receiver<Ending>) {
-    while server.is_running() {
+fn wait_until_told(is_running: impl Fn() -> bool, endings: &Receiver<Ending>) {
+    while is_running() {
         match endings.recv_timeout(HEALTH_INTERVAL) {
             Ok(Ending::Signal(signal)) => {
                 let signal = signal_name(signal).unwrap_or("a signal");

@@ -155,8 +155,14 @@ impl From<AlignedBuf> for Chunk {
     }
 }
 
+#[expect(
+    clippy::vec_box,
+    reason = "chunks point to what is in the boxes, which must not move when the list grows"
+)]
+type KeptBoxes = Vec<Box<SharedBuf>>;
+
 thread_local! {
-    static KEPT: RefCell<Vec<Box<SharedBuf>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<KeptBoxes> = const { RefCell::new(Vec::new()) };
 }
 
 /// Boxes kept on each thread, so that a frame that straddles receive buffers allocates nothing.

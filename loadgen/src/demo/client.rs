@@ -1,15 +1,15 @@
-//! The demonstration's load, on a shard of this process.
+//! The demonstration's load, on a thread of this process.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
-
-use ringcall::{Idle, LocalRuntime, Shard, Status};
 
 use super::plan::Step;
 use super::report::Measured;
 use crate::load::cpu_time::ProcessClock;
-use crate::load::{Driver, Pace};
+use crate::results::Completion;
 use crate::samples::stats::{ShardStats, StatsClient};
 
 /// What is told to who waits for the load.
@@ -20,48 +20,34 @@ pub(super) enum Event {
     End(Result<Box<Measured>, String>),
 }
 
-/// Starts a thread that runs all steps, one after the other.
+/// Starts a thread that runs all steps, one after the other, until `stop` is set.
 pub(super) fn start(
     steps: Vec<Step>,
     cpu: Option<usize>,
-    server: ProcessClock,
+    server_pid: u32,
+    stop: &Arc<AtomicBool>,
     events: Sender<Event>,
 ) -> io::Result<()> {
-    // With a CPU of its own it never sleeps, so that waking up is no part of what it measures.
-    let (idle, pace) = match cpu {
-        Some(_) => (Idle::Spin, Pace::Spin),
-        None => (Idle::Park, Pace::Sleep),
-    };
+    let stop = Arc::clone(stop);
     let run = move || {
-        let told = events.clone();
-        let runtime = LocalRuntime::builder().cpu(cpu).idle(idle);
-        let result = runtime.run(move |shard| async move {
-            let driver = Driver {
-                shard,
-                pace,
-                server,
-            };
-            run_all(&driver, &steps, &told).await
-        });
-        let result = result.unwrap_or_else(|error| Err(error.to_string()));
-        let result = result.map(Box::new);
+        let result = run_all(&steps, cpu, server_pid, &stop, &events);
         // Who has given up waiting has no use for the results.
-        events.send(Event::End(result)).ok();
+        events.send(Event::End(result.map(Box::new))).ok();
     };
-    std::thread::Builder::new().name("load".into()).spawn(run)?;
+    std::thread::Builder::new()
+        .name("steps".into())
+        .spawn(run)?;
     Ok(())
 }
 
-async fn run_all(
-    driver: &Driver,
+fn run_all(
     steps: &[Step],
+    cpu: Option<usize>,
+    server_pid: u32,
+    stop: &AtomicBool,
     events: &Sender<Event>,
 ) -> Result<Measured, String> {
-    let statistics = || async {
-        let stats = read_statistics(&driver.shard, &steps[0].load.address).await;
-        stats.map_err(|status| format!("the server's statistics: {status}"))
-    };
-    let before = statistics().await?;
+    let before = read_statistics(&steps[0].load.address)?;
     let own_clock = ProcessClock::of(std::process::id()).map_err(cpu_time_error)?;
     let (start, own_cpu) = (Instant::now(), own_clock.now().map_err(cpu_time_error)?);
     let mut outcomes = Vec::new();
@@ -69,15 +55,26 @@ async fn run_all(
         if events.send(Event::Begin(number)).is_err() {
             return Err("nobody waits for the results any more".into());
         }
-        let outcome = driver.run(&step.load).await;
-        outcomes.push(outcome.map_err(|error| format!("{step}: {error}"))?);
+        let plan = step.load.plan(cpu, server_pid);
+        let outcome = plan
+            .run(stop, &mut |_| Ok(()))
+            .map_err(|error| format!("{step}: {error}"))?;
+        if outcome.completion == Completion::Interrupted {
+            return Err("interrupted".into());
+        }
+        if outcome.record.total().books.ok == 0 {
+            let why = outcome.record.first_error;
+            let why = why.unwrap_or_else(|| "no call has ended in time".into());
+            return Err(format!("{step}: no call was answered: {why}"));
+        }
+        outcomes.push(outcome);
     }
     let own_cpu = own_clock.now().map_err(cpu_time_error)? - own_cpu;
     Ok(Measured {
         outcomes,
         load_cpus: own_cpu.div_duration_f64(start.elapsed()),
         before,
-        after: statistics().await?,
+        after: read_statistics(&steps[0].load.address)?,
     })
 }
 
@@ -85,7 +82,12 @@ fn cpu_time_error(error: io::Error) -> String {
     format!("can't read this process's CPU time: {error}")
 }
 
-async fn read_statistics(shard: &Shard, address: &str) -> Result<ShardStats, Status> {
-    let stats = StatsClient::new(shard.client(address)?);
-    Ok(stats.read().await?.to_owned())
+fn read_statistics(address: &str) -> Result<ShardStats, String> {
+    let read = || {
+        StatsClient::connect_blocking(address)?
+            .read()
+            .wait()
+            .map(|stats| stats.to_owned())
+    };
+    read().map_err(|status| format!("the server's statistics: {status}"))
 }

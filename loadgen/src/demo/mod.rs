@@ -1,31 +1,28 @@
 //! `loadgen demo`: the sample server on one CPU, measured from another.
 
-mod child;
 mod client;
-mod placement;
 mod plan;
 mod progress;
 mod report;
 mod table;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use self::child::ServerProcess;
 use self::client::Event;
-use self::placement::Placement;
 use self::plan::{Step, Transport};
 use self::progress::Progress;
 use self::report::{Measured, Report};
 use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
-use crate::load::cpu_time::ProcessClock;
+use crate::results::Protocol;
+use crate::target::child::{ServerProcess, Wanted};
+use crate::target::interrupts;
+use crate::target::placement::{self, Placement};
 use crate::{print, print_json};
 
 /// Measures and prints.
@@ -42,7 +39,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
 }
 
 fn measure(measure_in_all: Duration) -> Result<Report, String> {
-    let is_interrupted = watch_for_interrupts().map_err(|error| error.to_string())?;
+    let is_interrupted = interrupts::watch().map_err(|error| error.to_string())?;
     let environment = ringcall::environment();
     let placement = Placement::choose(&environment);
     let directory = socket_directory()?;
@@ -51,7 +48,12 @@ fn measure(measure_in_all: Duration) -> Result<Report, String> {
         "tcp://127.0.0.1:0".to_owned(),
         format!("unix:{}", socket.display()),
     ];
-    let mut server = ServerProcess::start(&listen, placement.map(|placement| placement.server))
+    let wanted = Wanted {
+        protocol: Protocol::Ringcall,
+        shards: 1,
+        cpus: placement.map(|placement| vec![placement.server]),
+    };
+    let mut server = ServerProcess::start(&listen, &wanted)
         .map_err(|error| format!("the server's process: {error}"))?;
     let [tcp, unix] = server.addresses() else {
         return Err("the server's process listens on other addresses than it was told".into());
@@ -73,13 +75,12 @@ fn drive(
     steps: &[Step],
     placement: Option<Placement>,
     server: &mut ServerProcess,
-    is_interrupted: &AtomicBool,
+    is_interrupted: &Arc<AtomicBool>,
 ) -> Result<Box<Measured>, String> {
     let mut progress = Progress::new(steps.len(), steps.iter().map(Step::duration).sum());
     let (sender, events) = channel();
     let cpu = placement.map(|placement| placement.client);
-    ProcessClock::of(server.pid())
-        .and_then(|clock| client::start(steps.to_vec(), cpu, clock, sender))
+    client::start(steps.to_vec(), cpu, server.pid(), is_interrupted, sender)
         .map_err(|error| format!("can't start the load: {error}"))?;
     let mut until = Instant::now() + PATIENCE;
     loop {
@@ -103,17 +104,6 @@ fn drive(
             return Err(format!("no result for {PATIENCE:?}: giving up"));
         }
     }
-}
-
-/// Set on SIGINT and SIGTERM. A second one ends the process at once.
-fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
-    let is_interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&is_interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
-    }
-    Ok(is_interrupted)
 }
 
 /// A fresh directory that only this user may enter; it is removed when it is dropped.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::load::{Arrivals, Load};
+use crate::load::generator::{Arrivals, Plan};
+use crate::load::schedule::Arrival;
+use crate::load::work::Workload;
+use crate::results::Protocol;
 
 /// A row of the table to be.
 #[derive(Clone, Debug)]
@@ -11,6 +14,47 @@ pub(super) struct Step {
     pub(super) transport: Transport,
     pub(super) mode: Mode,
     pub(super) load: Load,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) address: String,
+    pub(super) conns: usize,
+    pub(super) depth: usize,
+    /// Calls per second; `None` in a closed loop.
+    pub(super) rate_per_s: Option<f64>,
+    pub(super) measure: Duration,
+}
+
+impl Load {
+    /// The same for the generator, with one thread.
+    pub(super) fn plan(&self, cpu: Option<usize>, server_pid: u32) -> Plan {
+        Plan {
+            protocol: Protocol::Ringcall,
+            address: self.address.clone(),
+            workload: Workload::echo(PAYLOAD_BYTES as u32),
+            arrivals: match self.rate_per_s {
+                Some(rate_per_s) => Arrivals::Open {
+                    arrival: Arrival::Poisson,
+                    rate_per_s,
+                },
+                None => Arrivals::Closed {
+                    callers: self.conns * self.depth,
+                },
+            },
+            conns: self.conns,
+            depth: self.depth,
+            churn_calls: None,
+            warmup: WARM_UP,
+            duration: self.measure,
+            timeout: CALL_TIMEOUT,
+            interval: self.measure,
+            cpus: vec![cpu],
+            seed: SEED,
+            server_pid: Some(server_pid),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +93,11 @@ impl Mode {
         }
     }
 
-    fn shape(self) -> (usize, usize, Arrivals) {
+    fn shape(self) -> (usize, usize, Option<f64>) {
         match self {
-            Self::Closed => (1, 1, Arrivals::Closed),
-            Self::ClosedPipelined => (16, 16, Arrivals::Closed),
-            Self::Open => (16, 64, OPEN_ARRIVALS),
+            Self::Closed => (1, 1, None),
+            Self::ClosedPipelined => (16, 16, None),
+            Self::Open => (16, 64, Some(OPEN_RATE_PER_S)),
         }
     }
 }
@@ -71,7 +115,7 @@ impl fmt::Display for Mode {
 impl Step {
     /// Time that it takes.
     pub(super) fn duration(&self) -> Duration {
-        self.load.warm_up + self.load.measure
+        WARM_UP + self.load.measure
     }
 }
 
@@ -86,7 +130,7 @@ pub(super) fn steps(addresses: [(Transport, &str); 2], measure_in_all: Duration)
     let modes = [Mode::Closed, Mode::ClosedPipelined, Mode::Open];
     let count = (addresses.len() * modes.len()) as u32;
     let step = |transport, address: &str, mode: Mode| {
-        let (conns, depth, arrivals) = mode.shape();
+        let (conns, depth, rate_per_s) = mode.shape();
         Step {
             transport,
             mode,
@@ -94,9 +138,7 @@ pub(super) fn steps(addresses: [(Transport, &str); 2], measure_in_all: Duration)
                 address: address.to_owned(),
                 conns,
                 depth,
-                arrivals,
-                payload_bytes: PAYLOAD_BYTES,
-                warm_up: WARM_UP,
+                rate_per_s,
                 measure: measure_in_all / count,
             },
         }
@@ -110,7 +152,8 @@ pub(super) const PAYLOAD_BYTES: usize = 64;
 /// Connections are made and caches filled in this time of each row.
 pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 /// Well below what one CPU serves, so that the response times are those of a server at ease.
-const OPEN_ARRIVALS: Arrivals = Arrivals::Poisson {
-    per_second: 20_000.0,
-    seed: 1,
-};
+const OPEN_RATE_PER_S: f64 = 20_000.0;
+/// The same calls at the same times, each time.
+const SEED: u64 = 1;
+/// Time after which a call has failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);

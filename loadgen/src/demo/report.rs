@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::placement::Placement;
 use super::plan::{PAYLOAD_BYTES, Step, WARM_UP};
-use crate::load::{Arrivals, Outcome};
+use crate::load::generator::Outcome;
+use crate::results::Kind;
 use crate::samples::stats::ShardStats;
+use crate::target::placement::Placement;
 
 /// Everything that the demonstration found out.
 #[derive(Debug, Serialize)]
@@ -46,25 +47,26 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn new(step: &Step, outcome: &Outcome) -> Self {
-        let us = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
-        let ok = outcome.ok as f64;
+        let total = outcome.record.total();
+        // In a closed loop this is the service time.
+        let latency_ns = total.times.of(Kind::Response);
+        let us = |quantile| latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
+        let answered = outcome.record.answered as f64;
+        let books = total.books;
         Self {
             transport: step.transport.name(),
             mode: step.mode.name(),
             mode_in_words: step.mode.to_string(),
             conns: step.load.conns,
             depth: step.load.depth,
-            offered_per_s: match step.load.arrivals {
-                Arrivals::Closed => None,
-                Arrivals::Poisson { per_second, .. } => Some(per_second),
-            },
-            calls: outcome.ok,
-            calls_per_s: rounded(ok / outcome.elapsed.as_secs_f64()),
+            offered_per_s: step.load.rate_per_s,
+            calls: books.ok,
+            calls_per_s: rounded(answered / outcome.window.as_secs_f64()),
             p50_us: us(0.5),
             p99_us: us(0.99),
             p999_us: us(0.999),
-            errors: outcome.errors,
-            server_cpu_us_per_call: rounded(outcome.server_cpu.as_secs_f64() * 1e6 / ok),
+            errors: books.scheduled - books.ok,
+            server_cpu_us_per_call: rounded(outcome.server_cpu_us_per_call().unwrap_or(f64::NAN)),
         }
     }
 
@@ -131,11 +133,11 @@ fn disturbance(load_cpus: f64) -> Option<String> {
 fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item = String> + 'a {
     let rows = steps.iter().zip(&measured.outcomes);
     let note = |(step, outcome): (&Step, &Outcome)| {
-        let why = outcome.first_error.as_ref()?;
-        Some(format!(
-            "{step}: {} calls failed, the first with {why}",
-            outcome.errors
-        ))
+        let books = outcome.record.total().books;
+        let failed = books.scheduled - books.ok;
+        let why = outcome.record.first_error.as_deref();
+        let why = why.unwrap_or("no answer in time");
+        (failed > 0).then(|| format!("{step}: {failed} calls failed, the first with {why}"))
     };
     rows.filter_map(note)
 }

@@ -2,13 +2,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringcall::Shard;
 
 /// How to wait for the next call of an open loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(super) enum Pace {
     /// Looks at the clock in every turn of the shard: to the microsecond, at the cost of a CPU.
     Spin,
     /// Sleeps: up to some hundred microseconds late, but leaves the CPU to the server if both have
@@ -17,20 +17,6 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// Waits until a moment, or not at all if it has passed.
-    pub(super) async fn until(self, shard: &Shard, moment: Instant) {
-        loop {
-            let remaining = moment.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return;
-            }
-            match self {
-                Self::Spin => NextTurn::default().await,
-                Self::Sleep => shard.sleep(remaining).await,
-            }
-        }
-    }
-
     /// Waits a little for others to go on.
     pub(super) async fn a_moment(self, shard: &Shard) {
         match self {

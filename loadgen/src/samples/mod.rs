@@ -6,6 +6,7 @@ pub mod echo;
 pub mod factorial;
 pub mod greeter;
 pub mod kv;
+pub mod spin;
 pub mod stats;
 pub mod sum;
 
@@ -25,6 +26,7 @@ pub fn services(shard: &Shard, engine: &Arc<EngineInUse>) -> Vec<Box<dyn Service
         Box::new(kv::KvServer::new(kv::Store::default())),
         Box::new(echo::EchoServer::new(echo::Mirror)),
         Box::new(delay::DelayServer::new(delay::Sleeper)),
+        Box::new(spin::SpinServer::new(spin::Spinner)),
         Box::new(StatsServer::new(Reader::new(shard, engine))),
     ]
 }

@@ -7,15 +7,15 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// A CPU for the server's process and another for the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placement {
-    pub(super) server: usize,
-    pub(super) client: usize,
+pub(crate) struct Placement {
+    pub(crate) server: usize,
+    pub(crate) client: usize,
 }
 
 impl Placement {
     /// Chooses among the allowed CPUs; with a single one there is nothing to place. Two hardware
     /// threads of one core slow each other down, so they are the last choice.
-    pub(super) fn choose(environment: &Environment) -> Option<Self> {
+    pub(crate) fn choose(environment: &Environment) -> Option<Self> {
         place(&environment.cpus, siblings)
     }
 }
@@ -29,7 +29,7 @@ fn place(cpus: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Option<Place
 }
 
 /// What a reader of the figures should know about where they come from.
-pub(super) fn notes(environment: &Environment, placement: Option<Placement>) -> Vec<String> {
+pub(crate) fn notes(environment: &Environment, placement: Option<Placement>) -> Vec<String> {
     let mut notes = Vec::new();
     match placement {
         None => notes.push(
@@ -55,13 +55,13 @@ pub(super) fn notes(environment: &Environment, placement: Option<Placement>) -> 
 }
 
 /// Hardware threads of the same core, as far as the system says.
-fn siblings(cpu: usize) -> Vec<usize> {
+pub(crate) fn siblings(cpu: usize) -> Vec<usize> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     std::fs::read_to_string(path).map_or_else(|_| Vec::new(), |list| parse_list(list.trim()))
 }
 
 /// Reads a list of the kernel, such as `0-3,8`.
-fn parse_list(list: &str) -> Vec<usize> {
+pub(crate) fn parse_list(list: &str) -> Vec<usize> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse().ok()?..=last.parse().ok()?)
@@ -69,10 +69,10 @@ fn parse_list(list: &str) -> Vec<usize> {
     list.split(',').filter_map(range).flatten().collect()
 }
 
-/// Keeps the calling thread, and the threads and processes that it starts, on one CPU.
-pub(super) fn pin(cpu: usize) -> io::Result<()> {
+/// Keeps the calling thread, and the threads and processes that it starts, on these CPUs.
+pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|&cpu| set.set(cpu));
     Ok(sched_setaffinity(None, &set)?)
 }
 

@@ -7,20 +7,33 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::placement::pin;
+use crate::results::Protocol;
 
 /// A running `loadgen serve`. However this process ends, so does the server: its standard input
 /// closes.
 #[derive(Debug)]
-pub(super) struct ServerProcess {
+pub(crate) struct ServerProcess {
     child: Child,
     addresses: Vec<String>,
 }
 
+/// The server that is wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
+    /// How many shards it has.
+    pub(crate) shards: usize,
+    /// Where they run; `None`: anywhere.
+    pub(crate) cpus: Option<Vec<usize>>,
+}
+
 impl ServerProcess {
-    /// Starts this program again as a server, on one CPU if one is given, and waits until it
-    /// listens.
-    pub(super) fn start(listen: &[String], cpu: Option<usize>) -> Result<Self, String> {
-        let mut child = spawn(listen, cpu).map_err(|error| format!("can't start it: {error}"))?;
+    /// Starts this program again as a server, with a shard on each of the CPUs that are given, or
+    /// else so many that are not pinned, and waits until it listens.
+    pub(crate) fn start(listen: &[String], wanted: &Wanted) -> Result<Self, String> {
+        let mut child =
+            spawn(listen, wanted).map_err(|error| format!("can't start it: {error}"))?;
         let stdout = child
             .stdout
             .take()
@@ -49,22 +62,22 @@ impl ServerProcess {
     }
 
     /// Where it listens, in the order of what was asked for.
-    pub(super) fn addresses(&self) -> &[String] {
+    pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, if it has.
-    pub(super) fn has_ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn has_ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
     /// Lets it finish and waits for its end.
-    pub(super) fn stop(mut self) -> Result<(), String> {
+    pub(crate) fn stop(mut self) -> Result<(), String> {
         match self.end() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("it did not end well: {status}")),
@@ -95,11 +108,20 @@ impl Drop for ServerProcess {
     }
 }
 
-fn spawn(listen: &[String], cpu: Option<usize>) -> io::Result<Child> {
+fn spawn(listen: &[String], wanted: &Wanted) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["serve", "--exit-with-stdin", "--shards", "1"])
-        .args(["--pin", if cpu.is_some() { "true" } else { "false" }])
+        .args(["serve", "--exit-with-stdin"])
+        .args(["--shards", &wanted.shards.to_string()])
+        .args(["--protocol", &wanted.protocol.to_string()])
+        .args([
+            "--pin",
+            if wanted.cpus.is_some() {
+                "true"
+            } else {
+                "false"
+            },
+        ])
         .arg("--listen")
         .args(listen)
         .stdin(Stdio::piped())
@@ -108,8 +130,9 @@ fn spawn(listen: &[String], cpu: Option<usize>) -> io::Result<Child> {
         command.env("RUST_LOG", "warn");
     }
     // A process inherits the CPUs of the thread that starts it, so that one is pinned first.
+    let cpus = wanted.cpus.clone();
     let start = move || {
-        cpu.map_or(Ok(()), pin)?;
+        cpus.map_or(Ok(()), |cpus| pin(&cpus))?;
         command.spawn()
     };
     let starter = thread::Builder::new().name("starter".into()).spawn(start)?;

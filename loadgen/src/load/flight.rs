@@ -1,0 +1,367 @@
+//! The calls of one thread: which is due, which is in flight, and what became of each.
+//!
+//! It neither calls nor looks at a clock: it takes what happened and the time, so that it runs the
+//! same in a test with an invented clock.
+
+use std::mem;
+
+use super::record::Record;
+use super::schedule::{Cursor, Schedule};
+use super::work::Work;
+use crate::results::Kind;
+
+/// What decides when the next call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// The schedule, whatever the answers do.
+    Open,
+    /// So many callers, each of which waits for its answer.
+    Closed {
+        /// Their number on this thread.
+        callers: usize,
+    },
+}
+
+/// The time that is measured, in nanoseconds since the beginning of the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its beginning; what is due before is warm-up.
+    pub from_ns: u64,
+    /// Its end; nothing is due from then on.
+    pub until_ns: u64,
+}
+
+/// A call to be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its name, until its end.
+    pub slot: u32,
+    /// What it asks for.
+    pub work: Work,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an answer.
+    Ok,
+    /// With an error.
+    Error(String),
+    /// Not within the time-out.
+    Timeout,
+}
+
+/// The calls of one thread.
+///
+/// *Inputs*: [`Flight::handle_turn`] once in each turn of the driver, [`Flight::handle_end`] when a
+/// call has ended, [`Flight::handle_close`] at the end. *Outputs*: [`Flight::poll_due`], until it
+/// gives nothing; [`Flight::swap_record`] at the end of each interval.
+#[derive(Debug)]
+pub struct Flight {
+    schedule: Schedule,
+    pacing: Pacing,
+    window: Window,
+    in_flight_max: usize,
+    /// The next call to be made.
+    to_send: Cursor,
+    /// The next call that was not seen to be due.
+    to_count: Cursor,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Calls that were due up to the last turn, and those that have ended.
+    due: u64,
+    ended: u64,
+    /// Calls made by a closed loop.
+    made: usize,
+    /// A closed loop pauses until then, because calls fail at once.
+    pause_until_ns: u64,
+    last_turn_ns: u64,
+    last_outstanding: u64,
+    /// Calls that a closed loop has begun since the last turn, and calls that have ended.
+    begun: Moments,
+    finished: Moments,
+    record: Box<Record>,
+}
+
+/// Moments since the last turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: u64,
+    sum_ns: u64,
+}
+
+impl Moments {
+    #[inline]
+    fn add(&mut self, at_ns: u64) {
+        self.count += 1;
+        self.sum_ns += at_ns;
+    }
+
+    /// Time since each of them, summed up.
+    fn waited_ns(self, now_ns: u64) -> u64 {
+        (self.count * now_ns).saturating_sub(self.sum_ns)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    intended_ns: u64,
+    sent_ns: u64,
+    method: u8,
+    is_in_flight: bool,
+    is_expired: bool,
+}
+
+impl Flight {
+    /// No calls yet.
+    pub fn new(
+        schedule: Schedule,
+        pacing: Pacing,
+        window: Window,
+        in_flight_max: usize,
+        methods: usize,
+    ) -> Self {
+        let in_flight_max = match pacing {
+            Pacing::Open => in_flight_max,
+            Pacing::Closed { callers } => callers.min(in_flight_max),
+        };
+        let slot = Slot {
+            intended_ns: 0,
+            sent_ns: 0,
+            method: 0,
+            is_in_flight: false,
+            is_expired: false,
+        };
+        Self {
+            schedule,
+            pacing,
+            window,
+            in_flight_max,
+            to_send: Cursor::default(),
+            to_count: Cursor::default(),
+            slots: vec![slot; in_flight_max],
+            free: (0..in_flight_max as u32).rev().collect(),
+            due: 0,
+            ended: 0,
+            made: 0,
+            pause_until_ns: 0,
+            last_turn_ns: 0,
+            last_outstanding: 0,
+            begun: Moments::default(),
+            finished: Moments::default(),
+            record: Box::new(Record::new(methods)),
+        }
+    }
+
+    /// Most calls that are in flight at once.
+    pub fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+
+    /// A turn begins: sees which calls have come due since the last, sent or not.
+    pub fn handle_turn(&mut self, now_ns: u64) {
+        let mut waited_ns = self.last_outstanding * (now_ns - self.last_turn_ns);
+        if self.pacing == Pacing::Open {
+            waited_ns += self.count_due(now_ns);
+        }
+        // What has ended since, or was begun by a closed loop, counts up to or from its moment.
+        waited_ns += self.begun.waited_ns(now_ns);
+        waited_ns -= self.finished.waited_ns(now_ns);
+        (self.begun, self.finished) = (Moments::default(), Moments::default());
+        let from_ns = self.last_turn_ns.max(self.window.from_ns);
+        let measured_ns = now_ns.min(self.window.until_ns).saturating_sub(from_ns);
+        if measured_ns > 0 {
+            let share = measured_ns as f64 / (now_ns - self.last_turn_ns) as f64;
+            self.record.in_flight_ns += waited_ns as f64 * share;
+        }
+        (self.last_turn_ns, self.last_outstanding) = (now_ns, self.due - self.ended);
+    }
+
+    /// Sees what has come due, and returns for how long it has been.
+    fn count_due(&mut self, now_ns: u64) -> u64 {
+        let mut waited_ns = 0;
+        loop {
+            let mut next = self.to_count;
+            let Some(call) = self.schedule.next(&mut next) else {
+                return waited_ns;
+            };
+            if call.intended_ns > now_ns || call.intended_ns >= self.window.until_ns {
+                return waited_ns;
+            }
+            self.to_count = next;
+            self.due += 1;
+            waited_ns += now_ns - call.intended_ns;
+            if call.intended_ns >= self.window.from_ns {
+                let method = usize::from(call.work.method);
+                self.record.methods[method].books.scheduled += 1;
+            }
+        }
+    }
+
+    /// The next call to be made at this time, if one is due and fewer than permitted are in flight.
+    /// Otherwise it waits, and its clock runs.
+    #[inline]
+    pub fn poll_due(&mut self, now_ns: u64) -> Option<Due> {
+        let &slot = self.free.last()?;
+        let (intended_ns, work) = match self.pacing {
+            Pacing::Open => {
+                let mut next = self.to_send;
+                let call = self.schedule.next(&mut next)?;
+                if call.intended_ns > now_ns || call.intended_ns >= self.window.until_ns {
+                    return None;
+                }
+                self.to_send = next;
+                (call.intended_ns, call.work)
+            }
+            Pacing::Closed { .. } => (now_ns, self.next_of_closed_loop(now_ns)?),
+        };
+        self.free.pop();
+        self.slots[slot as usize] = Slot {
+            intended_ns,
+            sent_ns: now_ns,
+            method: work.method,
+            is_in_flight: true,
+            is_expired: false,
+        };
+        if self.is_measured(intended_ns) {
+            let tally = &mut self.record.methods[usize::from(work.method)];
+            tally.books.sent += 1;
+            tally.times.record(Kind::SendLag, now_ns - intended_ns);
+        }
+        Some(Due { slot, work })
+    }
+
+    fn next_of_closed_loop(&mut self, now_ns: u64) -> Option<Work> {
+        if now_ns >= self.window.until_ns || now_ns < self.pause_until_ns {
+            return None;
+        }
+        let work = self.schedule.work(self.made);
+        self.made += 1;
+        self.due += 1;
+        self.begun.add(now_ns);
+        if self.is_measured(now_ns) {
+            let method = usize::from(work.method);
+            self.record.methods[method].books.scheduled += 1;
+        }
+        Some(work)
+    }
+
+    /// A call has ended.
+    #[inline]
+    pub fn handle_end(&mut self, slot: u32, end: End, now_ns: u64) {
+        let call = &mut self.slots[slot as usize];
+        debug_assert!(call.is_in_flight, "a call ends once");
+        call.is_in_flight = false;
+        let call = *call;
+        self.free.push(slot);
+        self.ended += 1;
+        self.finished.add(now_ns);
+        if end == End::Ok {
+            self.record.answered += u64::from(self.is_measured(now_ns));
+        } else {
+            self.pause_until_ns = now_ns + ERROR_PAUSE_NS;
+        }
+        if !self.is_measured(call.intended_ns) {
+            return;
+        }
+        let tally = &mut self.record.methods[usize::from(call.method)];
+        match end {
+            End::Ok => tally.books.ok += 1,
+            End::Timeout => tally.books.timeout += 1,
+            End::Error(why) => {
+                tally.books.error += 1;
+                self.record.first_error.get_or_insert(why);
+                return;
+            }
+        }
+        let times = &mut tally.times;
+        times.record(Kind::Response, now_ns.saturating_sub(call.intended_ns));
+        times.record(Kind::Service, now_ns.saturating_sub(call.sent_ns));
+    }
+
+    /// Names each call in flight that was sent at or before this time, so that it can be given up.
+    pub fn expire(&mut self, sent_until_ns: u64, mut found: impl FnMut(u32)) {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if slot.is_in_flight && slot.sent_ns <= sent_until_ns {
+                slot.is_expired = true;
+                found(at as u32);
+            }
+        }
+    }
+
+    /// Whether a call in flight was named by [`Flight::expire`].
+    #[inline]
+    pub fn is_expired(&self, slot: u32) -> bool {
+        self.slots[slot as usize].is_expired
+    }
+
+    /// Whether everything has been made and has ended.
+    pub fn is_over(&self, now_ns: u64) -> bool {
+        let all_sent = match self.pacing {
+            Pacing::Open => self.to_send.is_at(&self.to_count),
+            Pacing::Closed { .. } => true,
+        };
+        now_ns >= self.window.until_ns && all_sent && self.free.len() == self.in_flight_max
+    }
+
+    /// Nothing more is due from now on: somebody wants the load to end.
+    pub fn handle_stop(&mut self, now_ns: u64) {
+        self.window.until_ns = self.window.until_ns.min(now_ns + 1);
+    }
+
+    /// The end: what is still in flight, and what never went out, has waited at least until now.
+    pub fn handle_close(&mut self, now_ns: u64) {
+        self.handle_turn(now_ns);
+        for at in 0..self.slots.len() {
+            let slot = self.slots[at];
+            if !slot.is_in_flight || !self.is_measured(slot.intended_ns) {
+                continue;
+            }
+            let tally = &mut self.record.methods[usize::from(slot.method)];
+            tally.books.unfinished += 1;
+            let times = &mut tally.times;
+            times.record(Kind::Response, now_ns.saturating_sub(slot.intended_ns));
+            times.record(Kind::Service, now_ns.saturating_sub(slot.sent_ns));
+        }
+        if self.pacing == Pacing::Open {
+            self.close_unsent(now_ns);
+        }
+    }
+
+    fn close_unsent(&mut self, now_ns: u64) {
+        while let Some(call) = self.schedule.next(&mut self.to_send) {
+            if call.intended_ns >= self.window.until_ns {
+                return;
+            }
+            if self.is_measured(call.intended_ns) {
+                let tally = &mut self.record.methods[usize::from(call.work.method)];
+                tally.books.unsent += 1;
+                tally
+                    .times
+                    .record(Kind::Response, now_ns.saturating_sub(call.intended_ns));
+            }
+        }
+    }
+
+    /// Takes what was recorded since the last time, and goes on in an empty record.
+    pub fn swap_record(&mut self, empty: Box<Record>) -> Box<Record> {
+        mem::replace(&mut self.record, empty)
+    }
+
+    /// The time that is measured.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    #[inline]
+    fn is_measured(&self, at_ns: u64) -> bool {
+        self.window.from_ns <= at_ns && at_ns < self.window.until_ns
+    }
+}
+
+/// Distance between calls of a closed loop while they fail: without a server they fail at once.
+const ERROR_PAUSE_NS: u64 = 1_000_000;
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

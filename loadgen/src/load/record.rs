@@ -1,0 +1,113 @@
+//! What one thread records: counts and times, apart for each method.
+
+use hdrhistogram::Histogram;
+
+use crate::results::{Books, Kind};
+
+/// The times of the calls of one method. Values are nanoseconds with three significant digits.
+#[derive(Clone, Debug)]
+pub struct Times([Histogram<u64>; 3]);
+
+impl Times {
+    fn new() -> Self {
+        let empty = || Histogram::new_with_bounds(1, TIME_NS_MAX, SIGNIFICANT_DIGITS);
+        Self(Kind::ALL.map(|_| empty().expect("the bounds are in order")))
+    }
+
+    /// The histogram of one kind.
+    pub fn of(&self, kind: Kind) -> &Histogram<u64> {
+        &self.0[kind as usize]
+    }
+
+    #[inline]
+    pub(super) fn record(&mut self, kind: Kind, ns: u64) {
+        self.0[kind as usize].saturating_record(ns);
+    }
+
+    /// Adds what another has recorded.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            mine.add(theirs).expect("all have the same bounds");
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(Histogram::reset);
+    }
+}
+
+/// One method's calls.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// What became of them.
+    pub books: Books,
+    /// How long they took.
+    pub times: Times,
+}
+
+/// What was recorded in an interval, or in several that were added up.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// For each method of the workload, in its order.
+    pub methods: Vec<Tally>,
+    /// Calls that were answered within the window, whenever they were due.
+    pub answered: u64,
+    /// Calls between their intended time and their end, summed up over time, within the window.
+    pub in_flight_ns: f64,
+    /// Why the first call failed that did.
+    pub first_error: Option<String>,
+}
+
+impl Record {
+    /// Nothing yet.
+    pub fn new(methods: usize) -> Self {
+        let tally = || Tally {
+            books: Books::default(),
+            times: Times::new(),
+        };
+        Self {
+            methods: std::iter::repeat_with(tally).take(methods).collect(),
+            answered: 0,
+            in_flight_ns: 0.0,
+            first_error: None,
+        }
+    }
+
+    /// Adds what another has recorded.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.methods.iter_mut().zip(&other.methods) {
+            mine.books += theirs.books;
+            mine.times.add(&theirs.times);
+        }
+        self.answered += other.answered;
+        self.in_flight_ns += other.in_flight_ns;
+        if self.first_error.is_none() {
+            self.first_error.clone_from(&other.first_error);
+        }
+    }
+
+    /// All methods together.
+    pub fn total(&self) -> Tally {
+        let mut total = Self::new(1).methods.remove(0);
+        for method in &self.methods {
+            total.books += method.books;
+            total.times.add(&method.times);
+        }
+        total
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub fn clear(&mut self) {
+        for tally in &mut self.methods {
+            tally.books = Books::default();
+            tally.times.clear();
+        }
+        self.answered = 0;
+        self.in_flight_ns = 0.0;
+        self.first_error = None;
+    }
+}
+
+/// An hour; longer times are recorded as this.
+const TIME_NS_MAX: u64 = 3_600_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;

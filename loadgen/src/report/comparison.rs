@@ -1,0 +1,121 @@
+//! What a comparison has found, in words and figures.
+
+use super::document::{Block, Table};
+use crate::study::compare::ComparisonRecord;
+
+/// The blocks that say it.
+pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
+    let (a, b) = (&record.a, &record.b);
+    let worse = record.findings.iter();
+    let worse = worse.filter(|finding| finding.is_regression);
+    let worse: Vec<String> = worse
+        .map(|finding| {
+            let percent = (finding.ratio.value - 1.0) * 100.0;
+            format!("{} by {percent:.1} %", finding.measure.name())
+        })
+        .collect();
+    let headline = if record.findings.is_empty() {
+        "No round was valid: there is nothing to compare.".to_owned()
+    } else if worse.is_empty() {
+        format!("B ({b}) is not found worse than A ({a}).")
+    } else {
+        format!("B ({b}) is worse than A ({a}): {}.", worse.join(", "))
+    };
+    let mut blocks = vec![Block::Headline(headline), Block::Table(table(record))];
+    let percent = record.level * 100.0;
+    blocks.push(Block::Text(format!(
+        "{} rounds of two loads on either side. *p*: how likely so high a ratio is without any \
+         difference, by an exact sign-flip test, corrected for the number of measures; a regression is \
+         found at up to {percent} %. *Noise floor*: what the same arithmetic shows, with 95 % confidence, \
+         when each side is compared with itself.",
+        record.rounds.len()
+    )));
+    if !record.is_randomised {
+        blocks.push(Block::Warning(
+            "A and B were measured one after the other, not in turns: whatever changed on the machine \
+             in between counts as their difference."
+                .into(),
+        ));
+    }
+    blocks
+}
+
+fn table(record: &ComparisonRecord) -> Table {
+    let head = [
+        "",
+        "B ÷ A",
+        "95 % confidence",
+        "p",
+        "noise floor",
+        "regression",
+    ];
+    let rows = record.findings.iter().map(|finding| {
+        let ratio = finding.ratio;
+        vec![
+            finding.measure.name().to_owned(),
+            format!("{:.3}", ratio.value),
+            format!("{:.3} – {:.3}", ratio.lower, ratio.upper),
+            format!("{:.4}", finding.p_value),
+            format!("± {:.1} %", finding.noise_floor * 100.0),
+            if finding.is_regression { "YES" } else { "no" }.to_owned(),
+        ]
+    });
+    Table {
+        head: head.map(str::to_owned).into(),
+        rows: rows.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::document::Document;
+    use crate::report::markdown;
+    use crate::study::compare::{ComparisonFinding, Measure};
+    use crate::study::record::Interval;
+
+    fn text(is_regression: bool, is_randomised: bool) -> String {
+        let record = ComparisonRecord {
+            a: "old".into(),
+            b: "new".into(),
+            level: 0.05,
+            is_randomised,
+            rounds: Vec::new(),
+            findings: vec![ComparisonFinding {
+                measure: Measure::P99,
+                ratio: Interval {
+                    value: 1.031,
+                    lower: 1.02,
+                    upper: 1.04,
+                },
+                p_value: 0.0078,
+                noise_floor: 0.012,
+                is_regression,
+            }],
+        };
+        let mut document: Document = crate::report::comparison(&record);
+        document.sections[0].title.clear();
+        markdown::render(&document)
+    }
+
+    #[test]
+    fn the_verdict_names_what_is_worse() {
+        let found = text(true, true);
+        let headline = "B (new) is worse than A (old): p99 response time by 3.1 %.";
+        assert!(found.contains(headline), "{found}");
+        assert!(
+            found.contains("| 1.031 | 1.020 – 1.040 | 0.0078 | ± 1.2 % | YES |"),
+            "{found}"
+        );
+        assert!(!found.contains("not in turns"));
+    }
+
+    #[test]
+    fn an_order_without_a_coin_is_warned_of() {
+        let found = text(false, false);
+        assert!(
+            found.contains("not found worse") && found.contains("not in turns"),
+            "{found}"
+        );
+    }
+}

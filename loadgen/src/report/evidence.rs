@@ -1,0 +1,238 @@
+//! What a report is made from: the points of one or several result folders.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::analysis::Estimate;
+use crate::analysis::bounds::quantile_bounds;
+use crate::failure::Failure;
+use crate::results::{
+    Ceiling, IntervalHistogram, Kind, LoopKind, Manifest, PointRow, PointSummary, ResultReader,
+    ShardRow,
+};
+use crate::study::Side;
+use crate::study::judge::CONFIDENCE;
+use crate::study::record::StudyRecord;
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The folders; the report is written into the first.
+    pub folders: Vec<Folder>,
+    /// The points of all of them.
+    pub points: Vec<Point>,
+}
+
+/// A result folder.
+#[derive(Debug)]
+pub struct Folder {
+    /// Its name, without a path.
+    pub name: String,
+    /// What it is of.
+    pub manifest: Manifest,
+    /// What the study found; `None` for a single run.
+    pub record: Option<StudyRecord>,
+    /// What the generator can do at most.
+    pub ceiling: Option<Ceiling>,
+    /// Whether all of its points were measured to their end.
+    pub is_complete: bool,
+}
+
+/// A load that was run.
+#[derive(Debug)]
+pub struct Point {
+    /// Its folder's place.
+    pub folder: usize,
+    /// Which of two targets.
+    pub side: Side,
+    /// Its row of the table.
+    pub row: PointRow,
+    /// What came out.
+    pub summary: PointSummary,
+    /// Response times of all methods in each interval.
+    pub responses: Vec<Interval>,
+    /// Service times of the whole window.
+    pub service_ns: Histogram<u64>,
+    /// Send lags of the whole window.
+    pub lag_ns: Histogram<u64>,
+    /// The server's shards.
+    pub shards: Vec<ShardRow>,
+}
+
+/// A piece of a point's window.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// Its beginning, since that of the point's first interval.
+    pub start_s: f64,
+    /// Its end.
+    pub end_s: f64,
+    /// Times of calls, in nanoseconds.
+    pub values_ns: Histogram<u64>,
+}
+
+impl Evidence {
+    /// Reads folders.
+    ///
+    /// # Errors
+    /// When one of them can't be read; the text says which.
+    pub fn read(paths: &[impl AsRef<Path>]) -> Result<Self, Failure> {
+        let mut evidence = Self {
+            folders: Vec::new(),
+            points: Vec::new(),
+        };
+        for path in paths {
+            evidence.add(path.as_ref())?;
+        }
+        Ok(evidence)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+        let reader = ResultReader::open(path).map_err(|error| failed(&error))?;
+        let manifest = reader.manifest().map_err(|error| failed(&error))?;
+        let summary = reader.summary().map_err(|error| failed(&error))?;
+        let rows = reader.points().map_err(|error| failed(&error))?;
+        let shards = reader.shards().map_err(|error| failed(&error))?;
+        let histograms = reader.histograms().map_err(|error| failed(&error))?;
+        let record = StudyRecord::read(path)
+            .map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+        let folder = self.folders.len();
+        for summary in &summary.points {
+            let row = rows.iter().find(|row| row.point == summary.point);
+            let Some(row) = row.cloned() else { continue };
+            let of_point = histograms
+                .iter()
+                .filter(|interval| interval.key.point == row.point);
+            let of_kind = |kind| {
+                merge(
+                    of_point
+                        .clone()
+                        .filter(move |interval| interval.key.kind == kind),
+                )
+            };
+            self.points.push(Point {
+                folder,
+                side: record
+                    .as_ref()
+                    .map_or(Side::A, |record| record.side(row.point)),
+                responses: of_kind(Kind::Response),
+                service_ns: pool(&of_kind(Kind::Service)),
+                lag_ns: pool(&of_kind(Kind::SendLag)),
+                shards: shards
+                    .iter()
+                    .filter(|shard| shard.point == row.point)
+                    .cloned()
+                    .collect(),
+                summary: summary.clone(),
+                row,
+            });
+        }
+        self.folders.push(Folder {
+            name: path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            manifest,
+            record,
+            ceiling: summary.ceiling,
+            is_complete: summary.completion == crate::results::Completion::Complete,
+        });
+        Ok(())
+    }
+
+    /// The points of the open loop in the setting of the first of them, by rate: a curve.
+    pub fn curve(&self) -> Vec<&Point> {
+        let is_open =
+            |point: &&Point| point.summary.loop_kind == LoopKind::Open && point.side == Side::A;
+        let Some(first) = self.points.iter().find(is_open) else {
+            return Vec::new();
+        };
+        let setting = |point: &Point| (point.row.shards, point.row.conns, point.row.depth);
+        let same = |point: &&Point| {
+            setting(point) == setting(first) && point.row.protocol == first.row.protocol
+        };
+        let mut curve: Vec<&Point> = self.points.iter().filter(is_open).filter(same).collect();
+        curve.sort_by(|a, b| a.summary.offered_per_s.total_cmp(&b.summary.offered_per_s));
+        curve
+    }
+
+    /// The points of sweeps over shards.
+    pub fn shard_sweep(&self) -> Vec<&Point> {
+        use crate::study::sweep::Axis;
+        let is_shards = |point: &&Point| {
+            let record = &self.folders[point.folder].record;
+            matches!(record, Some(StudyRecord::Sweep { axis: Axis::Shards }))
+        };
+        self.points.iter().filter(is_shards).collect()
+    }
+}
+
+impl Point {
+    /// A quantile of the response time with its bounds.
+    pub fn quantile(&self, quantile: f64) -> Option<Estimate> {
+        let intervals: Vec<_> = self
+            .responses
+            .iter()
+            .map(|interval| &interval.values_ns)
+            .collect();
+        quantile_bounds(&intervals, quantile, CONFIDENCE)
+    }
+
+    /// Response times of the whole window.
+    pub fn response_ns(&self) -> Histogram<u64> {
+        pool(&self.responses)
+    }
+
+    /// The hottest shard's requests over the mean of all; `None` with one shard, or when the server
+    /// did not tell.
+    pub fn imbalance(&self) -> Option<f64> {
+        let requests = || self.shards.iter().map(|shard| shard.requests);
+        let sum: u64 = requests().sum();
+        let hottest = requests()
+            .max()
+            .filter(|_| self.shards.len() > 1 && sum > 0)?;
+        Some(hottest as f64 * self.shards.len() as f64 / sum as f64)
+    }
+}
+
+/// Adds up the methods of each interval.
+fn merge<'a>(intervals: impl Iterator<Item = &'a IntervalHistogram>) -> Vec<Interval> {
+    let mut merged: BTreeMap<Duration, (Duration, Histogram<u64>)> = BTreeMap::new();
+    for interval in intervals {
+        let end = interval.start + interval.length;
+        match merged.get_mut(&interval.start) {
+            Some((known_end, values_ns)) => {
+                *known_end = end.max(*known_end);
+                add(values_ns, &interval.values_ns);
+            }
+            None => {
+                merged.insert(interval.start, (end, interval.values_ns.clone()));
+            }
+        }
+    }
+    let first = merged.keys().next().copied().unwrap_or_default();
+    merged
+        .into_iter()
+        .map(|(start, (end, values_ns))| Interval {
+            start_s: (start - first).as_secs_f64(),
+            end_s: (end - first).as_secs_f64(),
+            values_ns,
+        })
+        .collect()
+}
+
+fn pool(intervals: &[Interval]) -> Histogram<u64> {
+    let mut pooled = Histogram::new(3).expect("three digits are possible");
+    for interval in intervals {
+        add(&mut pooled, &interval.values_ns);
+    }
+    pooled
+}
+
+fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
+    to.auto(true);
+    to.add(from)
+        .expect("a histogram that resizes takes all values");
+}

@@ -1,0 +1,174 @@
+//! The verdict: what an instance carries, what that needs, and what breaks first.
+
+use super::{View, rate, section};
+use crate::analysis::slo::Slo;
+use crate::report::comparison;
+use crate::report::document::{Block, Figure, Section};
+use crate::report::evidence::Point;
+use crate::report::outlook::{Facts, what_breaks_first};
+use crate::report::surroundings::command;
+use crate::report::verdict::{self, Capacity};
+use crate::study::record::StudyRecord;
+use crate::units::format_ns;
+
+impl View<'_> {
+    pub(super) fn verdict(&self) -> Section {
+        let mut blocks = Vec::new();
+        let records = self.evidence.folders.iter();
+        let records = records.filter_map(|folder| folder.record.as_ref());
+        let comparisons = records.filter_map(|record| match record {
+            StudyRecord::Compare(comparison) => Some(comparison),
+            StudyRecord::Sweep { .. } | StudyRecord::Search(_) => None,
+        });
+        blocks.extend(comparisons.flat_map(comparison::blocks));
+        match &self.capacity {
+            Some(capacity) => {
+                blocks.push(Block::Headline(headline(capacity)));
+                blocks.push(Block::Figures(self.figures(capacity)));
+                blocks.push(Block::Text("What breaks first:".into()));
+                blocks.push(Block::List(what_breaks_first(&self.facts(capacity))));
+                if !capacity.is_confirmed {
+                    let slo = Some(&capacity.slo);
+                    blocks.push(Block::Missing {
+                        what: "a search for the exact rate, and its confirmation.".into(),
+                        command: command(self.evidence, "search", &slo_flag(slo)),
+                    });
+                }
+                if self.planning.peak_per_s.is_none() {
+                    blocks.push(Block::Missing {
+                        what: "the number of instances: it needs the calls per second of your \
+                               busiest time."
+                            .into(),
+                        command: format!(
+                            "loadgen report results/{} --peak 100k --growth 1.5 --spare 1 --headroom 0.3",
+                            self.evidence.folders[0].name
+                        ),
+                    });
+                }
+            }
+            None => blocks.extend(self.no_capacity()),
+        }
+        if self
+            .evidence
+            .folders
+            .iter()
+            .any(|folder| !folder.is_complete)
+        {
+            let why = "The measurement was ended early: what is here is partial.";
+            blocks.insert(0, Block::Warning(why.into()));
+        }
+        section("Verdict", blocks)
+    }
+
+    fn no_capacity(&self) -> Vec<Block> {
+        let why = match &self.slo {
+            Some(slo) => format!("No load met the objective `{slo}`, or none was offered openly."),
+            None => "There is no objective to judge by.".into(),
+        };
+        let mut blocks = vec![Block::Headline(why)];
+        blocks.extend(self.unloaded().map(Block::Warning));
+        blocks.push(Block::Missing {
+            what: "the rate at an objective.".into(),
+            command: command(self.evidence, "search", &slo_flag(self.slo.as_ref())),
+        });
+        blocks
+    }
+
+    /// What is to be said when even the lightest load misses the objective.
+    fn unloaded(&self) -> Option<String> {
+        let (quantile, limit_ns) = self.slo.as_ref()?.leading_quantile()?;
+        let mut valid = self.curve.iter();
+        let lightest = valid.find_map(|point| {
+            let is_valid = point.summary.validity.is_valid;
+            let bounds = point.quantile(quantile).filter(|_| is_valid)?;
+            Some((point.summary.offered_per_s, bounds))
+        });
+        let (rate_per_s, bounds) = lightest.filter(|(_, bounds)| bounds.lower >= limit_ns)?;
+        Some(format!(
+            "Even at {} it took {}: not the load breaks this objective, but what a single call takes, or \
+             other work on the machine. `loadgen env` names what disturbs measurements.",
+            rate(rate_per_s),
+            format_ns(bounds.value)
+        ))
+    }
+
+    fn figures(&self, capacity: &Capacity) -> Vec<Figure> {
+        let figure = |name: &str, value: String, note: String| Figure {
+            name: name.into(),
+            value,
+            note,
+        };
+        let interval = match capacity.failed_per_s {
+            Some(failed) => format!("surely not {}", rate(failed)),
+            None => "no higher load has surely failed".into(),
+        };
+        let headroom = self.planning.headroom * 100.0;
+        let mut figures = vec![
+            figure(
+                &format!("Highest rate at {}", capacity.slo),
+                rate(capacity.rate_per_s),
+                interval,
+            ),
+            figure(
+                "Rated capacity of an instance",
+                rate(capacity.rated_per_s(self.planning)),
+                format!("after {headroom:.0} % headroom"),
+            ),
+        ];
+        if let Some(cost_s) = capacity.cpu_s_per_call {
+            let note = "of the server, kernel included, at that rate";
+            let value = format!("{} CPU", format_ns(cost_s * 1e9));
+            figures.push(figure("A call costs", value, note.into()));
+        }
+        if let (Some(peak), Some(instances)) =
+            (self.planning.peak_per_s, capacity.instances(self.planning))
+        {
+            let note = format!(
+                "⌈{} × {} ÷ {}⌉ + {} spare",
+                rate(peak),
+                self.planning.growth,
+                rate(capacity.rated_per_s(self.planning)),
+                self.planning.spare
+            );
+            figures.push(figure("Instances needed", instances.to_string(), note));
+        }
+        figures
+    }
+
+    fn facts(&self, capacity: &Capacity) -> Facts {
+        let point = self.at_capacity;
+        let cpus = point.and_then(|point| verdict::server_cpus(point, self.evidence));
+        Facts {
+            rate_per_s: capacity.rate_per_s,
+            limit: capacity.limit.clone(),
+            is_generator_limited: capacity.is_generator_limited,
+            cpu_ceiling_per_s: self.law_s.zip(cpus).map(|(cost_s, cpus)| cpus / cost_s),
+            imbalance: point.and_then(Point::imbalance),
+            system_ratio: point
+                .and_then(|point| point.summary.server)
+                .map(|server| server.system_ratio),
+        }
+    }
+}
+
+fn headline(capacity: &Capacity) -> String {
+    let confirmed = if capacity.is_confirmed {
+        ", which repeated loads confirmed"
+    } else {
+        ", the highest that was tried and passed"
+    };
+    let above = match capacity.failed_per_s {
+        Some(failed) => format!("; at {} it surely does not", rate(failed)),
+        None => String::new(),
+    };
+    format!(
+        "One instance carries {} and keeps `{}`{confirmed}{above}.",
+        rate(capacity.rate_per_s),
+        capacity.slo
+    )
+}
+
+fn slo_flag(slo: Option<&Slo>) -> String {
+    let slo = slo.map_or_else(|| "p99<1ms,err<0.1%".into(), Slo::to_string);
+    format!("--slo '{slo}'")
+}

@@ -1,0 +1,208 @@
+//! What the server does under load: latency, answers, distributions, CPU time.
+
+use super::{View, plot, rate, section};
+use crate::analysis::slo::Metric;
+use crate::plots::{self, CpuPoint, HeatColumn, HockeyPoint, Objective, SpectrumLine};
+use crate::report::document::{Block, Section, Table};
+use crate::report::evidence::Point;
+use crate::report::surroundings::command;
+use crate::report::verdict;
+use crate::units::format_ns;
+
+impl View<'_> {
+    pub(super) fn hockey_stick(&self) -> Section {
+        if self.curve.is_empty() {
+            return self.missing_curve("Latency against rate");
+        }
+        let points: Vec<HockeyPoint> = self
+            .curve
+            .iter()
+            .map(|point| HockeyPoint {
+                offered_per_s: point.summary.offered_per_s,
+                percentiles_ns: [0.5, 0.99, 0.999].map(|quantile| point.quantile(quantile)),
+                is_valid: point.summary.validity.is_valid,
+            })
+            .collect();
+        let leading = self.slo.as_ref().and_then(|slo| {
+            slo.objectives().iter().find_map(|objective| {
+                matches!(objective.metric, Metric::Quantile(_)).then(|| Objective {
+                    text: objective.to_string(),
+                    limit_ns: objective.limit,
+                })
+            })
+        });
+        let knee = verdict::knee_per_s(&self.curve);
+        let rate_at_objective = self.capacity.as_ref().map(|capacity| capacity.rate_per_s);
+        let svg = plots::hockey_stick(&points, leading.as_ref(), knee, rate_at_objective);
+        let caption = match knee {
+            Some(knee) => format!(
+                "Response time from the intended start. Whiskers: 95 % confidence. The knee, at {}, has \
+                 the most calls per second of p99.",
+                rate(knee)
+            ),
+            None => {
+                "Response time from the intended start. Whiskers: 95 % confidence. There is no \
+                     knee among these rates."
+                    .into()
+            }
+        };
+        let blocks = vec![
+            plot("hockey_stick", svg, &caption),
+            Block::Table(self.table()),
+        ];
+        section("Latency against rate", blocks)
+    }
+
+    fn table(&self) -> Table {
+        let time = |ns: Option<f64>| ns.map_or_else(|| "–".into(), format_ns);
+        let row = |point: &&Point| {
+            let quantile = |quantile| time(point.quantile(quantile).map(|bounds| bounds.value));
+            let bounds = point.quantile(0.99);
+            let bounds = bounds
+                .map(|bounds| format!("{} – {}", format_ns(bounds.lower), format_ns(bounds.upper)));
+            let summary = &point.summary;
+            vec![
+                rate(summary.offered_per_s),
+                rate(summary.achieved_per_s),
+                quantile(0.5),
+                quantile(0.99),
+                bounds.unwrap_or_else(|| "–".into()),
+                quantile(0.999),
+                format!("{:.3} %", summary.books.error_ratio() * 100.0),
+                time(summary.server.map(|server| server.cpu_us_per_call * 1e3)),
+                if summary.validity.is_valid {
+                    "yes"
+                } else {
+                    "NO"
+                }
+                .into(),
+            ]
+        };
+        Table {
+            head: [
+                "offered",
+                "achieved",
+                "p50",
+                "p99",
+                "p99, 95 % confidence",
+                "p99.9",
+                "errors",
+                "CPU per call",
+                "valid",
+            ]
+            .map(str::to_owned)
+            .into(),
+            rows: self.curve.iter().map(row).collect(),
+        }
+    }
+
+    pub(super) fn achieved(&self) -> Section {
+        const TITLE: &str = "Achieved against offered";
+        if self.curve.is_empty() {
+            return self.missing_curve(TITLE);
+        }
+        let points: Vec<_> = self
+            .curve
+            .iter()
+            .map(|point| plots::AchievedPoint {
+                offered_per_s: point.summary.offered_per_s,
+                achieved_per_s: point.summary.achieved_per_s,
+                is_valid: point.summary.validity.is_valid,
+            })
+            .collect();
+        let caption = "Where the points leave the line, calls queue without end.";
+        section(
+            TITLE,
+            vec![plot("achieved", plots::achieved(&points), caption)],
+        )
+    }
+
+    pub(super) fn spectrum(&self) -> Section {
+        const TITLE: &str = "The whole distribution";
+        let Some(point) = self.at_capacity else {
+            return self.missing_curve(TITLE);
+        };
+        let response = point.response_ns();
+        let lines = [
+            SpectrumLine {
+                name: "response (from intended start)",
+                values_ns: &response,
+            },
+            SpectrumLine {
+                name: "service (from sending)",
+                values_ns: &point.service_ns,
+            },
+            SpectrumLine {
+                name: "send lag of the generator",
+                values_ns: &point.lag_ns,
+            },
+        ];
+        let drawn: Vec<_> = lines
+            .into_iter()
+            .filter(|line| !line.values_ns.is_empty())
+            .collect();
+        let at = rate(point.summary.offered_per_s);
+        let svg = plots::spectrum(&format!("Percentiles at {at}"), &drawn);
+        let caption = "Each line ends where fewer than 100 calls lie beyond. Where response and service \
+                       part, calls waited in the generator for a free place in flight.";
+        section(TITLE, vec![plot("spectrum", svg, caption)])
+    }
+
+    pub(super) fn heat(&self) -> Section {
+        const TITLE: &str = "Latency over time";
+        let Some(point) = self.at_capacity else {
+            return self.missing_curve(TITLE);
+        };
+        let columns: Vec<_> = point
+            .responses
+            .iter()
+            .map(|interval| HeatColumn {
+                start_s: interval.start_s,
+                end_s: interval.end_s,
+                values_ns: &interval.values_ns,
+            })
+            .collect();
+        let caption = format!(
+            "One run at {}. An even band is a server at ease; towers are stalls, a slope is a queue \
+             that grows.",
+            rate(point.summary.offered_per_s)
+        );
+        section(
+            TITLE,
+            vec![plot("heat_map", plots::heat_map(&columns), &caption)],
+        )
+    }
+
+    pub(super) fn cpu(&self) -> Section {
+        const TITLE: &str = "Server CPU against rate";
+        let points: Vec<_> = self
+            .curve
+            .iter()
+            .filter_map(|point| {
+                Some(CpuPoint {
+                    achieved_per_s: point.summary.achieved_per_s,
+                    cpus: point.summary.server?.cpus_busy,
+                    is_valid: point.summary.validity.is_valid,
+                })
+            })
+            .collect();
+        if points.is_empty() {
+            return section(
+                TITLE,
+                vec![Block::Missing {
+                    what: "the CPU time of the server, whose process was not known.".into(),
+                    command: command(self.evidence, "search", "--server-pid PID"),
+                }],
+            );
+        }
+        let cpus = self
+            .at_capacity
+            .and_then(|point| verdict::server_cpus(point, self.evidence));
+        let svg = plots::cpu(&points, self.law_s, cpus);
+        let caption = "Utilisation law: CPUs in use = rate × CPU time of a call, through the busiest \
+                       points. Points above the line are a server that looks for work before it \
+                       sleeps, and calls that come one by one: both end under load. So full CPUs \
+                       alone are no limit yet.";
+        section(TITLE, vec![plot("cpu", svg, caption)])
+    }
+}

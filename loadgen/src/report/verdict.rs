@@ -1,0 +1,209 @@
+//! What the measurements mean for capacity.
+
+use super::evidence::{Evidence, Point};
+use crate::analysis::capacity::{self, Demand};
+use crate::analysis::knee;
+use crate::analysis::slo::Slo;
+use crate::analysis::utilisation;
+use crate::study::Probed;
+use crate::study::judge::{Verdict as Judged, judge};
+use crate::study::record::StudyRecord;
+
+/// What the reader plans with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Planning {
+    /// Calls per second at the busiest time; `None`: not known.
+    pub peak_per_s: Option<f64>,
+    /// By how much that grows.
+    pub growth: f64,
+    /// Instances that may be lost.
+    pub spare: u32,
+    /// Share of an instance's capacity that is kept free.
+    pub headroom: f64,
+}
+
+/// The capacity of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capacity {
+    /// The objective.
+    pub slo: Slo,
+    /// The highest rate that meets it.
+    pub rate_per_s: f64,
+    /// The lowest higher rate that surely does not.
+    pub failed_per_s: Option<f64>,
+    /// Why the next higher rate did not pass.
+    pub limit: Option<String>,
+    /// Whether the generator was at its end, not the server.
+    pub is_generator_limited: bool,
+    /// Whether further loads at this rate have confirmed it.
+    pub is_confirmed: bool,
+    /// CPU seconds of the server for a call at that rate.
+    pub cpu_s_per_call: Option<f64>,
+}
+
+impl Capacity {
+    /// The rate that one instance is trusted with.
+    pub fn rated_per_s(&self, planning: Planning) -> f64 {
+        capacity::rated_per_s(self.rate_per_s, planning.headroom)
+    }
+
+    /// Instances needed; `None` without a peak.
+    pub fn instances(&self, planning: Planning) -> Option<u64> {
+        let demand = Demand {
+            peak_per_s: planning.peak_per_s?,
+            growth: planning.growth,
+            spare: planning.spare,
+        };
+        capacity::instances(demand, self.rated_per_s(planning))
+    }
+}
+
+/// The capacity that the evidence shows: what a search has found, or else the highest rate of a
+/// curve up to which everything passed. `slo` replaces the objective of the measurement, which a
+/// search's answer does not outlive.
+pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
+    let searched = evidence
+        .folders
+        .iter()
+        .enumerate()
+        .find_map(|(at, folder)| {
+            let Some(StudyRecord::Search(record)) = &folder.record else {
+                return None;
+            };
+            let answer = record.answer.as_ref()?;
+            let measured: Slo = record.slo.parse().ok()?;
+            if slo.is_some_and(|slo| *slo != measured) {
+                return None;
+            }
+            let points = evidence.points.iter().filter(|point| point.folder == at);
+            let near = points.min_by(|a, b| {
+                let distance =
+                    |point: &Point| (point.summary.offered_per_s - answer.rate_per_s).abs();
+                distance(a).total_cmp(&distance(b))
+            });
+            Some(Capacity {
+                slo: measured,
+                rate_per_s: answer.rate_per_s,
+                failed_per_s: answer.failed_per_s,
+                limit: answer.limit.clone(),
+                is_generator_limited: answer.is_generator_limited,
+                is_confirmed: true,
+                cpu_s_per_call: near.and_then(cpu_s_per_call),
+            })
+        });
+    searched.or_else(|| from_curve(evidence, slo))
+}
+
+/// The objective of the reader, or that of the measurement.
+pub fn objective(evidence: &Evidence, slo: Option<&Slo>) -> Option<Slo> {
+    slo.cloned().or_else(|| {
+        let of_folder = |folder: &super::evidence::Folder| match &folder.record {
+            Some(StudyRecord::Search(record)) => record.slo.parse().ok(),
+            _ => folder.manifest.load.slo.as_ref()?.parse().ok(),
+        };
+        evidence.folders.iter().find_map(of_folder)
+    })
+}
+
+fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
+    let slo = objective(evidence, slo)?;
+    let mut passed: Option<&Point> = None;
+    let mut refused = None;
+    for point in evidence.curve() {
+        let judgement = judge(&probed(point), &slo);
+        match judgement.verdict {
+            Judged::Passed => passed = Some(point),
+            // It was too short for this objective, and says nothing against it.
+            Judged::TooFewCalls => (),
+            verdict => {
+                refused = Some((point.summary.offered_per_s, verdict, judgement.reasons));
+                break;
+            }
+        }
+    }
+    let passed = passed?;
+    Some(Capacity {
+        slo,
+        rate_per_s: passed.summary.offered_per_s,
+        failed_per_s: refused
+            .as_ref()
+            .filter(|(_, verdict, _)| *verdict == Judged::Failed)
+            .map(|(rate, ..)| *rate),
+        is_generator_limited: refused
+            .as_ref()
+            .is_some_and(|(_, verdict, _)| *verdict == Judged::Invalid),
+        limit: refused.map(|(_, _, reasons)| reasons.join("; ")),
+        is_confirmed: false,
+        cpu_s_per_call: cpu_s_per_call(passed),
+    })
+}
+
+fn probed(point: &Point) -> Probed {
+    Probed {
+        point: point.summary.clone(),
+        responses_ns: point
+            .responses
+            .iter()
+            .map(|interval| interval.values_ns.clone())
+            .collect(),
+    }
+}
+
+fn cpu_s_per_call(point: &Point) -> Option<f64> {
+    point
+        .summary
+        .server
+        .map(|server| server.cpu_us_per_call / 1e6)
+}
+
+/// Where p99 bends, among valid points.
+pub fn knee_per_s(curve: &[&Point]) -> Option<f64> {
+    let points: Vec<_> = curve
+        .iter()
+        .filter(|point| point.summary.validity.is_valid)
+        .filter_map(|point| {
+            Some(knee::Point {
+                rate_per_s: point.summary.offered_per_s,
+                latency_ns: point.quantile(0.99)?.value,
+            })
+        })
+        .collect();
+    knee::knee(&points).map(|point| point.rate_per_s)
+}
+
+/// CPU seconds of a call by the utilisation law, from the busiest points: with little to do a server
+/// that waits spinning uses CPU time for nothing, and calls that come together cost less each.
+pub fn law_s_per_call(curve: &[&Point]) -> Option<f64> {
+    let points: Vec<_> = curve
+        .iter()
+        .filter_map(|point| {
+            Some(utilisation::Point {
+                rate_per_s: point.summary.achieved_per_s,
+                cpus: point.summary.server?.cpus_busy,
+            })
+        })
+        .collect();
+    let highest = points
+        .iter()
+        .map(|point| point.rate_per_s)
+        .fold(0.0, f64::max);
+    let busier: Vec<_> = points
+        .into_iter()
+        .filter(|point| point.rate_per_s >= BUSIER * highest)
+        .collect();
+    utilisation::cpu_s_per_call(&busier)
+}
+
+/// CPUs that the server may use: one for each shard.
+pub fn server_cpus(point: &Point, evidence: &Evidence) -> Option<f64> {
+    let pinned = &evidence.folders[point.folder].manifest.pinning.server_cpus;
+    let shards = point.row.shards.map(f64::from);
+    let cpus = pinned.as_ref().map(|cpus| cpus.len() as f64);
+    match (shards, cpus) {
+        (Some(shards), Some(cpus)) => Some(shards.min(cpus)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Share of the highest rate from which points count as busiest.
+const BUSIER: f64 = 0.9;

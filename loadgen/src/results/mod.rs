@@ -1,0 +1,50 @@
+//! The result folder: what a measurement leaves behind, and what reports are made from.
+//!
+//! `results/<UTC>-<commit>-<name>/` holds one or several *points*. A point is one load that was run
+//! once: a run has one, a sweep has one per rate. Everything about a point carries its number.
+//!
+//! | File | Holds | Type |
+//! |---|---|---|
+//! | `manifest.json` | what was asked for, and of which machine and build | [`Manifest`] |
+//! | `summary.json` | what came out, with verdicts | [`Summary`] |
+//! | `points.csv` | one row per point | [`PointRow`] |
+//! | `timeseries.csv` | one row per point and interval | [`IntervalRow`] |
+//! | `server.csv` | the server's process, per point and interval | [`ServerRow`] |
+//! | `shards.csv` | the server's shards, per point | [`ShardRow`] |
+//! | `latency.hlog` | histograms per interval, point, method and kind (HdrHistogram log, V2) | [`HistogramKey`] |
+//! | `*.hgrm` | percentiles per point and kind, for the usual plotters | [`hgrm`] |
+//!
+//! Units stand at the end of names: `_ns` nanoseconds, `_s` seconds, `_us` microseconds, `_per_s` per
+//! second, `_ratio` from 0 to 1. Times of latency are whole nanoseconds everywhere. No file holds a
+//! host's name, a user's, or a path.
+//!
+//! A point counts only calls whose *intended* time lies in the measured window; warm-up is in none of
+//! the files. These always hold, and [`Books::check`] checks them:
+//!
+//! - scheduled = sent + unsent, and sent = ok + error + timeout + unfinished;
+//! - the response histogram has ok + timeout + unfinished + unsent values (the last three are
+//!   censored: they had waited at least that long), the service histogram the same without the
+//!   unsent, the lag histogram one value for each call that was sent. Failed calls are in the books
+//!   alone: a server that refuses at once must not look fast.
+
+mod folder;
+pub mod hgrm;
+mod histograms;
+mod manifest;
+mod summary;
+mod tables;
+
+pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name};
+pub use self::histograms::{HistogramKey, IntervalHistogram, Kind, TOTAL};
+pub use self::manifest::{
+    Build, Isolation, LimitPair, LoadSettings, LoopKind, Machine, Manifest, MethodShare, Pinning,
+    Protocol, Uring,
+};
+pub use self::summary::{
+    Books, Ceiling, Completion, Latency, MethodSummary, PERCENTILES, Percentile, PointSummary,
+    ServerUse, SloCheck, SloOutcome, Spread, Summary, Validity, is_reportable,
+};
+pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
+
+/// Version of the files' shape; a reader refuses others.
+pub const SCHEMA_VERSION: u32 = 1;

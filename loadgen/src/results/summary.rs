@@ -1,0 +1,351 @@
+//! `summary.json`: what came out.
+
+use std::ops::AddAssign;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::manifest::LoopKind;
+
+/// What came out of a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// How it ended: the worst of all points.
+    pub completion: Completion,
+    /// What the program answered to the shell.
+    pub exit_code: u8,
+    /// What the generator can do at most on this machine, where that was measured.
+    pub ceiling: Option<Ceiling>,
+    /// In the order in which they were measured.
+    pub points: Vec<PointSummary>,
+}
+
+/// Whether a point was measured to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Completion {
+    /// It was.
+    Complete,
+    /// Somebody ended it early; what is there is partial.
+    Interrupted,
+    /// The server went away; what is there is partial.
+    TargetLost,
+}
+
+/// The highest rate that the generator offers by itself, against a server that does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Calls per second of one thread, at a send lag within the rule.
+    pub per_thread_per_s: f64,
+    /// The lag at that rate.
+    pub send_lag_p99_ns: u64,
+}
+
+/// One load that was run once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointSummary {
+    /// Its number, from 0, in the order of measurement.
+    pub point: u32,
+    /// What distinguishes it, such as `20000/s`.
+    pub label: String,
+    /// Seconds since the beginning of the folder's first point at which its window began.
+    pub start_s: f64,
+    /// Length of its window. Shorter than asked for when it was ended early.
+    pub window_s: f64,
+    /// Open or closed loop.
+    pub loop_kind: LoopKind,
+    /// Whether it was measured to its end.
+    pub completion: Completion,
+    /// Whether the figures mean anything.
+    pub validity: Validity,
+    /// Whether the objective was met, if there is one.
+    pub slo: Option<SloOutcome>,
+    /// Scheduled calls per second of the window; in a closed loop those that were made.
+    pub offered_per_s: f64,
+    /// Calls answered within the window, per second, whenever they were intended.
+    pub achieved_per_s: f64,
+    /// Counts over all methods.
+    pub books: Books,
+    /// Latency over all methods.
+    pub latency: Latency,
+    /// Time average of the calls between their intended time and their end, seen by looking at each
+    /// turn of the generator. By Little's law it is `offered_per_s` × mean response time.
+    pub in_flight_mean: f64,
+    /// What the server's process used, if it is known which one that is.
+    pub server: Option<ServerUse>,
+    /// Why the first call failed that did.
+    pub first_error: Option<String>,
+    /// Each method apart.
+    pub methods: Vec<MethodSummary>,
+}
+
+/// One method of a point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodSummary {
+    /// Its name.
+    pub method: String,
+    /// Counts.
+    pub books: Books,
+    /// Latency.
+    pub latency: Latency,
+}
+
+/// Whether a measurement measured what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Whether it did.
+    pub is_valid: bool,
+    /// Why not, each a sentence with figures.
+    pub reasons: Vec<String>,
+}
+
+/// Whether the objective was met.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SloOutcome {
+    /// Whether all parts were.
+    pub is_met: bool,
+    /// Its parts.
+    pub checks: Vec<SloCheck>,
+}
+
+/// One part of an objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SloCheck {
+    /// As on the command line: `p99<500us`.
+    pub objective: String,
+    /// What was measured; `None`: too few calls to say. A latency in nanoseconds, or a ratio.
+    pub measured: Option<f64>,
+    /// What it must stay below, in the same unit.
+    pub bound: f64,
+    /// Whether it did. Too few calls to say is not.
+    pub is_met: bool,
+}
+
+/// What became of the calls of the measured window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Calls that were due.
+    pub scheduled: u64,
+    /// Calls that went out.
+    pub sent: u64,
+    /// Calls that never went out: as many as permitted were in flight until the end.
+    pub unsent: u64,
+    /// Calls that were answered.
+    pub ok: u64,
+    /// Calls that failed.
+    pub error: u64,
+    /// Calls given up after the time-out.
+    pub timeout: u64,
+    /// Calls without an answer when the measurement ended.
+    pub unfinished: u64,
+}
+
+impl Books {
+    /// What is wrong with them, and with the histograms' counts; empty when they balance.
+    pub fn check(&self, latency: &Latency) -> Vec<String> {
+        let censored = self.timeout + self.unfinished;
+        let equations = [
+            (
+                "scheduled = sent + unsent",
+                self.scheduled,
+                self.sent + self.unsent,
+            ),
+            (
+                "sent = ok + error + timeout + unfinished",
+                self.sent,
+                self.ok + self.error + censored,
+            ),
+            (
+                "response times = ok + timeout + unfinished + unsent",
+                latency.response.count,
+                self.ok + censored + self.unsent,
+            ),
+            (
+                "service times = ok + timeout + unfinished",
+                latency.service.count,
+                self.ok + censored,
+            ),
+            ("send lags = sent", latency.send_lag.count, self.sent),
+        ];
+        let wrong = equations
+            .into_iter()
+            .filter(|(_, left, right)| left != right);
+        wrong
+            .map(|(equation, left, right)| {
+                format!("the books do not balance: {equation} does not hold: {left} and {right}")
+            })
+            .collect()
+    }
+
+    /// Share of the calls that went out and were not answered; 0 without calls.
+    pub fn error_ratio(&self) -> f64 {
+        let failed = self.error + self.timeout + self.unfinished;
+        if self.sent == 0 {
+            0.0
+        } else {
+            failed as f64 / self.sent as f64
+        }
+    }
+}
+
+impl AddAssign for Books {
+    fn add_assign(&mut self, other: Self) {
+        self.scheduled += other.scheduled;
+        self.sent += other.sent;
+        self.unsent += other.unsent;
+        self.ok += other.ok;
+        self.error += other.error;
+        self.timeout += other.timeout;
+        self.unfinished += other.unfinished;
+    }
+}
+
+/// The three times of calls. In a closed loop nothing was intended: response is service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// From the intended time to the answer.
+    pub response: Spread,
+    /// From the actual sending to the answer.
+    pub service: Spread,
+    /// From the intended time to the actual sending.
+    pub send_lag: Spread,
+}
+
+/// A distribution of times.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Number of values.
+    pub count: u64,
+    /// Mean.
+    pub mean_ns: f64,
+    /// Smallest.
+    pub min_ns: u64,
+    /// Largest.
+    pub max_ns: u64,
+    /// Those of [`PERCENTILES`] that enough values lie beyond, ascending.
+    pub percentiles: Vec<Percentile>,
+}
+
+/// A percentile.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    /// Which, from 0 to 100.
+    pub percentile: f64,
+    /// The time that this share of all values does not exceed.
+    pub ns: u64,
+}
+
+/// The percentiles that are reported.
+pub const PERCENTILES: [f64; 8] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999];
+
+/// So many values must lie beyond a percentile for it to be reported.
+const BEYOND_MIN: f64 = 100.0;
+
+impl Spread {
+    /// The spread of a histogram.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let ns_at = |percentile| Percentile {
+            percentile,
+            ns: histogram.value_at_percentile(percentile),
+        };
+        let count = histogram.len();
+        Self {
+            count,
+            mean_ns: histogram.mean(),
+            min_ns: histogram.min(),
+            max_ns: histogram.max(),
+            percentiles: PERCENTILES
+                .into_iter()
+                .filter(|&percentile| is_reportable(count, percentile))
+                .map(ns_at)
+                .collect(),
+        }
+    }
+
+    /// A percentile, if it is reported.
+    pub fn percentile_ns(&self, percentile: f64) -> Option<u64> {
+        let found = self
+            .percentiles
+            .iter()
+            .find(|known| known.percentile == percentile);
+        found.map(|known| known.ns)
+    }
+}
+
+/// Whether a percentile of so many values says more than chance: n·(1−p) ≥ 100.
+pub fn is_reportable(count: u64, percentile: f64) -> bool {
+    // 1 − 0.9 is a little less than 0.1 in binary.
+    count as f64 * (100.0 - percentile) / 100.0 >= BEYOND_MIN - 1e-6
+}
+
+/// What the server's process used in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerUse {
+    /// CPU time in its own code and in the kernel, for each call answered in the window.
+    pub cpu_us_per_call: f64,
+    /// CPU time ÷ window: 1 is one CPU.
+    pub cpus_busy: f64,
+    /// Share of that time in the kernel.
+    pub system_ratio: f64,
+    /// Context switches per second, wanted or not.
+    pub context_switches_per_s: f64,
+    /// Largest resident memory seen.
+    pub rss_bytes_max: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_needs_a_hundred_values_beyond_it() {
+        assert!(is_reportable(1000, 90.0) && !is_reportable(999, 90.0));
+        assert!(is_reportable(10_000, 99.0) && !is_reportable(9_999, 99.0));
+        assert!(is_reportable(100_000, 99.9) && !is_reportable(99_999, 99.9));
+        let mut histogram = Histogram::new(3).unwrap();
+        histogram.record_n(1000, 9_999).unwrap();
+        assert_eq!(Spread::of(&histogram).percentile_ns(99.0), None);
+        histogram.record(1000).unwrap();
+        assert_eq!(Spread::of(&histogram).percentile_ns(99.0), Some(1000));
+    }
+
+    #[test]
+    fn books_that_do_not_balance_are_found_out() {
+        let spread = |count| Spread {
+            count,
+            ..Spread::default()
+        };
+        let latency = Latency {
+            response: spread(9),
+            service: spread(7),
+            send_lag: spread(8),
+        };
+        let books = Books {
+            scheduled: 10,
+            sent: 8,
+            unsent: 2,
+            ok: 4,
+            error: 1,
+            timeout: 2,
+            unfinished: 1,
+        };
+        assert_eq!(books.check(&latency), [""; 0]);
+        for break_it in [
+            |books: &mut Books| books.scheduled += 1,
+            |books: &mut Books| books.ok += 1,
+            |books: &mut Books| books.error -= 1,
+            |books: &mut Books| books.unsent -= 1,
+        ] {
+            let mut broken = books;
+            break_it(&mut broken);
+            assert!(!broken.check(&latency).is_empty(), "{broken:?}");
+        }
+        let lost = Latency {
+            send_lag: spread(7),
+            ..latency
+        };
+        assert_eq!(books.check(&lost).len(), 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! What a load is, on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Format;
+use crate::load::generator::Arrivals;
+use crate::load::schedule::Arrival;
+use crate::load::work::Workload;
+use crate::results::Protocol;
+use crate::units::parse_time;
+
+/// Options of `loadgen run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// How to print the summary; progress goes to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// The load, the server, and where results go.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// Server to call: tcp://HOST:PORT, unix:/PATH or unix:@NAME [default: start the sample server
+    /// on another CPU]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) target: Option<String>,
+    /// What to speak
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: Protocol,
+    /// Methods of the samples and their shares: echo, hello, add, sum, get, put, spin, sleep
+    #[arg(long, value_name = "MIX", default_value = "echo")]
+    pub(crate) method: String,
+    /// Calls per second over all threads, such as 20000, 20k or 1.5M
+    #[arg(long, value_name = "R", default_value = "10k", value_parser = parse_rate)]
+    pub(crate) rate: f64,
+    /// Times between calls: uniform, poisson, gamma:CV, or trace:FILE with a time in seconds on each
+    /// line, which takes the place of the rate
+    #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = str::parse::<Arrival>)]
+    pub(crate) arrival: Arrival,
+    /// Closed loop instead: so many callers, each of which waits for its answer
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "arrival"])]
+    pub(crate) closed: Option<u32>,
+    /// Connections over all threads
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) conns: u32,
+    /// Most calls in flight on each connection; a call beyond waits, and its clock runs
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) depth: u32,
+    /// Replace a connection after so many calls
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) churn: Option<u64>,
+    /// Sizes of payloads: fixed:BYTES, lognormal:MEDIAN:SIGMA or bimodal:SMALL:LARGE:SHARE_OF_LARGE
+    #[arg(long, value_name = "SIZES", default_value = "fixed:64")]
+    pub(crate) payload: String,
+    /// Time that spin and sleep take at the server: fixed:200us or exp:200us
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) service_time: Option<String>,
+    /// Time under load before the measurement; it is in no result
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub(crate) warmup: Duration,
+    /// Time to measure
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) duration: Duration,
+    /// Time after which a call has failed
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub(crate) timeout: Duration,
+    /// Length of an interval of the time series
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub(crate) interval: Duration,
+    /// CPUs for the load, one thread on each, such as 2,3; none: one thread that is not pinned
+    /// [default: one CPU, apart from the server's]
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) pin: Option<String>,
+    /// Shards of the server that is started
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) shards: u32,
+    /// Seed: the same gives the same calls at the same times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Objectives: p99<500us,err<0.01%. Exit code 3 when one is not met
+    #[arg(long, value_name = "SLO")]
+    pub(crate) slo: Option<String>,
+    /// Process of the server, for its CPU time and memory, when it was started elsewhere
+    #[arg(long, value_name = "PID", requires = "target")]
+    pub(crate) server_pid: Option<u32>,
+    /// Directory for the result folder
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub(crate) out: PathBuf,
+    /// Last part of the result folder's name
+    #[arg(long, value_name = "NAME", default_value = "run", value_parser = name)]
+    pub(crate) name: String,
+}
+
+impl LoadArgs {
+    /// What calls ask for.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub(crate) fn workload(&self) -> Result<Workload, String> {
+        Workload::parse(&self.method, &self.payload, self.service_time.as_deref())
+    }
+
+    /// When calls are made.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        match self.closed {
+            Some(callers) => Arrivals::Closed {
+                callers: callers as usize,
+            },
+            None => Arrivals::Open {
+                arrival: self.arrival.clone(),
+                rate_per_s: self.rate,
+            },
+        }
+    }
+
+    /// What is wrong with the options together.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.workload()?;
+        if self.duration < TIME_MIN || self.interval < TIME_MIN || self.timeout < TIMEOUT_MIN {
+            return Err(format!(
+                "--duration and --interval take at least {TIME_MIN:?}, --timeout at least {TIMEOUT_MIN:?}"
+            ));
+        }
+        if self.closed == Some(0) {
+            return Err("--closed 0 calls nothing; use at least 1".into());
+        }
+        let callers_max = u64::from(self.conns) * u64::from(self.depth);
+        if self
+            .closed
+            .is_some_and(|callers| u64::from(callers) > callers_max)
+        {
+            return Err(format!(
+                "--closed has more callers than --conns × --depth = {callers_max} calls can be in flight; raise one of them"
+            ));
+        }
+        let calls = self.rate * (self.warmup + self.duration).as_secs_f64();
+        if self.closed.is_none() && calls > CALLS_MAX {
+            return Err(format!(
+                "{calls:.0} calls are more than the schedule holds ({CALLS_MAX:.0}); lower --rate or --duration"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.strip_suffix(['k', 'M']) {
+        Some(number) if text.ends_with('k') => (number, 1e3),
+        Some(number) => (number, 1e6),
+        None => (text, 1.0),
+    };
+    let rate: Option<f64> = number.parse().ok().map(|number: f64| number * factor);
+    rate.filter(|rate| (0.1..=1e8).contains(rate))
+        .ok_or_else(|| "use calls per second, such as 20000, 20k or 1.5M".into())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_time(text).ok_or_else(|| "use a time with its unit, such as 200us, 10ms or 5s".into())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    if !text.is_empty() && text.len() <= 64 && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("use up to 64 letters, digits, - and _".into())
+    }
+}
+
+/// A shorter window has no interval to speak of.
+const TIME_MIN: Duration = Duration::from_millis(10);
+/// Calls that take too long are found in steps of a millisecond.
+const TIMEOUT_MIN: Duration = Duration::from_millis(5);
+/// Calls of a schedule: up to 2 GB of memory.
+const CALLS_MAX: f64 = 2e8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_with_their_suffix() {
+        assert_eq!(parse_rate("20000"), Ok(20_000.0));
+        assert_eq!(parse_rate("20k"), Ok(20_000.0));
+        assert_eq!(parse_rate("1.5M"), Ok(1_500_000.0));
+        for wrong in ["", "k", "0", "-1", "nan", "1e99", "5x"] {
+            assert!(parse_rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `loadgen run`: one load, measured, judged, and kept in a result folder.
+
+pub mod args;
+mod place;
+mod point;
+mod progress;
+pub mod session;
+mod text;
+mod watch;
+
+use serde::Serialize;
+
+use self::args::RunArgs;
+use self::session::{Session, label};
+use self::text::Text;
+use crate::cli::Format;
+use crate::failure::Failure;
+use crate::results::Summary;
+use crate::{print, print_json};
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// The result folder.
+    folder: &'a str,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+/// Measures, prints and keeps.
+///
+/// # Errors
+/// When nothing was measured, the measurement is invalid, or the objective was not met.
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut session = Session::start(&args.load, "run")?;
+    let plan = session.plan()?;
+    let measured = session.measure(label(&plan), &plan)?;
+    let folder = session.path().display().to_string();
+    let caveats = session.caveats().to_vec();
+    let (summary, write_error) = session.finish();
+    match args.format {
+        Format::Text => {
+            let text = Text {
+                point: &measured.point,
+                plan: &plan,
+                folder: &folder,
+                caveats: &caveats,
+            };
+            print(&text.to_string())?;
+        }
+        Format::Json => print_json(&Report {
+            folder: &folder,
+            summary: &summary,
+        })?,
+    }
+    if let Some(error) = write_error {
+        return Err(Failure::Other(error));
+    }
+    let reasons = || measured.point.validity.reasons.join("; ");
+    match summary.exit_code {
+        0 => Ok(()),
+        3 => Err(Failure::SloViolated("the objective was not met".into())),
+        4 => Err(Failure::Invalid(format!(
+            "the measurement is INVALID: {}",
+            reasons()
+        ))),
+        _ => Err(Failure::Other(format!(
+            "the results are partial: {}; they are kept in {folder}",
+            reasons()
+        ))),
+    }
+}

@@ -1,0 +1,206 @@
+//! What a load has left behind, judged.
+
+use hdrhistogram::Histogram;
+
+use crate::analysis::slo::{Metric, Slo};
+use crate::load::generator::{Arrivals, Outcome, Plan};
+use crate::load::record::{Tally, Times};
+use crate::results::{
+    Books, Completion, Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary, ServerUse,
+    SloCheck, SloOutcome, Spread, Validity, is_reportable,
+};
+
+/// The summary of a point.
+pub(crate) fn summarise(
+    point: u32,
+    label: String,
+    start_s: f64,
+    plan: &Plan,
+    outcome: &Outcome,
+    slo: Option<&Slo>,
+) -> PointSummary {
+    let total = outcome.record.total();
+    let latency = latency(&total.times);
+    let window_s = outcome.window.as_secs_f64();
+    let per_s = |count: u64| {
+        if window_s > 0.0 {
+            count as f64 / window_s
+        } else {
+            0.0
+        }
+    };
+    let loop_kind = match plan.arrivals {
+        Arrivals::Open { .. } => LoopKind::Open,
+        Arrivals::Closed { .. } => LoopKind::Closed,
+    };
+    let methods = plan.workload.methods.iter().zip(&outcome.record.methods);
+    PointSummary {
+        point,
+        label,
+        start_s,
+        window_s,
+        loop_kind,
+        completion: outcome.completion,
+        validity: validity(&total.books, &latency, &total.times, outcome.completion),
+        slo: slo.map(|slo| judge(slo, &total)),
+        offered_per_s: per_s(total.books.scheduled),
+        achieved_per_s: per_s(outcome.record.answered),
+        books: total.books,
+        latency,
+        in_flight_mean: outcome.record.in_flight_ns / outcome.window.as_nanos().max(1) as f64,
+        server: server_use(outcome),
+        first_error: outcome.record.first_error.clone(),
+        methods: methods
+            .map(|((method, _), tally)| MethodSummary {
+                method: method.name().into(),
+                books: tally.books,
+                latency: self::latency(&tally.times),
+            })
+            .collect(),
+    }
+}
+
+fn latency(times: &Times) -> Latency {
+    Latency {
+        response: Spread::of(times.of(Kind::Response)),
+        service: Spread::of(times.of(Kind::Service)),
+        send_lag: Spread::of(times.of(Kind::SendLag)),
+    }
+}
+
+/// Rule 3 of measurement: what makes a result worthless.
+fn validity(books: &Books, latency: &Latency, times: &Times, completion: Completion) -> Validity {
+    let mut reasons = books.check(latency);
+    if books.scheduled == 0 {
+        reasons.push("no call was due in the window: there is nothing to judge".into());
+    }
+    let sent_ratio = books.sent as f64 / books.scheduled.max(1) as f64;
+    if books.scheduled > 0 && sent_ratio < SENT_RATIO_MIN {
+        reasons.push(format!(
+            "only {:.2} % of the scheduled calls were sent, {} of {}: as many as permitted were in flight; the server \
+             is overloaded, or --conns × --depth is too small",
+            sent_ratio * 100.0,
+            books.sent,
+            books.scheduled
+        ));
+    }
+    // These decide even where there are too few values to report them.
+    let p99 = |kind| times.of(kind).value_at_quantile(0.99);
+    let (lag_ns, response_ns) = (p99(Kind::SendLag), p99(Kind::Response));
+    let bound_ns = LAG_NS_MAX.max((response_ns as f64 * LAG_TO_RESPONSE_MAX) as u64);
+    if lag_ns > bound_ns {
+        reasons.push(format!(
+            "the p99 send lag is {}, above {}: the generator was late, so these are its own delays; give it a CPU of \
+             its own, more threads (--pin), a lower rate, or more room in flight",
+            crate::units::format_ns(lag_ns as f64),
+            crate::units::format_ns(bound_ns as f64)
+        ));
+    }
+    match completion {
+        Completion::Complete => (),
+        Completion::Interrupted => reasons.push("it was ended early: the window is partial".into()),
+        Completion::TargetLost => {
+            reasons.push("the server went away: the window is partial".into())
+        }
+    }
+    Validity {
+        is_valid: reasons.is_empty(),
+        reasons,
+    }
+}
+
+fn judge(slo: &Slo, total: &Tally) -> SloOutcome {
+    let response: &Histogram<u64> = total.times.of(Kind::Response);
+    let is_empty = response.is_empty();
+    let findings = slo.judge(|metric| match metric {
+        Metric::ErrorShare => (total.books.scheduled > 0).then(|| total.books.error_ratio()),
+        _ if is_empty => None,
+        Metric::Quantile(quantile) => is_reportable(response.len(), quantile * 100.0)
+            .then(|| response.value_at_quantile(quantile) as f64),
+        Metric::Mean => Some(response.mean()),
+        Metric::Max => Some(response.max() as f64),
+    });
+    SloOutcome {
+        is_met: findings.iter().all(|finding| finding.is_met()),
+        checks: findings
+            .iter()
+            .map(|finding| SloCheck {
+                objective: finding.objective.to_string(),
+                measured: finding.measured,
+                bound: finding.objective.limit,
+                is_met: finding.is_met(),
+            })
+            .collect(),
+    }
+}
+
+fn server_use(outcome: &Outcome) -> Option<ServerUse> {
+    let (first, last, rss_bytes_max) = outcome.server?;
+    let seconds = (last.at - first.at).as_secs_f64();
+    let user_s = last.cpu_user_s - first.cpu_user_s;
+    let system_s = last.cpu_system_s - first.cpu_system_s;
+    let switches = (last.voluntary_switches + last.involuntary_switches)
+        .saturating_sub(first.voluntary_switches + first.involuntary_switches);
+    Some(ServerUse {
+        cpu_us_per_call: outcome.server_cpu_us_per_call()?,
+        cpus_busy: (last.cpu - first.cpu).as_secs_f64() / seconds,
+        system_ratio: if user_s + system_s > 0.0 {
+            system_s / (user_s + system_s)
+        } else {
+            0.0
+        },
+        context_switches_per_s: switches as f64 / seconds,
+        rss_bytes_max,
+    })
+}
+
+/// The row of a point. Confidence intervals are left to analysis.
+pub(crate) fn row(point: &PointSummary, plan: &Plan, shards: Option<u32>) -> PointRow {
+    let response = &point.latency.response;
+    PointRow {
+        point: point.point,
+        label: point.label.clone(),
+        protocol: plan.protocol,
+        loop_kind: point.loop_kind,
+        shards,
+        conns: plan.conns as u32,
+        depth: plan.depth as u32,
+        threads: plan.cpus.len() as u32,
+        window_s: point.window_s,
+        offered_per_s: point.offered_per_s,
+        achieved_per_s: point.achieved_per_s,
+        is_valid: point.validity.is_valid,
+        invalid_reasons: point.validity.reasons.join("; "),
+        is_slo_met: point.slo.as_ref().map(|slo| slo.is_met),
+        p50_ns: response.percentile_ns(50.0),
+        p90_ns: response.percentile_ns(90.0),
+        p99_ns: response.percentile_ns(99.0),
+        p999_ns: response.percentile_ns(99.9),
+        max_ns: response.max_ns,
+        mean_ns: response.mean_ns,
+        p50_low_ns: None,
+        p50_high_ns: None,
+        p99_low_ns: None,
+        p99_high_ns: None,
+        p999_low_ns: None,
+        p999_high_ns: None,
+        service_p99_ns: point.latency.service.percentile_ns(99.0),
+        send_lag_p99_ns: point.latency.send_lag.percentile_ns(99.0),
+        scheduled: point.books.scheduled,
+        sent: point.books.sent,
+        ok: point.books.ok,
+        error: point.books.error,
+        timeout: point.books.timeout,
+        unfinished: point.books.unfinished,
+        in_flight_mean: point.in_flight_mean,
+        server_cpu_us_per_call: point.server.map(|server| server.cpu_us_per_call),
+        server_cpus_busy: point.server.map(|server| server.cpus_busy),
+    }
+}
+
+/// Less than this share of the schedule sent: the load was another one.
+const SENT_RATIO_MIN: f64 = 0.99;
+/// A p99 send lag up to this is permitted in any case.
+const LAG_NS_MAX: u64 = 50_000;
+/// And up to this share of the p99 response time.
+const LAG_TO_RESPONSE_MAX: f64 = 0.05;

@@ -1,0 +1,76 @@
+//! Says how a load goes, on standard error: a bar on a terminal, a line for each interval elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::load::generator::Interval;
+use crate::results::Spread;
+use crate::units::format_ns;
+
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    label: String,
+    warmup: Duration,
+    duration: Duration,
+    begun: Option<Instant>,
+}
+
+impl Progress {
+    pub(super) fn new(label: &str, warmup: Duration, duration: Duration) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new((warmup + duration).as_millis() as u64).with_style(style)
+        });
+        Self {
+            bar,
+            label: label.to_owned(),
+            warmup,
+            duration,
+            begun: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.begun = Some(Instant::now());
+        let text = format!("{}: warm-up {:?}", self.label, self.warmup);
+        match &self.bar {
+            Some(bar) => bar.set_message(text),
+            None => eprintln!("{text}, then {:?} measured", self.duration),
+        }
+    }
+
+    pub(super) fn tick(&self) {
+        if let (Some(bar), Some(begun)) = (&self.bar, self.begun) {
+            bar.set_position(begun.elapsed().as_millis() as u64);
+        }
+    }
+
+    pub(super) fn interval(&self, interval: &Interval, response: &Spread) {
+        let length_s = interval.length.as_secs_f64();
+        if interval.start >= self.duration || length_s == 0.0 {
+            return;
+        }
+        let per_s = interval.record.answered as f64 / length_s;
+        let p99 = response.percentile_ns(99.0);
+        let p99 = p99.map_or("–".into(), |ns| format_ns(ns as f64));
+        let text = format!("{}: {per_s:.0}/s, p99 {p99}", self.label);
+        match &self.bar {
+            Some(bar) => bar.set_message(text),
+            None => {
+                let end = interval.start + interval.length;
+                eprintln!("{:>8.1} s  {text}", end.as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

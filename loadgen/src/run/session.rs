@@ -1,0 +1,319 @@
+//! One measurement of one or several points: its server, its CPUs, its folder.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+
+use super::args::LoadArgs;
+use super::place::Place;
+use super::point;
+use super::watch::Watch;
+use crate::analysis::slo::Slo;
+use crate::environment;
+use crate::failure::Failure;
+use crate::load::generator::{Arrivals, Event, Outcome, Plan};
+use crate::results::{
+    Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare, Pinning,
+    PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL,
+};
+use crate::target::interrupts;
+
+/// A measurement under way. Studies run point after point on it; `run` runs one.
+pub struct Session {
+    args: LoadArgs,
+    slo: Option<Slo>,
+    place: Place,
+    folder: ResultWriter,
+    began: Instant,
+    stop: Arc<AtomicBool>,
+    points: Vec<PointSummary>,
+    /// Why results could not be written.
+    write_error: Option<String>,
+}
+
+/// A point that was measured.
+pub struct Measured {
+    /// As it stands in the folder.
+    pub point: PointSummary,
+    /// Response times of all methods, for each interval of the window in order.
+    pub responses_ns: Vec<Histogram<u64>>,
+}
+
+impl Session {
+    /// Starts the server if none was named, and makes the folder. `study` is the subcommand.
+    ///
+    /// # Errors
+    /// When the options contradict each other, or something can't be started or written.
+    pub fn start(args: &LoadArgs, study: &str) -> Result<Self, Failure> {
+        args.check().map_err(Failure::Usage)?;
+        let slo = args.slo.as_deref().map(str::parse).transpose();
+        let slo = slo.map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
+        let stop = interrupts::watch()?;
+        let place = Place::find(args)?;
+        let manifest = manifest(args, study, &place);
+        let folder = ResultWriter::create(&args.out, &manifest, SystemTime::now())
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        Ok(Self {
+            args: args.clone(),
+            slo,
+            place,
+            folder,
+            began: Instant::now(),
+            stop,
+            points: Vec::new(),
+            write_error: None,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a reader of the figures must know.
+    pub fn caveats(&self) -> &[String] {
+        &self.place.caveats
+    }
+
+    /// Whether somebody wants the measurement to end.
+    pub fn is_interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The load of the command line.
+    ///
+    /// # Errors
+    /// When it contradicts itself.
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        let args = &self.args;
+        let cpus = self.place.generator_cpus.clone();
+        Ok(Plan {
+            protocol: args.protocol,
+            address: self.place.address.clone(),
+            workload: args.workload().map_err(Failure::Usage)?,
+            arrivals: args.arrivals(),
+            conns: (args.conns as usize).max(cpus.len()),
+            depth: args.depth as usize,
+            churn_calls: args.churn,
+            warmup: args.warmup,
+            duration: args.duration,
+            timeout: args.timeout,
+            interval: args.interval.min(args.duration),
+            cpus,
+            seed: args.seed,
+            server_pid: self.place.server_pid,
+        })
+    }
+
+    /// Measures a point and adds it to the folder.
+    ///
+    /// # Errors
+    /// When nothing could be measured: no server, no thread, or interrupted before it began.
+    pub fn measure(&mut self, label: String, plan: &Plan) -> Result<Measured, Failure> {
+        let number = self.points.len() as u32;
+        let before = self.place.shards(number);
+        let offset = self.began.elapsed() + plan.warmup;
+        let mut watch = Watch::new(number, &label, offset, plan, &self.folder, &self.stop);
+        let outcome = {
+            let watch = &mut watch;
+            plan.run(&self.stop, &mut |event: Event<'_>| {
+                watch.handle(event);
+                Ok(())
+            })
+        };
+        let outcome = outcome.map_err(Failure::Other)?;
+        let after = self.place.shards(number);
+        let (responses_ns, write_error) = watch.finish();
+        self.write_error = self.write_error.take().or(write_error);
+        let start_s = offset.as_secs_f64();
+        let mut point = point::summarise(number, label, start_s, plan, &outcome, self.slo.as_ref());
+        if self.place.has_server_ended() {
+            point.completion = Completion::TargetLost;
+        }
+        self.write_point(&point, plan, &outcome, &growth(&before, &after));
+        self.points.push(point.clone());
+        Ok(Measured {
+            point,
+            responses_ns,
+        })
+    }
+
+    fn write_point(
+        &mut self,
+        point: &PointSummary,
+        plan: &Plan,
+        outcome: &Outcome,
+        shards: &[ShardRow],
+    ) {
+        let write = || {
+            let row = point::row(point, plan, self.place.server_shards);
+            self.folder.add_point(&row)?;
+            self.folder.add_shards(shards)?;
+            let total = outcome.record.total();
+            for kind in Kind::ALL {
+                let key = HistogramKey {
+                    point: point.point,
+                    method: TOTAL.into(),
+                    kind,
+                };
+                self.folder.write_hgrm(&key, total.times.of(kind))?;
+            }
+            Ok(())
+        };
+        if let Err(error) = write() {
+            let error: crate::results::FolderError = error;
+            self.write_error.get_or_insert(error.to_string());
+        }
+    }
+
+    /// Starts the server again, with another number of shards.
+    ///
+    /// # Errors
+    /// When it can't be started, or is not this program's.
+    pub fn restart_server(&mut self, shards: u32) -> Result<(), Failure> {
+        if self.args.target.is_some() {
+            let why = "shards differ only in a server that loadgen starts: leave out --target";
+            return Err(Failure::Usage(why.into()));
+        }
+        self.args.shards = shards;
+        let caveats = std::mem::take(&mut self.place.caveats);
+        self.place = Place::find(&self.args)?;
+        for caveat in caveats {
+            if !self.place.caveats.contains(&caveat) {
+                self.place.caveats.push(caveat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the summary, ends the server, and says how it all went; the second value says why
+    /// results could not be written.
+    pub fn finish(self) -> (Summary, Option<String>) {
+        self.finish_study(None)
+    }
+
+    /// The same for a study, whose verdict is another one than that of its points.
+    pub fn finish_study(self, verdict: Option<u8>) -> (Summary, Option<String>) {
+        let completion = self.points.iter().map(|point| point.completion).max();
+        let completion = completion.unwrap_or(Completion::Interrupted);
+        let mut summary = Summary {
+            schema_version: SCHEMA_VERSION,
+            completion,
+            exit_code: 0,
+            ceiling: None,
+            points: self.points,
+        };
+        summary.exit_code = exit_code(&summary, verdict, self.write_error.is_some());
+        let written = self.folder.write_summary(&summary);
+        let error = self
+            .write_error
+            .or(written.err().map(|error| error.to_string()));
+        if error.is_some() {
+            summary.exit_code = exit_code(&summary, verdict, true);
+        }
+        (summary, error)
+    }
+}
+
+/// What the shell is answered: anything that went wrong first, then what makes the rest worthless,
+/// then the objective.
+fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
+    let points = &summary.points;
+    let is_violated = |point: &PointSummary| point.slo.as_ref().is_some_and(|slo| !slo.is_met);
+    if has_failed || summary.completion != Completion::Complete {
+        1
+    } else if let Some(verdict) = verdict {
+        verdict
+    } else if points.iter().any(|point| !point.validity.is_valid) {
+        4
+    } else if points.iter().any(is_violated) {
+        3
+    } else {
+        0
+    }
+}
+
+/// What each shard has counted between two looks.
+fn growth(before: &[ShardRow], after: &[ShardRow]) -> Vec<ShardRow> {
+    let grown = |after: &ShardRow| {
+        let before = before.iter().find(|before| before.shard == after.shard)?;
+        Some(ShardRow {
+            requests: after.requests.saturating_sub(before.requests),
+            in_place: after.in_place.saturating_sub(before.in_place),
+            copied: after.copied.saturating_sub(before.copied),
+            direct: after.direct.saturating_sub(before.direct),
+            ..after.clone()
+        })
+    };
+    after.iter().filter_map(grown).collect()
+}
+
+fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
+    let workload = args.workload().ok();
+    let methods = workload.iter().flat_map(|workload| &workload.methods);
+    let is_closed = args.closed.is_some();
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        started_utc: environment::now_utc(),
+        name: args.name.clone(),
+        study: study.into(),
+        arguments: environment::arguments(),
+        seed: args.seed,
+        build: environment::build(),
+        machine: environment::machine(),
+        pinning: Pinning {
+            generator_cpus: place.generator_cpus.clone(),
+            server_cpus: place.server_cpus.clone(),
+        },
+        load: LoadSettings {
+            protocol: args.protocol,
+            transport: place.transport().into(),
+            is_own_server: args.target.is_none(),
+            server_shards: place.server_shards,
+            methods: methods
+                .map(|(method, share_ratio)| MethodShare {
+                    method: method.name().into(),
+                    share_ratio: *share_ratio,
+                })
+                .collect(),
+            loop_kind: if is_closed {
+                LoopKind::Closed
+            } else {
+                LoopKind::Open
+            },
+            arrival: if is_closed {
+                "closed".into()
+            } else {
+                args.arrival.to_string()
+            },
+            rate_per_s: (!is_closed).then_some(args.rate),
+            closed_callers: args.closed,
+            conns: args.conns,
+            depth: args.depth,
+            churn_calls: args.churn,
+            payload: args.payload.clone(),
+            service_time: args.service_time.clone(),
+            warmup_s: args.warmup.as_secs_f64(),
+            duration_s: args.duration.as_secs_f64(),
+            timeout_s: args.timeout.as_secs_f64(),
+            interval_s: args.interval.as_secs_f64(),
+            threads: place.generator_cpus.len() as u32,
+            slo: args.slo.clone(),
+        },
+        caveats: place.caveats.clone(),
+    }
+}
+
+/// What distinguishes the only point of a run.
+pub(crate) fn label(plan: &Plan) -> String {
+    match &plan.arrivals {
+        Arrivals::Open {
+            arrival,
+            rate_per_s,
+        } => format!("{rate_per_s:.0}/s {arrival}"),
+        Arrivals::Closed { callers } => format!("{callers} callers, closed loop"),
+    }
+}

@@ -1,0 +1,185 @@
+//! The summary for people.
+
+use std::fmt::{self, Display, Formatter};
+
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
+
+use crate::load::generator::Plan;
+use crate::results::{Books, LoopKind, PointSummary, Spread};
+use crate::units::{format_count, format_ns};
+
+/// A point, as it is shown.
+pub(super) struct Text<'a> {
+    pub(super) point: &'a PointSummary,
+    pub(super) plan: &'a Plan,
+    pub(super) folder: &'a str,
+    pub(super) caveats: &'a [String],
+}
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { point, plan, .. } = self;
+        writeln!(f, "{}\n", self.verdict())?;
+        let threads = plan.cpus.len();
+        writeln!(
+            f,
+            "load       {} by {}, {} connections × {} in flight, {threads} thread{}",
+            point.label,
+            plan.protocol,
+            plan.conns,
+            plan.depth,
+            if threads == 1 { "" } else { "s" }
+        )?;
+        writeln!(
+            f,
+            "rate       {} offered, {} answered per second over {:.1} s (warm-up of {:?} left out)",
+            format_count(point.offered_per_s.round() as u64),
+            format_count(point.achieved_per_s.round() as u64),
+            point.window_s,
+            plan.warmup
+        )?;
+        writeln!(f, "calls      {}", Calls(&point.books))?;
+        writeln!(
+            f,
+            "in flight  {:.1} on average; rate × mean response time is {:.1}",
+            point.in_flight_mean,
+            point.offered_per_s * point.latency.response.mean_ns / 1e9
+        )?;
+        if let Some(server) = &point.server {
+            writeln!(
+                f,
+                "server     {:.2} µs of CPU per call, {:.0} % of a CPU busy ({:.0} % in the kernel), {:.1} MiB",
+                server.cpu_us_per_call,
+                server.cpus_busy * 100.0,
+                server.system_ratio * 100.0,
+                server.rss_bytes_max as f64 / MIB
+            )?;
+        }
+        writeln!(f, "\n{}\n", self.table())?;
+        self.notes(f)
+    }
+}
+
+impl Text<'_> {
+    fn verdict(&self) -> String {
+        let point = self.point;
+        let mut text = String::new();
+        for (at, reason) in point.validity.reasons.iter().enumerate() {
+            let head = if at == 0 {
+                "INVALID    "
+            } else {
+                "           "
+            };
+            text += &format!("{head}{reason}\n");
+        }
+        if point.validity.is_valid {
+            text += "valid      sent as scheduled, the generator kept up, the books balance\n";
+        }
+        for check in point.slo.iter().flat_map(|slo| &slo.checks) {
+            let word = if check.is_met { "met" } else { "VIOLATED" };
+            let is_ratio = check.objective.starts_with("err");
+            let measured = match check.measured {
+                Some(ratio) if is_ratio => format!("{:.4} %", ratio * 100.0),
+                Some(ns) => format_ns(ns),
+                None => "too few calls to say".into(),
+            };
+            text += &format!("SLO        {} {word}: {measured}\n", check.objective);
+        }
+        text.trim_end().to_owned()
+    }
+
+    fn table(&self) -> Table {
+        let latency = &self.point.latency;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.remove_style(TableComponent::VerticalLines);
+        table.set_style(TableComponent::HeaderLines, '─');
+        table.set_style(TableComponent::MiddleHeaderIntersections, '─');
+        let heads = ["", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
+        table.set_header(heads);
+        let mut rows = vec![("service time", &latency.service)];
+        if self.point.loop_kind == LoopKind::Open {
+            rows.insert(0, ("response time", &latency.response));
+            rows.push(("send lag", &latency.send_lag));
+        }
+        for (name, spread) in rows {
+            let mut cells = vec![name.to_owned()];
+            cells.extend(figures(spread));
+            table.add_row(cells);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    fn notes(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let has_gaps = self.point.latency.response.percentiles.len() < 7;
+        if has_gaps {
+            writeln!(
+                f,
+                "–          fewer than 100 calls lie beyond this percentile"
+            )?;
+        }
+        match self.point.loop_kind {
+            LoopKind::Open => writeln!(
+                f,
+                "open loop  calls came at times fixed before; response times count from then, also for calls that got \
+                 no answer"
+            )?,
+            LoopKind::Closed => writeln!(
+                f,
+                "closed loop each caller waited for its answer before it called again, so a slow server was asked less"
+            )?,
+        }
+        if let Some(why) = &self.point.first_error {
+            writeln!(f, "errors     the first: {why}")?;
+        }
+        for caveat in self.caveats {
+            writeln!(f, "note       {caveat}")?;
+        }
+        writeln!(f, "results    {}", self.folder)
+    }
+}
+
+fn figures(spread: &Spread) -> Vec<String> {
+    if spread.count == 0 {
+        return vec!["–".into(); 7];
+    }
+    let at = |percentile| {
+        let ns = spread.percentile_ns(percentile);
+        ns.map_or("–".to_owned(), |ns| format_ns(ns as f64))
+    };
+    let mut cells = vec![format_ns(spread.mean_ns)];
+    cells.extend([50.0, 90.0, 99.0, 99.9, 99.99].map(at));
+    cells.push(format_ns(spread.max_ns as f64));
+    cells
+}
+
+struct Calls<'a>(&'a Books);
+
+impl Display for Calls<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let books = self.0;
+        write!(
+            f,
+            "{} scheduled, {} sent, {} ok",
+            format_count(books.scheduled),
+            format_count(books.sent),
+            format_count(books.ok)
+        )?;
+        for (count, what) in [
+            (books.error, "failed"),
+            (books.timeout, "timed out"),
+            (books.unfinished, "unfinished"),
+            (books.unsent, "never sent"),
+        ] {
+            if count > 0 {
+                write!(f, ", {} {what}", format_count(count))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const MIB: f64 = 1024.0 * 1024.0;

@@ -1,0 +1,84 @@
+//! The highest rate that one thread of the generator offers, against a server that does nothing.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::load::generator::{Arrivals, Plan};
+use crate::load::schedule::Arrival;
+use crate::load::work::Workload;
+use crate::results::{Kind, Protocol};
+use crate::target::child::{ServerProcess, Wanted};
+use crate::target::placement::Placement;
+
+/// A load and how it went.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Tried {
+    pub(super) is_open: bool,
+    pub(super) answered_per_s: f64,
+    pub(super) send_lag_p99_ns: u64,
+    /// Whether the rule on send lag was kept, and everything sent.
+    pub(super) is_kept: bool,
+}
+
+/// Finds the rate of a closed loop, and then tries shares of it and the fixed marks as open loops.
+pub(super) fn search(placement: Option<Placement>, time: Duration) -> Result<Vec<Tried>, String> {
+    let wanted = Wanted {
+        protocol: Protocol::Ringcall,
+        shards: 1,
+        cpus: placement.map(|placement| vec![placement.server]),
+    };
+    let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)?;
+    let cpu = placement.map(|placement| placement.client);
+    let plan = |arrivals| Plan {
+        protocol: Protocol::Ringcall,
+        address: server.addresses()[0].clone(),
+        workload: Workload::echo(PAYLOAD_BYTES),
+        arrivals,
+        conns: CONNS,
+        depth: DEPTH,
+        churn_calls: None,
+        warmup: time / 4,
+        duration: time,
+        timeout: Duration::from_secs(1),
+        interval: time,
+        cpus: vec![cpu],
+        seed: 1,
+        server_pid: None,
+    };
+    let closed = attempt(&plan(Arrivals::Closed {
+        callers: CONNS * DEPTH,
+    }))?;
+    let highest_per_s = closed.answered_per_s;
+    let mut tried = vec![closed];
+    for share in SHARES {
+        tried.push(attempt(&plan(Arrivals::Open {
+            arrival: Arrival::Poisson,
+            rate_per_s: highest_per_s * share,
+        }))?);
+    }
+    server.stop()?;
+    Ok(tried)
+}
+
+fn attempt(plan: &Plan) -> Result<Tried, String> {
+    let outcome = plan.run(&AtomicBool::new(false), &mut |_| Ok(()))?;
+    let total = outcome.record.total();
+    let send_lag_p99_ns = total.times.of(Kind::SendLag).value_at_quantile(0.99);
+    Ok(Tried {
+        is_open: matches!(plan.arrivals, Arrivals::Open { .. }),
+        answered_per_s: outcome.record.answered as f64 / outcome.window.as_secs_f64(),
+        send_lag_p99_ns,
+        is_kept: send_lag_p99_ns <= LAG_NS_MAX && total.books.unsent * 100 <= total.books.scheduled,
+    })
+}
+
+/// As in the rule of measurement.
+const LAG_NS_MAX: u64 = 50_000;
+const PAYLOAD_BYTES: u32 = 64;
+/// Few connections, so that one send carries many calls.
+const CONNS: usize = 4;
+const DEPTH: usize = 256;
+/// Shares of the closed loop's rate that are tried.
+const SHARES: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.1];

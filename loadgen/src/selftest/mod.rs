@@ -1,0 +1,164 @@
+//! `loadgen selftest`: what the generator itself can do here.
+
+mod ceiling;
+pub mod statistics;
+mod stillness;
+pub mod theory;
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use self::ceiling::Tried;
+use self::statistics::{kolmogorov_smirnov_exponential, kolmogorov_smirnov_limit};
+use self::stillness::Stillness;
+use crate::cli::{Format, SelftestArgs};
+use crate::failure::Failure;
+use crate::load::schedule::{Arrival, Schedule};
+use crate::load::work::Workload;
+use crate::results::Ceiling;
+use crate::target::placement::Placement;
+use crate::units::{format_count, format_ns};
+use crate::{print, print_json};
+
+/// What was found out.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Cost of reading the clock.
+    clock_ns: f64,
+    arrivals: Vec<Arrivals>,
+    /// `null` without a CPU to try it on.
+    stillness: Option<Stillness>,
+    /// Highest rate at which the generator kept to the rule of send lag; `null` when it did at none.
+    ceiling: Option<Ceiling>,
+    /// Every rate that was tried.
+    tried: Vec<Tried>,
+}
+
+/// How far planned Poisson arrivals are from what they should be.
+#[derive(Debug, Serialize)]
+struct Arrivals {
+    threads: usize,
+    gaps: usize,
+    distance: f64,
+    /// A right stream is above this once in a thousand times.
+    limit: f64,
+}
+
+/// Tries and prints.
+///
+/// # Errors
+/// When a server or a thread can't be started, or arrivals are not what they should be.
+pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
+    let placement = Placement::choose(&ringcall::environment());
+    let tried = ceiling::search(placement, args.seconds).map_err(Failure::Other)?;
+    let kept = tried.iter().filter(|tried| tried.is_open && tried.is_kept);
+    let best = kept.max_by(|a, b| a.answered_per_s.total_cmp(&b.answered_per_s));
+    let report = Report {
+        clock_ns: clock_ns(),
+        arrivals: [1, 3].map(arrivals).into(),
+        stillness: placement
+            .map(|placement| stillness::look(placement.client, placement.server, args.seconds)),
+        ceiling: best.map(|best| Ceiling {
+            per_thread_per_s: best.answered_per_s,
+            send_lag_p99_ns: best.send_lag_p99_ns,
+        }),
+        tried,
+    };
+    match args.format {
+        Format::Text => print(&text(&report))?,
+        Format::Json => print_json(&report)?,
+    }
+    let wrong = report
+        .arrivals
+        .iter()
+        .find(|arrivals| arrivals.distance > arrivals.limit);
+    match wrong {
+        Some(wrong) => Err(Failure::Other(format!(
+            "arrivals are not Poisson: {wrong:?}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn clock_ns() -> f64 {
+    let start = Instant::now();
+    for _ in 0..CLOCK_READINGS {
+        std::hint::black_box(Instant::now());
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(CLOCK_READINGS)
+}
+
+fn arrivals(threads: usize) -> Arrivals {
+    let until = Duration::from_secs(1);
+    let workload = Workload::echo(0);
+    let dealt = Schedule::deal(
+        &Arrival::Poisson,
+        ARRIVALS_PER_S,
+        until,
+        &workload,
+        SEED,
+        threads,
+    );
+    let calls = dealt.iter().flat_map(Schedule::calls);
+    let mut times_ns: Vec<u64> = calls.map(|call| call.intended_ns).collect();
+    times_ns.sort_unstable();
+    let gaps = times_ns.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
+    let mut gaps: Vec<f64> = gaps.map(|gap_ns| gap_ns * ARRIVALS_PER_S / 1e9).collect();
+    Arrivals {
+        threads,
+        gaps: gaps.len(),
+        distance: kolmogorov_smirnov_exponential(&mut gaps),
+        limit: kolmogorov_smirnov_limit(gaps.len()),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!("clock      {:.0} ns for each reading\n", report.clock_ns);
+    for arrivals in &report.arrivals {
+        text += &format!(
+            "arrivals   {} planned gaps over {} thread(s), merged: Kolmogorov-Smirnov distance {:.5}, limit {:.5}\n",
+            format_count(arrivals.gaps as u64),
+            arrivals.threads,
+            arrivals.distance,
+            arrivals.limit
+        );
+    }
+    if let Some(stillness) = &report.stillness {
+        text += &format!(
+            "stillness  a thread that only reads the clock, beside a busy CPU, lost {:.2} % of its time, {} at most at once; no generator \
+             here has a p99 send lag below {}\n",
+            stillness.lost_ratio * 100.0,
+            format_ns(stillness.longest_ns as f64),
+            format_ns(stillness.lag_p99_ns)
+        );
+    }
+    for tried in &report.tried {
+        let kind = if tried.is_open {
+            "open loop"
+        } else {
+            "closed loop"
+        };
+        text += &format!(
+            "{kind:<11}{} calls per second, p99 send lag {}{}\n",
+            format_count(tried.answered_per_s as u64),
+            format_ns(tried.send_lag_p99_ns as f64),
+            if tried.is_open && !tried.is_kept {
+                ", too late"
+            } else {
+                ""
+            }
+        );
+    }
+    text + &match &report.ceiling {
+        Some(ceiling) => format!(
+            "ceiling    {} calls per second from one thread\n",
+            format_count(ceiling.per_thread_per_s as u64)
+        ),
+        None => "ceiling    none: it was late at every rate; see stillness\n".into(),
+    }
+}
+
+const CLOCK_READINGS: u32 = 1_000_000;
+const ARRIVALS_PER_S: f64 = 1e6;
+const SEED: u64 = 1;

@@ -1,0 +1,347 @@
+//! `loadgen sweep`, `search` and `compare`: studies on real servers, with a report.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::args::{CompareArgs, SearchArgs, SweepArgs};
+use super::compare::{self, ComparisonRecord};
+use super::live::{Live, Other};
+use super::record::{SearchProbe, SearchRecord, StudyRecord};
+use super::search::{self, Settings};
+use super::sweep::{CURVE, Plan};
+use super::{Load, Probe, Side, calls_for};
+use crate::analysis::slo::Slo;
+use crate::cli::Format;
+use crate::failure::Failure;
+use crate::report::document::Document;
+use crate::report::evidence::Evidence;
+use crate::report::verdict::Planning;
+use crate::report::{self, markdown};
+use crate::results::PointSummary;
+use crate::run::args::LoadArgs;
+use crate::units::format_ns;
+use crate::{print, print_json};
+
+/// Measures loads along an axis.
+///
+/// # Errors
+/// When nothing was measured, or the study was ended early.
+pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
+    let plan = args.plan()?;
+    let is_open = matches!(plan, None | Some(Plan::Rates(_)));
+    if is_open {
+        refuse_closed(&args.load)?;
+    }
+    let mut live = Live::start(&args.load, "sweep", None)?;
+    let plan = match plan {
+        Some(plan) => plan,
+        None => rates_around_the_highest(&mut live, args.load.seed)?,
+    };
+    let axis = plan.axis();
+    for load in plan.loads(args.repeat, calls_for(0.99), args.load.seed) {
+        if live.stopped().get() {
+            break;
+        }
+        let probed = live.probe(&load)?;
+        tell(&probed.point);
+    }
+    let record = StudyRecord::Sweep { axis };
+    end(live, &record, None, args.planning.into(), args.format)
+}
+
+/// Ten rates around that of a closed loop, which is the most that the server carries however long
+/// its answers take.
+fn rates_around_the_highest(live: &mut Live, seed: u64) -> Result<Plan, Failure> {
+    let probed = live.probe(&Load::closed("closed loop".into(), seed))?;
+    tell(&probed.point);
+    let highest = probed.point.achieved_per_s;
+    if highest < 1.0 {
+        let why = probed
+            .point
+            .first_error
+            .unwrap_or_else(|| "no call ended".into());
+        return Err(Failure::Other(format!(
+            "the server answers no calls: {why}"
+        )));
+    }
+    Ok(Plan::Rates(around(highest)))
+}
+
+fn around(rate_per_s: f64) -> Vec<f64> {
+    CURVE
+        .iter()
+        .map(|share| (share * rate_per_s).round().max(1.0))
+        .collect()
+}
+
+/// Finds the highest rate that meets the objective.
+///
+/// # Errors
+/// When no rate meets it, nothing was measured, or the study was ended early.
+pub fn search(args: &SearchArgs) -> Result<(), Failure> {
+    refuse_closed(&args.load)?;
+    let Some(slo) = &args.load.slo else {
+        let why = "a search needs an objective: --slo 'p99<1ms,err<0.1%'";
+        return Err(Failure::Usage(why.into()));
+    };
+    let slo: Slo = slo
+        .parse()
+        .map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
+    let settings = Settings {
+        start_per_s: args.start,
+        rate_max_per_s: args.max,
+        tolerance: TOLERANCE,
+        confirmations: args.confirm,
+    };
+    let mut live = Live::start(&args.load, "search", None)?;
+    let stopped = live.stopped();
+    let record = search::conduct(&mut live, &slo, settings, args.load.seed, |probe| {
+        tell_search(probe, &slo);
+        !stopped.get()
+    })?;
+    if let Some(answer) = &record.answer
+        && !args.no_curve
+    {
+        // Seeds apart from those of the search.
+        let seed = args.load.seed + CURVE_SEEDS;
+        for load in Plan::Rates(around(answer.rate_per_s)).loads(1, calls_for(0.99), seed) {
+            if live.stopped().get() {
+                break;
+            }
+            let probed = live.probe(&load)?;
+            tell(&probed.point);
+        }
+    }
+    let failure = search_failure(&record);
+    let record = StudyRecord::Search(record);
+    end(live, &record, failure, args.planning.into(), args.format)
+}
+
+fn search_failure(record: &SearchRecord) -> Option<Failure> {
+    let has_none = record.is_complete && record.answer.is_none();
+    has_none.then(|| Failure::SloViolated(format!("no rate meets {}", record.slo)))
+}
+
+/// Compares two servers, or two folders.
+///
+/// # Errors
+/// When B is worse, nothing was measured, or the study was ended early.
+pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
+    if let [a, b] = &args.folders[..] {
+        return compare_folders(a, b, args);
+    }
+    let other = args.against.as_ref().map(|address| Other {
+        address: address.clone(),
+        protocol: args.against_protocol.unwrap_or(args.load.protocol),
+        pid: args.against_pid,
+    });
+    let a = args.load.target.clone();
+    let a = a.unwrap_or_else(|| format!("sample server, {}", args.load.protocol));
+    let b = match &other {
+        Some(other) => format!("{}, {}", other.address, other.protocol),
+        None => format!("{a}, again"),
+    };
+    let mut live = Live::start(&args.load, "compare", other)?;
+    let base = match args.load.closed {
+        Some(_) => Load::closed(String::new(), 0),
+        None => Load::at_rate(args.load.rate, 0),
+    };
+    let loads = compare::loads(&base, args.rounds, args.load.seed);
+    let stopped = live.stopped();
+    let record = compare::conduct(&mut live, [a, b], &loads, args.level, |point| {
+        tell(point);
+        !stopped.get()
+    })?;
+    let failure = comparison_failure(&record);
+    end(
+        live,
+        &StudyRecord::Compare(record),
+        failure,
+        NO_PLANNING,
+        args.format,
+    )
+}
+
+fn compare_folders(a: &Path, b: &Path, args: &CompareArgs) -> Result<(), Failure> {
+    let evidence = [Evidence::read(&[a])?, Evidence::read(&[b])?];
+    let rounds = paired_rounds(&evidence);
+    if rounds.len() < 2 {
+        return Err(Failure::Usage(format!(
+            "the folders share {} rounds of two points each at the same load, and a comparison needs at least {}: \
+             measure both with `loadgen sweep --rates RATE --repeat 16`",
+            rounds.len(),
+            compare::rounds_min(args.level, 1)
+        )));
+    }
+    let [a, b] = [&evidence[0], &evidence[1]].map(|side| side.folders[0].name.clone());
+    let record = compare::evaluate(a, b, args.level, false, &rounds);
+    let failure = comparison_failure(&record);
+    let section = report::comparison(&record);
+    show(&section, &StudyRecord::Compare(record), None, args.format)?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Valid points of the same load in both folders, two of either in a round.
+fn paired_rounds(evidence: &[Evidence; 2]) -> Vec<Vec<(Side, PointSummary)>> {
+    let key = |point: &report::evidence::Point| {
+        let row = &point.row;
+        (
+            row.label.clone(),
+            row.loop_kind.to_string(),
+            row.conns,
+            row.depth,
+            row.shards,
+        )
+    };
+    let [a, b] = evidence.each_ref().map(|side| {
+        let valid = side.points.iter();
+        valid
+            .filter(|point| point.summary.validity.is_valid)
+            .collect::<Vec<_>>()
+    });
+    let mut keys: Vec<_> = a.iter().map(|point| key(point)).collect();
+    keys.sort();
+    keys.dedup();
+    let mut rounds = Vec::new();
+    for wanted in keys {
+        let of = |side: &[&report::evidence::Point]| -> Vec<PointSummary> {
+            let same = side.iter().filter(|point| key(point) == wanted);
+            same.map(|point| point.summary.clone()).collect()
+        };
+        for (a, b) in of(&a).chunks_exact(2).zip(of(&b).chunks_exact(2)) {
+            let of_side = |side, pair: &[PointSummary]| {
+                pair.iter()
+                    .map(move |point| (side, point.clone()))
+                    .collect::<Vec<_>>()
+            };
+            rounds.push([of_side(Side::A, a), of_side(Side::B, b)].concat());
+        }
+    }
+    rounds.truncate(crate::analysis::paired::ROUNDS_MAX);
+    rounds
+}
+
+fn comparison_failure(record: &ComparisonRecord) -> Option<Failure> {
+    if record.findings.is_empty() {
+        let why = "no round was valid: there is nothing to compare";
+        return Some(Failure::Invalid(why.into()));
+    }
+    record
+        .has_regression()
+        .then(|| Failure::Regression(format!("{} is worse than {}", record.b, record.a)))
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    /// Where the report is.
+    report: Option<PathBuf>,
+    study: &'a StudyRecord,
+}
+
+/// Ends a study: its record, its summary, its report, and what the user sees.
+fn end(
+    live: Live,
+    record: &StudyRecord,
+    failure: Option<Failure>,
+    planning: Planning,
+    format: Format,
+) -> Result<(), Failure> {
+    let is_stopped = live.stopped().get();
+    let folder = live.session.path().to_owned();
+    record
+        .write(&folder)
+        .map_err(|error| Failure::Other(format!("{}: {error}", folder.display())))?;
+    let code = failure.as_ref().map_or(0, Failure::code);
+    let (_, write_error) = live.session.finish_study(Some(code));
+    if let Some(error) = write_error {
+        return Err(Failure::Other(error));
+    }
+    let evidence = Evidence::read(&[&folder])?;
+    let document = report::compose(&evidence, None, planning);
+    let path = report::write(&folder, &document)
+        .map_err(|error| Failure::Other(format!("{}: {error}", folder.display())))?;
+    let verdict = Document {
+        sections: document.sections.into_iter().take(1).collect(),
+        ..document
+    };
+    show(&verdict, record, Some(path), format)?;
+    if is_stopped {
+        let why = format!(
+            "ended early; what was measured is kept in {}",
+            folder.display()
+        );
+        return Err(Failure::Other(why));
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn show(
+    verdict: &Document,
+    record: &StudyRecord,
+    report: Option<PathBuf>,
+    format: Format,
+) -> Result<(), Failure> {
+    match format {
+        Format::Text => {
+            print(&markdown::render(verdict))?;
+            if let Some(path) = report {
+                print(&format!("\nThe report: {}\n", path.display()))?;
+            }
+        }
+        Format::Json => print_json(&Told {
+            report,
+            study: record,
+        })?,
+    }
+    Ok(())
+}
+
+fn tell(point: &PointSummary) {
+    let p99 = point.latency.response.percentile_ns(99.0);
+    let p99 = p99.map_or("–".into(), |ns| format_ns(ns as f64));
+    let valid = if point.validity.is_valid {
+        ""
+    } else {
+        ", INVALID"
+    };
+    let achieved = point.achieved_per_s;
+    eprintln!("{}: {achieved:.0} calls/s, p99 {p99}{valid}", point.label);
+}
+
+fn tell_search(probe: &SearchProbe, slo: &Slo) {
+    let quantile = probe.quantile_ns.map_or_else(String::new, |interval| {
+        format!(
+            ", {} to {}",
+            format_ns(interval.lower),
+            format_ns(interval.upper)
+        )
+    });
+    let reasons = match probe.reasons.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", probe.reasons.join("; ")),
+    };
+    let (rate, phase, verdict) = (probe.rate_per_s, probe.phase, probe.verdict);
+    eprintln!("{phase:?} {rate:.0} calls/s, {slo}: {verdict:?}{quantile}{reasons}");
+}
+
+fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {
+    if load.closed.is_some() {
+        let why = "--closed has no rate: this study offers rates in an open loop";
+        return Err(Failure::Usage(why.into()));
+    }
+    Ok(())
+}
+
+/// Width of a search's last gap.
+const TOLERANCE: f64 = 0.02;
+/// More than the loads of any search.
+const CURVE_SEEDS: u64 = 10_000;
+/// A comparison plans nothing.
+const NO_PLANNING: Planning = Planning {
+    peak_per_s: None,
+    growth: 1.0,
+    spare: 0,
+    headroom: 0.0,
+};

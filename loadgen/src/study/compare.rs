@@ -1,0 +1,339 @@
+//! One target against another.
+//!
+//! Each round runs A, B, B, A or B, A, A, B, as a coin decides. See [`paired`] for why that makes the
+//! test exact.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Interval;
+use super::{Load, Probe, Side};
+use crate::analysis::paired;
+use crate::results::PointSummary;
+
+/// A comparison and what it has found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonRecord {
+    /// What A is, as on the command line.
+    pub a: String,
+    /// What B is.
+    pub b: String,
+    /// How often a comparison may find a regression where there is none.
+    pub level: f64,
+    /// Whether a coin decided the order; otherwise whatever changed between the measurements of A
+    /// and of B counts as their difference.
+    pub is_randomised: bool,
+    /// What was compared.
+    pub rounds: Vec<Round>,
+    /// What came out.
+    pub findings: Vec<ComparisonFinding>,
+}
+
+/// The points of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Those of A.
+    pub a: [u32; 2],
+    /// Those of B.
+    pub b: [u32; 2],
+}
+
+/// What can be compared; of all of them, more is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Median response time.
+    P50,
+    /// 99th percentile.
+    P99,
+    /// CPU time of the server for a call.
+    CpuPerCall,
+    /// Time for a call in a closed loop: the rate, upside down.
+    TimePerCall,
+}
+
+/// What a comparison says about one measure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonFinding {
+    /// What was compared.
+    pub measure: Measure,
+    /// B ÷ A.
+    pub ratio: Interval,
+    /// How likely a ratio at least as high is without any difference, corrected for the number of
+    /// measures.
+    pub p_value: f64,
+    /// Ratios up to 1 ± this are seen when each target is compared with itself.
+    pub noise_floor: f64,
+    /// Whether B is worse: the p-value is at most the level.
+    pub is_regression: bool,
+}
+
+impl Measure {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::P50, Self::P99, Self::CpuPerCall, Self::TimePerCall];
+
+    /// What a point says; `None` when it says nothing.
+    fn of(self, point: &PointSummary) -> Option<f64> {
+        let value = match self {
+            Self::P50 => point.latency.response.percentile_ns(50.0)? as f64,
+            Self::P99 => point.latency.response.percentile_ns(99.0)? as f64,
+            Self::CpuPerCall => point.server?.cpu_us_per_call,
+            Self::TimePerCall if point.loop_kind == crate::results::LoopKind::Open => return None,
+            Self::TimePerCall => 1.0 / point.achieved_per_s,
+        };
+        (value > 0.0 && value.is_finite()).then_some(value)
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P50 => "p50 response time",
+            Self::P99 => "p99 response time",
+            Self::CpuPerCall => "server CPU per call",
+            Self::TimePerCall => "time per call (closed loop)",
+        }
+    }
+}
+
+impl ComparisonRecord {
+    /// Whether B is worse in anything.
+    pub fn has_regression(&self) -> bool {
+        self.findings.iter().any(|finding| finding.is_regression)
+    }
+
+    /// The side that a point belongs to.
+    pub(super) fn side(&self, point: u32) -> Side {
+        let is_b = self.rounds.iter().any(|round| round.b.contains(&point));
+        if is_b { Side::B } else { Side::A }
+    }
+}
+
+/// Fewest rounds with which a test of `measures` at a level can find anything: with n rounds no
+/// p-value is below 2^-n.
+pub fn rounds_min(level: f64, measures: usize) -> u32 {
+    (measures as f64 / level).log2().ceil() as u32
+}
+
+/// The loads of a comparison, four for each round.
+pub fn loads(base: &Load, rounds: u32, seed: u64) -> Vec<Load> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut loads = Vec::new();
+    for round in 0..rounds {
+        let order = if random.bool() {
+            [Side::A, Side::B, Side::B, Side::A]
+        } else {
+            [Side::B, Side::A, Side::A, Side::B]
+        };
+        loads.extend(order.into_iter().enumerate().map(|(at, side)| Load {
+            side,
+            label: format!("{side:?}, round {}", round + 1),
+            // First with first and second with second: the schedules of A and B are the same.
+            seed: seed + u64::from(round) * 2 + u64::from(at >= 2),
+            ..base.clone()
+        }));
+    }
+    loads
+}
+
+/// Compares with real loads. Rounds in which a load was invalid are run, kept and left out; `observe`
+/// sees each point and may end the comparison by returning false.
+///
+/// # Errors
+/// When a load could not be run.
+pub fn conduct<P: Probe>(
+    probe: &mut P,
+    names: [String; 2],
+    loads: &[Load],
+    level: f64,
+    mut observe: impl FnMut(&PointSummary) -> bool,
+) -> Result<ComparisonRecord, P::Error> {
+    let mut rounds = Vec::new();
+    'rounds: for round in loads.chunks_exact(4) {
+        let mut points = Vec::new();
+        for load in round {
+            let probed = probe.probe(load)?;
+            let goes_on = observe(&probed.point);
+            points.push((load.side, probed.point));
+            if !goes_on {
+                break 'rounds;
+            }
+        }
+        if points.iter().all(|(_, point)| point.validity.is_valid) {
+            rounds.push(points);
+        }
+    }
+    let [a, b] = names;
+    Ok(evaluate(a, b, level, true, &rounds))
+}
+
+/// Evaluates rounds: four points each, two of either side.
+pub fn evaluate(
+    a: String,
+    b: String,
+    level: f64,
+    is_randomised: bool,
+    rounds: &[Vec<(Side, PointSummary)>],
+) -> ComparisonRecord {
+    let of_side = |round: &[(Side, PointSummary)], side: Side| -> [PointSummary; 2] {
+        let mut of_side = round
+            .iter()
+            .filter(|(other, _)| *other == side)
+            .map(|(_, point)| point.clone());
+        let pair = of_side.next().zip(of_side.next());
+        let (first, second) = pair.expect("a round has two points of each side");
+        [first, second]
+    };
+    let rounds: Vec<_> = rounds
+        .iter()
+        .map(|round| (of_side(round, Side::A), of_side(round, Side::B)))
+        .collect();
+    let numbers = |pair: &[PointSummary; 2]| [pair[0].point, pair[1].point];
+    ComparisonRecord {
+        a,
+        b,
+        level,
+        is_randomised,
+        rounds: rounds
+            .iter()
+            .map(|(a, b)| Round {
+                a: numbers(a),
+                b: numbers(b),
+            })
+            .collect(),
+        findings: findings(&rounds, level),
+    }
+}
+
+/// Two points of A and two of B.
+type Quad = ([PointSummary; 2], [PointSummary; 2]);
+
+fn findings(rounds: &[Quad], level: f64) -> Vec<ComparisonFinding> {
+    let mut tested = Vec::new();
+    for measure in Measure::ALL {
+        let logs: Option<Vec<[f64; 4]>> = rounds
+            .iter()
+            .map(|([a1, a2], [b1, b2])| {
+                let [a1, a2, b1, b2] = [a1, a2, b1, b2].map(|point| measure.of(point));
+                Some([a1?.ln(), a2?.ln(), b1?.ln(), b2?.ln()])
+            })
+            .collect();
+        let Some(logs) = logs else { continue };
+        let differences: Vec<f64> = logs
+            .iter()
+            .map(|[a1, a2, b1, b2]| b1.midpoint(*b2) - a1.midpoint(*a2))
+            .collect();
+        // As many runs on either side of the difference, but each target only against itself.
+        let same: Vec<f64> = logs
+            .iter()
+            .map(|[a1, a2, b1, b2]| (a1 - a2 + b2 - b1) / 2.0)
+            .collect();
+        let ratio = paired::ratio(&differences, CONFIDENCE, RESAMPLING_SEED);
+        let floor = paired::noise_floor(&same, CONFIDENCE, RESAMPLING_SEED);
+        if let (Some(ratio), Some(floor)) = (ratio, floor) {
+            tested.push((measure, ratio, paired::sign_flip_p(&differences), floor));
+        }
+    }
+    let p_values: Vec<f64> = tested.iter().map(|(_, _, p, _)| *p).collect();
+    let corrected = paired::holm(&p_values);
+    tested
+        .into_iter()
+        .zip(corrected)
+        .map(
+            |((measure, ratio, _, noise_floor), p_value)| ComparisonFinding {
+                measure,
+                ratio: ratio.into(),
+                p_value,
+                noise_floor,
+                is_regression: p_value <= level,
+            },
+        )
+        .collect()
+}
+
+const CONFIDENCE: f64 = 0.95;
+/// The same points always give the same interval.
+const RESAMPLING_SEED: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::queueing::Kind;
+    use crate::study::simulated::Server;
+
+    fn compare(cost_of_b: f64, window_s: f64, seed: u64) -> ComparisonRecord {
+        let mut server = Server {
+            kind: Kind::RandomFixed,
+            cost_of_b,
+            luck: 0.02,
+            window_s,
+            random: fastrand::Rng::with_seed(seed),
+            ..Server::random(50_000.0)
+        };
+        let loads = loads(&Load::at_rate(6000.0, 0), 8, seed);
+        let names = ["a".to_owned(), "b".to_owned()];
+        conduct(&mut server, names, &loads, 0.05, |_| true).unwrap()
+    }
+
+    #[test]
+    fn every_round_is_balanced_and_a_coin_decides() {
+        let loads = loads(&Load::at_rate(1.0, 0), 40, 3);
+        let mut a_first = 0;
+        for round in loads.chunks(4) {
+            let sides: Vec<_> = round.iter().map(|load| load.side).collect();
+            assert_eq!((sides[0], sides[1]), (sides[3], sides[2]));
+            assert_ne!(sides[0], sides[1]);
+            assert_eq!(round[0].seed, round[1].seed);
+            a_first += u32::from(sides[0] == Side::A);
+        }
+        assert!((10..=30).contains(&a_first), "{a_first}");
+    }
+
+    #[test]
+    fn an_added_cost_of_three_percent_is_found_and_named() {
+        let record = compare(0.03, 2.0, 5);
+        assert!(record.has_regression(), "{record:?}");
+        let cpu = record
+            .findings
+            .iter()
+            .find(|finding| finding.measure == Measure::CpuPerCall)
+            .unwrap();
+        assert!(cpu.is_regression && cpu.p_value <= 0.05, "{cpu:?}");
+        assert!(
+            cpu.ratio.lower <= 1.03 && 1.03 <= cpu.ratio.upper,
+            "{cpu:?}"
+        );
+        assert!((0.0..0.02).contains(&cpu.noise_floor), "{cpu:?}");
+        assert_eq!(record.rounds.len(), 8);
+        assert_eq!(record.side(record.rounds[2].b[1]), Side::B);
+        assert_eq!(record.side(record.rounds[2].a[1]), Side::A);
+    }
+
+    #[test]
+    fn the_same_against_itself_raises_no_more_alarms_than_the_level() {
+        let alarms = (0..40).filter(|seed| compare(0.0, 0.3, *seed).has_regression());
+        // Of 40 comparisons at 5 %, more than 6 alarms come once in a hundred times.
+        assert!(alarms.count() <= 6);
+    }
+
+    #[test]
+    fn an_improvement_is_no_regression() {
+        assert!(!compare(-0.1, 0.3, 1).has_regression());
+    }
+
+    #[test]
+    fn invalid_rounds_are_left_out() {
+        let mut server = Server::random(50_000.0);
+        server.window_s = 0.2;
+        server.generator_max_per_s = 1.0;
+        let loads = loads(&Load::at_rate(6000.0, 0), 3, 1);
+        let names = ["a".to_owned(), "b".to_owned()];
+        let record = conduct(&mut server, names, &loads, 0.05, |_| true).unwrap();
+        assert_eq!(server.loads.len(), 12);
+        assert!(record.rounds.is_empty() && record.findings.is_empty());
+    }
+
+    #[test]
+    fn few_rounds_can_not_find_anything() {
+        assert_eq!(rounds_min(0.05, 1), 5);
+        assert_eq!(rounds_min(0.05, 3), 6);
+    }
+}

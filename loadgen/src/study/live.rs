@@ -1,0 +1,112 @@
+//! Loads of a study on real servers.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Load, Probe, Probed, Side};
+use crate::failure::Failure;
+use crate::load::generator::{Arrivals, Plan};
+use crate::results::{Completion, Protocol};
+use crate::run::args::LoadArgs;
+use crate::run::session::Session;
+
+/// Server B of a comparison.
+#[derive(Clone, Debug)]
+pub(super) struct Other {
+    pub(super) address: String,
+    pub(super) protocol: Protocol,
+    pub(super) pid: Option<u32>,
+}
+
+/// A measurement of many loads, all kept in one folder.
+pub(super) struct Live {
+    pub(super) session: Session,
+    args: LoadArgs,
+    other: Option<Other>,
+    shards: u32,
+    /// Set when the study was ended early: by a signal, or because the server went away.
+    is_stopped: Rc<Cell<bool>>,
+}
+
+impl Live {
+    pub(super) fn start(
+        args: &LoadArgs,
+        study: &str,
+        other: Option<Other>,
+    ) -> Result<Self, Failure> {
+        let mut args = args.clone();
+        // The name of a single run says nothing here.
+        if args.name == "run" {
+            args.name = study.to_owned();
+        }
+        Ok(Self {
+            session: Session::start(&args, study)?,
+            shards: args.shards,
+            args,
+            other,
+            is_stopped: Rc::default(),
+        })
+    }
+
+    /// Whether the study was ended early, as it goes on.
+    pub(super) fn stopped(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.is_stopped)
+    }
+
+    fn plan(&self, load: &Load) -> Result<Plan, Failure> {
+        let mut plan = self.session.plan()?;
+        plan.conns = load.conns.map_or(plan.conns, |conns| conns as usize);
+        plan.conns = plan.conns.max(plan.cpus.len());
+        plan.depth = load.depth.map_or(plan.depth, |depth| depth as usize);
+        plan.seed = load.seed;
+        match load.rate_per_s {
+            Some(rate_per_s) => {
+                plan.arrivals = Arrivals::Open {
+                    arrival: self.args.arrival.clone(),
+                    rate_per_s,
+                };
+                let needed = Duration::from_secs_f64(load.calls_min / rate_per_s);
+                let longest = plan.duration * LONGER_MAX;
+                plan.duration = plan.duration.max(needed.min(longest));
+            }
+            None => {
+                let all = plan.conns * plan.depth;
+                let callers = self.args.closed.map_or(all, |callers| callers as usize);
+                plan.arrivals = Arrivals::Closed {
+                    callers: callers.min(all),
+                };
+            }
+        }
+        if let (Side::B, Some(other)) = (load.side, &self.other) {
+            plan.address.clone_from(&other.address);
+            plan.protocol = other.protocol;
+            plan.server_pid = other.pid;
+        }
+        Ok(plan)
+    }
+}
+
+impl Probe for Live {
+    type Error = Failure;
+
+    fn probe(&mut self, load: &Load) -> Result<Probed, Failure> {
+        if let Some(shards) = load.shards.filter(|shards| *shards != self.shards) {
+            self.session.restart_server(shards)?;
+            self.shards = shards;
+        }
+        let plan = self.plan(load)?;
+        let measured = self.session.measure(load.label.clone(), &plan)?;
+        if measured.point.completion != Completion::Complete || self.session.is_interrupted() {
+            self.is_stopped.set(true);
+        }
+        Ok(Probed {
+            point: measured.point,
+            responses_ns: measured.responses_ns,
+        })
+    }
+}
+
+/// Times as long as was asked for, at most, is a load measured for the sake of its calls. If they
+/// are too few even then, it says too little.
+const LONGER_MAX: u32 = 10;

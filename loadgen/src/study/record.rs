@@ -1,0 +1,168 @@
+//! `study.json`: what a study has asked and found. Beside the tables of the points it says what each
+//! of them was for.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Side;
+use super::compare::ComparisonRecord;
+use super::judge::Verdict;
+use super::search::Phase;
+use super::sweep::Axis;
+use crate::analysis::Estimate;
+
+/// What kind of study it was, and what came out beyond the points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StudyRecord {
+    /// Loads along an axis.
+    Sweep {
+        /// What differs between them.
+        axis: Axis,
+    },
+    /// The highest rate that meets an objective.
+    Search(SearchRecord),
+    /// One against another.
+    Compare(ComparisonRecord),
+}
+
+/// A search and its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// The objective, as on the command line.
+    pub slo: String,
+    /// The width of the last gap, as a share of the rate.
+    pub tolerance: f64,
+    /// Whether it went to its end.
+    pub is_complete: bool,
+    /// Its loads in order; each is a point of the folder.
+    pub probes: Vec<SearchProbe>,
+    /// `None`: no rate meets the objective.
+    pub answer: Option<SearchAnswer>,
+}
+
+/// A load of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchProbe {
+    /// Its point.
+    pub point: u32,
+    /// Calls per second that were to be offered.
+    pub rate_per_s: f64,
+    /// Why it was run.
+    pub phase: Phase,
+    /// What it showed.
+    pub verdict: Verdict,
+    /// Why it did not pass.
+    pub reasons: Vec<String>,
+    /// The objective's quantile in nanoseconds, where enough calls were measured.
+    pub quantile_ns: Option<Interval>,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchAnswer {
+    /// The highest rate that passed and was confirmed.
+    pub rate_per_s: f64,
+    /// The lowest rate above it that surely failed.
+    pub failed_per_s: Option<f64>,
+    /// Why the next higher rate did not pass; `None`: no higher one was tried.
+    pub limit: Option<String>,
+    /// Whether that was the generator's fault, so that the server may carry more.
+    pub is_generator_limited: bool,
+}
+
+/// An estimate with its bounds at 95 % confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The best guess.
+    pub value: f64,
+    /// The lower bound.
+    pub lower: f64,
+    /// The upper bound.
+    pub upper: f64,
+}
+
+impl From<Estimate> for Interval {
+    fn from(estimate: Estimate) -> Self {
+        let Estimate {
+            value,
+            lower,
+            upper,
+        } = estimate;
+        Self {
+            value,
+            lower,
+            upper,
+        }
+    }
+}
+
+impl StudyRecord {
+    /// Reads the record of a folder; `None` if it has none, as after `loadgen run`.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn read(folder: &Path) -> io::Result<Option<Self>> {
+        match std::fs::read(folder.join(FILE)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the record into a folder.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        std::fs::write(
+            folder.join(FILE),
+            serde_json::to_string_pretty(self)? + "\n",
+        )
+    }
+
+    /// The side that a point belongs to: of a comparison, B's points are another target's.
+    pub fn side(&self, point: u32) -> Side {
+        match self {
+            Self::Compare(record) => record.side(point),
+            Self::Sweep { .. } | Self::Search(_) => Side::A,
+        }
+    }
+}
+
+const FILE: &str = "study.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(StudyRecord::read(folder.path()).unwrap(), None);
+        let record = StudyRecord::Search(SearchRecord {
+            slo: "p99<1ms".into(),
+            tolerance: 0.02,
+            is_complete: true,
+            probes: vec![SearchProbe {
+                point: 0,
+                rate_per_s: 1000.0,
+                phase: Phase::Ramp,
+                verdict: Verdict::Unsure,
+                reasons: vec!["p99<1ms violated".into()],
+                quantile_ns: Some(Interval {
+                    value: 2.0,
+                    lower: 1.0,
+                    upper: 3.0,
+                }),
+            }],
+            answer: None,
+        });
+        record.write(folder.path()).unwrap();
+        assert_eq!(StudyRecord::read(folder.path()).unwrap(), Some(record));
+        std::fs::write(folder.path().join(FILE), "{}").unwrap();
+        assert!(StudyRecord::read(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Servers whose truth is known, for tests.
+
+use std::convert::Infallible;
+
+use hdrhistogram::Histogram;
+
+use super::{Load, Probe, Probed, Side};
+use crate::analysis::queueing::Kind;
+use crate::results::{
+    Books, Completion, Latency, LoopKind, PointSummary, ServerUse, Spread, Validity,
+};
+
+/// One queue that is fed at random; side B takes a share longer, and each load of either has its own
+/// luck.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) services_per_s: f64,
+    pub(crate) cost_of_b: f64,
+    pub(crate) luck: f64,
+    pub(crate) window_s: f64,
+    pub(crate) generator_max_per_s: f64,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) random: fastrand::Rng,
+}
+
+impl Server {
+    pub(crate) fn random(services_per_s: f64) -> Self {
+        Self {
+            kind: Kind::RandomRandom,
+            services_per_s,
+            cost_of_b: 0.0,
+            luck: 0.0,
+            window_s: 20.0,
+            generator_max_per_s: f64::INFINITY,
+            loads: Vec::new(),
+            random: fastrand::Rng::with_seed(11),
+        }
+    }
+
+    fn exponential(&mut self, per_s: f64) -> f64 {
+        -(1.0 - self.random.f64()).ln() / per_s
+    }
+
+    /// Response times of the calls that come in the window, by interval, and how many ended in it.
+    fn simulate(
+        &mut self,
+        rate_per_s: f64,
+        services_per_s: f64,
+        window_s: f64,
+    ) -> (Vec<Histogram<u64>>, u64) {
+        let empty = Histogram::new(3).unwrap();
+        let mut intervals = vec![empty; INTERVALS];
+        let (mut at_s, mut free_s, mut ended) = (0.0, 0.0, 0);
+        loop {
+            at_s += self.exponential(rate_per_s);
+            if at_s >= window_s {
+                return (intervals, ended);
+            }
+            let service_s = match self.kind {
+                Kind::RandomRandom => self.exponential(services_per_s),
+                _ => 1.0 / services_per_s,
+            };
+            free_s = f64::max(free_s, at_s) + service_s;
+            ended += u64::from(free_s < window_s);
+            let interval = (at_s / window_s * INTERVALS as f64) as usize;
+            let response_ns = ((free_s - at_s) * 1e9) as u64;
+            intervals[interval].record(response_ns).unwrap();
+        }
+    }
+}
+
+impl Probe for Server {
+    type Error = Infallible;
+
+    fn probe(&mut self, load: &Load) -> Result<Probed, Infallible> {
+        self.loads.push(load.clone());
+        let luck = 1.0 + self.luck * (2.0 * self.random.f64() - 1.0);
+        let cost = if load.side == Side::B {
+            1.0 + self.cost_of_b
+        } else {
+            1.0
+        };
+        let services_per_s = self.services_per_s / cost / luck;
+        let rate_per_s = load.rate_per_s.unwrap_or(0.5 * self.services_per_s);
+        let window_s = self.window_s.max(load.calls_min / rate_per_s);
+        let (intervals, ended) = self.simulate(rate_per_s, services_per_s, window_s);
+        let mut pooled = intervals[0].clone();
+        for interval in &intervals[1..] {
+            pooled.add(interval).unwrap();
+        }
+        let calls = pooled.len();
+        let is_valid = rate_per_s <= self.generator_max_per_s;
+        let reasons = if is_valid {
+            Vec::new()
+        } else {
+            vec!["the generator was late".into()]
+        };
+        let achieved_per_s = ended as f64 / window_s;
+        let point = PointSummary {
+            point: self.loads.len() as u32 - 1,
+            label: load.label.clone(),
+            start_s: 0.0,
+            window_s,
+            loop_kind: LoopKind::Open,
+            completion: Completion::Complete,
+            validity: Validity { is_valid, reasons },
+            slo: None,
+            offered_per_s: calls as f64 / window_s,
+            achieved_per_s,
+            books: Books {
+                scheduled: calls,
+                sent: calls,
+                ok: calls,
+                ..Books::default()
+            },
+            latency: Latency {
+                response: Spread::of(&pooled),
+                service: Spread::of(&pooled),
+                send_lag: Spread::default(),
+            },
+            in_flight_mean: 0.0,
+            server: Some(ServerUse {
+                cpu_us_per_call: 1e6 / services_per_s,
+                cpus_busy: achieved_per_s / services_per_s,
+                system_ratio: 0.5,
+                context_switches_per_s: 0.0,
+                rss_bytes_max: 1 << 24,
+            }),
+            first_error: None,
+            methods: Vec::new(),
+        };
+        Ok(Probed {
+            point,
+            responses_ns: intervals,
+        })
+    }
+}
+
+const INTERVALS: usize = 10;

@@ -1,0 +1,494 @@
+//! `loadgen run`, as a user and as a script see it. Loads are light and short: what is looked at is
+//! what is kept and answered, not how fast it was.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
+
+use loadgen::results::{Books, Completion, Kind, ResultReader};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Serving, complaint, loadgen, run};
+use tempfile::TempDir;
+
+/// A load that any machine bears, in a folder of its own.
+struct Run {
+    out: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Run {
+    fn new(arguments: &[&str]) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let mut all: Vec<String> = [
+            "run",
+            "--rate",
+            "500",
+            "--warmup",
+            "100ms",
+            "--duration",
+            "1s",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        all.extend(
+            [
+                "--interval",
+                "250ms",
+                "--conns",
+                "2",
+                "--format",
+                "json",
+                "--out",
+            ]
+            .map(str::to_owned),
+        );
+        all.push(out.path().to_str().unwrap().to_owned());
+        for &argument in arguments {
+            // Options given twice are refused: what is asked for here replaces what stands before.
+            if argument.starts_with("--")
+                && let Some(at) = all.iter().position(|known| known == argument)
+            {
+                all.drain(at..at + 2);
+            }
+            all.push(argument.to_owned());
+        }
+        Self {
+            out,
+            arguments: all,
+        }
+    }
+
+    fn arguments(&self) -> Vec<&str> {
+        self.arguments.iter().map(String::as_str).collect()
+    }
+
+    fn end(&self) -> Output {
+        run(&self.arguments())
+    }
+
+    fn folder(&self) -> PathBuf {
+        let mut folders = fs::read_dir(self.out.path()).unwrap();
+        let folder = folders.next().expect("a folder").unwrap().path();
+        assert!(folders.next().is_none(), "one folder");
+        folder
+    }
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}{}", complaint(output));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A measurement on a busy machine may be invalid; it must not fail in any other way.
+fn assert_measured(output: &Output) {
+    assert!(
+        matches!(output.status.code(), Some(0 | 4)),
+        "{}",
+        complaint(output)
+    );
+}
+
+/// What the folder holds agrees with itself.
+fn assert_consistent(folder: &Path) -> Books {
+    let reader = ResultReader::open(folder).unwrap();
+    let summary = reader.summary().unwrap();
+    let point = &summary.points[0];
+    let intervals = reader.histograms().unwrap();
+    for (kind, spread) in [
+        (Kind::Response, &point.latency.response),
+        (Kind::Service, &point.latency.service),
+        (Kind::SendLag, &point.latency.send_lag),
+    ] {
+        let of_kind = intervals
+            .iter()
+            .filter(|interval| interval.key.kind == kind);
+        let count: u64 = of_kind.map(|interval| interval.values_ns.len()).sum();
+        assert_eq!(
+            count, spread.count,
+            "{kind:?} in the log and in the summary"
+        );
+    }
+    let books = point.books;
+    assert_eq!(books.check(&point.latency), [""; 0]);
+    let rows = reader.points().unwrap();
+    assert_eq!(
+        (rows.len(), rows[0].scheduled, rows[0].ok),
+        (1, books.scheduled, books.ok)
+    );
+    let sent: u64 = reader.intervals().unwrap().iter().map(|row| row.sent).sum();
+    assert_eq!(sent, books.sent);
+    books
+}
+
+#[test]
+fn a_run_leaves_a_folder_that_agrees_with_itself() {
+    let one = Run::new(&["--method", "echo=0.5,put=0.3,get=0.2", "--slo", "p50<10s"]);
+    let output = one.end();
+    assert_measured(&output);
+    let report = json(&output);
+    let folder = one.folder();
+    assert_eq!(report["folder"], folder.to_str().unwrap());
+
+    let books = assert_consistent(&folder);
+    // A Poisson count of 500: ten standard deviations either side.
+    assert!((280..=720).contains(&books.scheduled), "{books:?}");
+    assert_eq!((books.ok, books.error), (books.scheduled, 0));
+    let reader = ResultReader::open(&folder).unwrap();
+    let summary = reader.summary().unwrap();
+    assert_eq!(summary.completion, Completion::Complete);
+    let point = &summary.points[0];
+    assert_eq!(point.methods.len(), 3);
+    assert_eq!(
+        point
+            .methods
+            .iter()
+            .map(|method| method.books.ok)
+            .sum::<u64>(),
+        books.ok
+    );
+    assert!(point.slo.as_ref().unwrap().is_met, "{:?}", point.slo);
+    let server = point.server.expect("it was started here");
+    assert!(
+        server.cpu_us_per_call > 0.0 && server.rss_bytes_max > 1 << 20,
+        "{server:?}"
+    );
+    assert!(!reader.server().unwrap().is_empty() && !reader.shards().unwrap().is_empty());
+    let by_little = point.offered_per_s * point.latency.response.mean_ns / 1e9;
+    assert!(
+        (point.in_flight_mean / by_little - 1.0).abs() < 0.05,
+        "{point:?}"
+    );
+
+    let manifest = reader.manifest().unwrap();
+    let text = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    assert!(
+        !text.contains(one.out.path().to_str().unwrap()),
+        "no path: {text}"
+    );
+    assert_eq!(manifest.load.methods.len(), 3);
+    let hgrm = fs::read_to_string(folder.join("p0.all.response.hgrm")).unwrap();
+    assert!(hgrm.contains("1/(1-Percentile)"), "{hgrm}");
+}
+
+#[test]
+fn a_percentile_without_enough_calls_is_not_told() {
+    let one = Run::new(&["--slo", "p99.9<10s"]);
+    let output = one.end();
+    let report = json(&output);
+    let percentiles = report["points"][0]["latency"]["response"]["percentiles"].as_array();
+    let told: Vec<f64> = percentiles
+        .unwrap()
+        .iter()
+        .map(|p| p["percentile"].as_f64().unwrap())
+        .collect();
+    assert!(told.contains(&50.0) && !told.contains(&99.0), "{told:?}");
+    // What can't be said was not met.
+    assert!(
+        matches!(output.status.code(), Some(3 | 4)),
+        "{}",
+        complaint(&output)
+    );
+}
+
+#[test]
+fn an_objective_that_is_not_met_is_exit_code_3() {
+    let output = Run::new(&["--slo", "p50<1ns"]).end();
+    assert!(
+        matches!(output.status.code(), Some(3 | 4)),
+        "{}",
+        complaint(&output)
+    );
+    assert_eq!(json(&output)["points"][0]["slo"]["is_met"], false);
+}
+
+#[test]
+fn a_load_that_can_not_be_sent_is_invalid() {
+    // Each call takes 50 ms, and one may be in flight on each of two connections: 40 per second.
+    let arguments = [
+        "--method",
+        "sleep",
+        "--service-time",
+        "fixed:50ms",
+        "--depth",
+        "1",
+    ];
+    let one = Run::new(&[&arguments[..], &["--timeout", "200ms"]].concat());
+    let output = one.end();
+    assert_eq!(output.status.code(), Some(4), "{}", complaint(&output));
+    assert!(
+        complaint(&output).contains("INVALID"),
+        "{}",
+        complaint(&output)
+    );
+    let books = assert_consistent(&one.folder());
+    assert!(books.unsent > books.sent, "{books:?}");
+}
+
+#[test]
+fn calls_that_take_too_long_are_counted_with_their_time() {
+    let arguments = [
+        "--method",
+        "sleep",
+        "--service-time",
+        "fixed:500ms",
+        "--timeout",
+        "50ms",
+    ];
+    let one = Run::new(&[&arguments[..], &["--rate", "50"]].concat());
+    let output = one.end();
+    let books = assert_consistent(&one.folder());
+    assert_eq!(
+        (books.ok, books.timeout),
+        (0, books.sent),
+        "{}",
+        complaint(&output)
+    );
+    let reader = ResultReader::open(&one.folder()).unwrap();
+    let service = &reader.summary().unwrap().points[0].latency.service;
+    assert!(
+        service.count == books.timeout && service.min_ns >= 49_000_000,
+        "{service:?}"
+    );
+}
+
+#[test]
+fn a_closed_loop_is_labelled_so() {
+    let one = Run::new(&["--closed", "4", "--duration", "300ms"]);
+    let mut arguments = one.arguments();
+    let at = arguments
+        .iter()
+        .position(|argument| *argument == "--rate")
+        .unwrap();
+    arguments.drain(at..at + 2);
+    let output = run(&arguments);
+    assert_measured(&output);
+    assert_eq!(json(&output)["points"][0]["loop_kind"], "closed");
+    let books = assert_consistent(&one.folder());
+    assert!(books.ok > 4, "{books:?}");
+}
+
+#[test]
+fn connections_may_be_replaced_and_payloads_vary() {
+    let one = Run::new(&[
+        "--churn",
+        "20",
+        "--payload",
+        "lognormal:500:1.5",
+        "--arrival",
+        "gamma:2",
+    ]);
+    let output = one.end();
+    assert_measured(&output);
+    let books = assert_consistent(&one.folder());
+    assert_eq!(
+        (books.ok, books.error),
+        (books.scheduled, 0),
+        "{}",
+        complaint(&output)
+    );
+}
+
+#[test]
+fn tonic_is_measured_alike() {
+    let mix = "echo,hello,add,sum,get,put,spin,sleep";
+    let arguments = [
+        "--protocol",
+        "tonic",
+        "--method",
+        mix,
+        "--service-time",
+        "exp:50us",
+    ];
+    let one = Run::new(&arguments);
+    let output = one.end();
+    assert_measured(&output);
+    let report = json(&output);
+    let books = assert_consistent(&one.folder());
+    let methods = report["points"][0]["methods"].as_array().unwrap();
+    assert_eq!(methods.len(), 8);
+    assert_eq!((books.ok, books.error), (books.scheduled, 0), "{report}");
+}
+
+#[test]
+fn every_method_is_answered_by_ringcall() {
+    let mix = "echo,hello,add,sum,get,put,spin,sleep";
+    let one = Run::new(&["--method", mix, "--service-time", "exp:50us"]);
+    let output = one.end();
+    assert_measured(&output);
+    let books = assert_consistent(&one.folder());
+    assert_eq!(
+        (books.ok, books.error),
+        (books.scheduled, 0),
+        "{}",
+        json(&output)
+    );
+}
+
+#[test]
+fn without_a_server_the_complaint_says_where_and_why() {
+    for protocol in ["ringcall", "tonic"] {
+        // Port 1 of the loopback: nobody serves tcpmux.
+        let output = Run::new(&["--target", "tcp://127.0.0.1:1", "--protocol", protocol]).end();
+        let complaint = complaint(&output);
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        assert!(
+            complaint.contains("127.0.0.1:1") && complaint.contains("refused"),
+            "{complaint}"
+        );
+    }
+}
+
+/// A run in the background, whose standard error is read line by line.
+fn start(one: &Run) -> (Child, BufReader<std::process::ChildStderr>) {
+    let mut command = loadgen(&one.arguments());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap());
+    (child, lines)
+}
+
+/// Waits until an interval of the window is over.
+fn await_interval(lines: &mut impl BufRead) {
+    let mut line = String::new();
+    while !line.contains("/s, p99") {
+        line.clear();
+        assert!(
+            lines.read_line(&mut line).unwrap() > 0,
+            "it ended before an interval did"
+        );
+    }
+}
+
+fn end(mut child: Child, mut lines: impl Read) -> Output {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    lines.read_to_end(&mut stderr).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut stdout)
+        .unwrap();
+    Output {
+        status: child.wait().unwrap(),
+        stdout,
+        stderr,
+    }
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_has_and_marks_it() {
+    let one = Run::new(&["--duration", "60s"]);
+    let (child, mut lines) = start(&one);
+    await_interval(&mut lines);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = end(child, lines);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert_eq!(json(&output)["completion"], "interrupted");
+    let books = assert_consistent(&one.folder());
+    assert!(books.ok > 0, "{books:?}");
+    let reader = ResultReader::open(&one.folder()).unwrap();
+    let point = &reader.summary().unwrap().points[0];
+    assert!(point.window_s > 0.2 && point.window_s < 30.0, "{point:?}");
+}
+
+#[test]
+fn a_server_that_dies_leaves_a_partial_result() {
+    let mut server = Serving::start(&["--listen", "tcp://127.0.0.1:0", "--shards", "1"]);
+    let one = Run::new(&["--target", &server.address(), "--duration", "60s"]);
+    let (child, mut lines) = start(&one);
+    await_interval(&mut lines);
+    server.signal(Signal::KILL)();
+    let output = end(child, lines);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert_eq!(json(&output)["completion"], "target_lost");
+    let books = assert_consistent(&one.folder());
+    assert!(books.ok > 0 && books.error > 0, "{books:?}");
+}
+
+#[test]
+fn results_that_can_not_be_written_are_a_failure_with_a_way_out() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("occupied");
+    fs::write(&file, "").unwrap();
+    let output = Run::new(&["--out", file.to_str().unwrap()]).end();
+    let why = complaint(&output);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(why.contains("occupied"), "{why}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    for arguments in [
+        &["--method", "spin"][..],
+        &["--method", "nothing"],
+        &["--rate", "100M", "--duration", "100s"],
+        &["--slo", "p99"],
+        &["--pin", "9999"],
+        &["--arrival", "sometimes"],
+        &["--closed", "1", "--conns", "2", "--rate", "1"],
+        &["--shards", "2", "--target", "tcp://127.0.0.1:1"],
+    ] {
+        let output = Run::new(arguments).end();
+        let why = complaint(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {why}");
+        assert!(!why.is_empty() && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn the_summary_for_people_says_what_counts() {
+    let one = Run::new(&["--format", "text", "--slo", "p50<10s,err<1%"]);
+    let output = one.end();
+    assert_measured(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "\nload ",
+        "\nrate ",
+        "\ncalls ",
+        "response time",
+        "send lag",
+        "open loop",
+        "p50<10s met",
+        "\nresults ",
+    ] {
+        assert!(text.contains(part), "{part:?}\n{text}");
+    }
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.contains("warm-up"), "{progress}");
+    let patience = Duration::from_secs(1);
+    assert!(
+        progress.contains(&format!("{patience:?} measured")),
+        "{progress}"
+    );
+}
+
+#[test]
+fn the_selftest_tries_the_generator_and_the_machine() {
+    let output = run(&["selftest", "--seconds", "0.2", "--format", "json"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let report = json(&output);
+    assert!(report["clock_ns"].as_f64().unwrap() > 0.0, "{report}");
+    let tried = report["tried"].as_array().unwrap();
+    assert!(tried.len() > 1, "{report}");
+    assert!(
+        tried
+            .iter()
+            .all(|tried| tried["answered_per_s"].as_f64().unwrap() > 0.0),
+        "{report}"
+    );
+    for arrivals in report["arrivals"].as_array().unwrap() {
+        assert!(
+            arrivals["distance"].as_f64() < arrivals["limit"].as_f64(),
+            "{arrivals}"
+        );
+    }
+}

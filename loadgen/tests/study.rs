@@ -1,0 +1,180 @@
+//! `loadgen sweep`, `search`, `compare` and `report` as a user and as a script see them. What is
+//! looked at is what is kept and answered: how fast the machine is decides nothing here.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use loadgen::results::ResultReader;
+use serde_json::Value;
+use support::{complaint, run};
+use tempfile::TempDir;
+
+/// A study of short loads, in a folder of its own.
+struct Study {
+    out: TempDir,
+    output: Output,
+}
+
+impl Study {
+    fn run(arguments: &[&str]) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let mut all = arguments.to_vec();
+        all.extend(["--warmup", "50ms", "--interval", "50ms", "--conns", "2"]);
+        all.extend(["--format", "json", "--out", out.path().to_str().unwrap()]);
+        let output = run(&all);
+        Self { out, output }
+    }
+
+    fn code(&self) -> i32 {
+        let complaint = complaint(&self.output);
+        self.output
+            .status
+            .code()
+            .unwrap_or_else(|| panic!("{complaint}"))
+    }
+
+    fn folder(&self) -> PathBuf {
+        let mut folders = fs::read_dir(self.out.path()).unwrap();
+        folders.next().expect("a folder").unwrap().path()
+    }
+
+    fn record(&self) -> Value {
+        let text = fs::read_to_string(self.folder().join("study.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn report(&self) -> String {
+        fs::read_to_string(self.folder().join("report.md")).unwrap()
+    }
+}
+
+#[test]
+fn a_sweep_measures_each_rate_and_reports() {
+    let study = Study::run(&["sweep", "--rates", "300,600,900", "--duration", "300ms"]);
+    assert_eq!(study.code(), 0, "{}", complaint(&study.output));
+    let told: Value = serde_json::from_slice(&study.output.stdout).unwrap();
+    assert_eq!(told["study"]["kind"], "sweep");
+    assert_eq!(told["study"]["axis"], "rate");
+    let html = PathBuf::from(told["report"].as_str().unwrap());
+    assert!(fs::read_to_string(html).unwrap().contains("</html>"));
+    let reader = ResultReader::open(&study.folder()).unwrap();
+    let mut labels: Vec<_> = reader.points().unwrap();
+    labels.sort_by(|a, b| a.offered_per_s.total_cmp(&b.offered_per_s));
+    let labels: Vec<_> = labels.iter().map(|row| row.label.as_str()).collect();
+    assert_eq!(labels, ["300/s", "600/s", "900/s"]);
+    rebuilds(&study.folder());
+}
+
+/// A report that is built again is the same, unless something else is asked for.
+fn rebuilds(folder: &Path) {
+    let before = fs::read_to_string(folder.join("report.md")).unwrap();
+    fs::remove_file(folder.join("report.md")).unwrap();
+    let path = folder.to_str().unwrap();
+    assert!(run(&["report", path]).status.success());
+    assert_eq!(
+        fs::read_to_string(folder.join("report.md")).unwrap(),
+        before
+    );
+    let strict = run(&["report", path, "--slo", "p50<1ns"]);
+    assert!(strict.status.success(), "{}", complaint(&strict));
+    let after = fs::read_to_string(folder.join("report.md")).unwrap();
+    assert!(
+        after.contains("No load met the objective `p50<1ns`"),
+        "{after}"
+    );
+}
+
+#[test]
+fn an_objective_that_nothing_meets_has_its_exit_code() {
+    let arguments = [
+        "search",
+        "--slo",
+        "p50<1ns",
+        "--start",
+        "4k",
+        "--duration",
+        "100ms",
+    ];
+    let study = Study::run(&arguments);
+    assert_eq!(study.code(), 3, "{}", complaint(&study.output));
+    let record = study.record();
+    assert!(record["answer"].is_null());
+    let probes = record["probes"].as_array().unwrap();
+    assert!(probes.iter().all(|probe| probe["verdict"] != "passed"));
+    assert!(study.report().contains("No load met the objective"));
+}
+
+#[test]
+fn a_search_stops_at_its_maximum() {
+    let arguments = ["search", "--slo", "p50<10s", "--start", "2k", "--max", "4k"];
+    let study = Study::run(&[&arguments[..], &["--duration", "200ms", "--no-curve"]].concat());
+    let record = study.record();
+    let passed = |probe: &&Value| probe["verdict"] == "passed";
+    let highest = record["probes"].as_array().unwrap().iter().filter(passed);
+    let highest = highest.filter_map(|probe| probe["rate_per_s"].as_f64());
+    let highest = highest.fold(0.0, f64::max);
+    assert!(highest <= 4000.0);
+    // A machine so busy that the generator is late at any rate finds nothing, and says so.
+    match study.code() {
+        0 => assert!(record["answer"]["rate_per_s"].as_f64().unwrap() <= highest),
+        code => assert!(code == 3 && record["answer"].is_null(), "{code}"),
+    }
+}
+
+#[test]
+fn a_server_is_compared_with_itself() {
+    let arguments = [
+        "compare",
+        "--rounds",
+        "2",
+        "--rate",
+        "1000",
+        "--duration",
+        "300ms",
+    ];
+    let study = Study::run(&arguments);
+    let record = study.record();
+    let rounds = record["rounds"].as_array().unwrap().len();
+    // Two rounds can't find a regression: no p-value is below a quarter. On a busy machine they may
+    // be invalid.
+    assert_eq!(study.code(), if rounds == 0 { 4 } else { 0 });
+    let points = ResultReader::open(&study.folder())
+        .unwrap()
+        .points()
+        .unwrap();
+    assert_eq!(points.len(), 8);
+    for finding in record["findings"].as_array().unwrap() {
+        assert!(finding["noise_floor"].as_f64().unwrap() >= 0.0);
+        assert_eq!(finding["is_regression"], false);
+    }
+    assert!(study.report().contains("noise floor") || rounds == 0);
+}
+
+#[test]
+fn what_can_not_be_is_refused_with_a_way_out() {
+    for (arguments, words) in [
+        (&["search"][..], "--slo 'p99<1ms"),
+        (&["search", "--slo", "p99"], "--slo: `p99` has no `<`"),
+        (&["search", "--slo", "p99<1ms", "--closed", "4"], "--closed"),
+        (
+            &["sweep", "--rates", "1k", "--grid", "1x1"],
+            "cannot be used with",
+        ),
+        (&["sweep", "--rates", "10k..1k"], "ends below its beginning"),
+        (&["sweep", "--grid", "8"], "has no `x`"),
+        (&["compare", "one-folder"], "2 values"),
+        (&["report"], "required"),
+        (&["report", "x", "--headroom", "1"], "share from 0 to 0.9"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let complaint = complaint(&output);
+        assert!(complaint.contains(words), "{arguments:?}: {complaint}");
+    }
+    let missing = run(&["report", "no/such/folder"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(complaint(&missing).contains("no/such/folder"));
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Measures the two capacity studies that are kept here, on this machine: the key-value sample over
+# TCP on ringcall, and the same over gRPC by tonic. Each is a search for the highest rate at an
+# objective, the curve around it, and a report. Takes about ten minutes on a quiet machine.
+#
+# SECONDS_PER_LOAD (default 5) and OBJECTIVE (default p99<1ms,err<0.1%) may be set.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+load=(--method get=0.9,put=0.1 --conns 16 --depth 64 --payload fixed:64
+    --slo "${OBJECTIVE:-p99<1ms,err<0.1%}" --warmup 1s --interval 250ms
+    --duration "${SECONDS_PER_LOAD:-5}s" --peak 500k --growth 1.5 --spare 1 --headroom 0.3)
+
+cargo build --release -p loadgen
+for protocol in ringcall tonic; do
+    # The newest replaces the one before.
+    rm -rf results/*-kv-"$protocol"
+    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" "${load[@]}"
+done
+
+# The README shows what came out; nothing in it is typed by hand.
+python3 - <<'PYTHON'
+import pathlib, re, shutil
+
+begin, end = "<!-- studies:begin -->", "<!-- studies:end -->"
+parts = []
+for protocol in ("ringcall", "tonic"):
+    folder = max(pathlib.Path("results").glob(f"*-kv-{protocol}"))
+    report = (folder / "report.md").read_text()
+    verdict = report.split("## 1. Verdict")[1].split("Not measured:")[0].split("\n## ")[0].strip()
+    picture = f"results/kv-{protocol}.svg"
+    shutil.copy(folder / "plots" / "hockey_stick.svg", picture)
+    parts.append(f"**{protocol}**, from [{folder.name}](results/{folder.name}/report.md):\n\n"
+                 f"{verdict}\n\n![Latency against rate, {protocol}]({picture})")
+readme = pathlib.Path("README.md")
+before, rest = readme.read_text().split(begin)
+_, after = rest.split(end)
+readme.write_text(f"{before}{begin}\n" + "\n\n".join(parts) + f"\n{end}{after}")
+PYTHON
