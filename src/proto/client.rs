@@ -9,7 +9,8 @@ use super::frames::{append, append_bare, append_control};
 use super::goaway::Goaway;
 use super::handshake::Handshake;
 use super::header::{Header, Kind};
-use super::limits::{HEADER_BYTES, Limits};
+use super::held_calls::HeldCalls;
+use super::limits::Limits;
 use super::link::Link;
 use super::resolve::{Resolution, ServiceDescriptor, decode_resolved, encode_resolve};
 use super::status::{Code, Status};
@@ -50,6 +51,7 @@ pub struct ClientConnection<W> {
     link: Link,
     calls: Calls<W>,
     services: Vec<Service>,
+    held: HeldCalls,
     resolve_ids: u64,
     failures: VecDeque<(W, Status)>,
     goaway: Option<Goaway>,
@@ -60,16 +62,8 @@ pub struct ClientConnection<W> {
 struct Service {
     descriptor: &'static ServiceDescriptor,
     resolve_id: u64,
-    state: ServiceState,
-}
-
-#[derive(Debug)]
-enum ServiceState {
-    /// Whole request frames, with the method's place in the descriptor as selector.
-    Resolving {
-        held: Vec<u8>,
-    },
-    Resolved(Vec<Resolution>),
+    /// One for each method; `None` until the server has answered.
+    resolutions: Option<Vec<Resolution>>,
 }
 
 impl<W> ClientConnection<W> {
@@ -83,6 +77,7 @@ impl<W> ClientConnection<W> {
             link: Link::new(limits, now_ns),
             calls: Calls::default(),
             services: Vec::new(),
+            held: HeldCalls::default(),
             resolve_ids: 0,
             failures: VecDeque::new(),
             goaway: None,
@@ -132,11 +127,7 @@ impl<W> ClientConnection<W> {
 
     /// Bytes of the requests that wait until their service is resolved.
     pub fn held_bytes(&self) -> usize {
-        let held = |service: &Service| match &service.state {
-            ServiceState::Resolving { held } => held.len(),
-            ServiceState::Resolved(_) => 0,
-        };
-        self.services.iter().map(held).sum()
+        self.held.bytes()
     }
 
     /// Asks for the indices of a service's methods, unless that was done before.
@@ -144,30 +135,25 @@ impl<W> ClientConnection<W> {
         self.service(descriptor, out);
     }
 
-    fn service(
-        &mut self,
-        descriptor: &'static ServiceDescriptor,
-        out: &mut Vec<u8>,
-    ) -> &mut Service {
+    /// The place of a service in `services`.
+    fn service(&mut self, descriptor: &'static ServiceDescriptor, out: &mut Vec<u8>) -> usize {
         let known = self
             .services
             .iter()
             .position(|known| std::ptr::eq(known.descriptor, descriptor));
-        let at = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.resolve_ids += 1;
             let resolve_id = self.resolve_ids;
             append_control(out, Header::new(Kind::Resolve, resolve_id, 0), |out| {
                 encode_resolve(descriptor, out);
             });
-            let state = ServiceState::Resolving { held: Vec::new() };
             self.services.push(Service {
                 descriptor,
                 resolve_id,
-                state,
+                resolutions: None,
             });
             self.services.len() - 1
-        });
-        &mut self.services[at]
+        })
     }
 
     /// Starts a call: appends its request to `out`, or holds it until its service is resolved.
@@ -191,39 +177,36 @@ impl<W> ClientConnection<W> {
             .peer()
             .map_or(ours, |peer| peer.payload_bytes_max.min(ours));
         let call_id = self.calls.insert(waiter);
-        let service = self.service(descriptor, out);
-        let sent = match &mut service.state {
-            ServiceState::Resolving { held } => Ok((method, held)),
-            ServiceState::Resolved(resolutions) => {
+        let header = |selector| Header {
+            selector,
+            timeout_us,
+            ..Header::new(Kind::Request, call_id, 0)
+        };
+        let at = self.service(descriptor, out);
+        let begun = match &self.services[at].resolutions {
+            Some(resolutions) if self.held.is_empty() => {
                 callable(descriptor, method, &resolutions[usize::from(method)])
-                    .map(|index| (index, out))
+                    .and_then(|index| append(out, header(index), |out| encode(out, bytes_max)))
+            }
+            _ => {
+                let mut frame = Vec::new();
+                append(&mut frame, header(method), |out| encode(out, bytes_max))
+                    .map(|()| self.held.push(at, frame))
             }
         };
-        let sent = sent.and_then(|(selector, out)| {
-            let header = Header {
-                selector,
-                timeout_us,
-                ..Header::new(Kind::Request, call_id, 0)
-            };
-            append(out, header, |out| encode(out, bytes_max))
-        });
-        if sent.is_err() {
+        if begun.is_err() {
             self.calls.remove(call_id);
         }
-        sent.map(|()| call_id)
+        begun.map(|()| call_id)
     }
 
     /// Gives up a call: tells the server, and returns the waiter if the call had not ended.
     pub fn cancel_call(&mut self, call_id: u64, out: &mut Vec<u8>) -> Option<W> {
         let waiter = self.calls.remove(call_id)?;
-        let was_held = self
-            .services
-            .iter_mut()
-            .any(|service| match &mut service.state {
-                ServiceState::Resolving { held } => remove_held(held, call_id),
-                ServiceState::Resolved(_) => false,
-            });
-        if !was_held {
+        if self.held.remove(call_id) {
+            // Others may have waited behind it only.
+            self.send_held(out);
+        } else {
             append_bare(out, Kind::Cancel, call_id);
         }
         Some(waiter)
@@ -314,13 +297,9 @@ impl<W> ClientConnection<W> {
     fn handle_goaway(&mut self, payload: &[u8]) -> Result<ClientEvent<W>, Violation> {
         let goaway = Goaway::decode_payload(payload)?;
         self.goaway = Some(goaway.clone());
-        for service in &mut self.services {
-            if let ServiceState::Resolving { held } = &mut service.state {
-                for (header, _) in Held(&std::mem::take(held)) {
-                    if let Some(waiter) = self.calls.remove(header.call_id) {
-                        self.failures.push_back((waiter, retired(&goaway)));
-                    }
-                }
+        while let Some(held) = self.held.pop_if(|_| true) {
+            if let Some(waiter) = self.calls.remove(held.header.call_id) {
+                self.failures.push_back((waiter, retired(&goaway)));
             }
         }
         // These crossed the GOAWAY on their way: the server does not execute them.
@@ -330,7 +309,7 @@ impl<W> ClientConnection<W> {
         Ok(ClientEvent::Goaway(goaway))
     }
 
-    /// Sends the held requests of a service under the indices that it was given.
+    /// Learns the indices of a service's methods, and sends what was held for them.
     fn handle_resolved(
         &mut self,
         resolve_id: u64,
@@ -340,46 +319,45 @@ impl<W> ClientConnection<W> {
         const UNASKED: Violation = Violation::Malformed {
             what: "method resolution",
         };
-        let peer_bytes_max = self.link.peer().map_or(0, |peer| peer.payload_bytes_max);
         let service = self
             .services
             .iter_mut()
-            .find(|service| service.resolve_id == resolve_id)
+            .find(|service| service.resolve_id == resolve_id && service.resolutions.is_none())
             .ok_or(UNASKED)?;
-        let descriptor = service.descriptor;
-        let resolutions = decode_resolved(payload, descriptor.methods.len())?;
-        let ServiceState::Resolving { held } = &mut service.state else {
-            return Err(UNASKED);
-        };
-        for (header, frame) in Held(&std::mem::take(held)) {
-            let resolution = &resolutions[usize::from(header.selector)];
-            let sendable = callable(descriptor, header.selector, resolution).and_then(|index| {
-                if header.payload_bytes <= peer_bytes_max {
-                    Ok(index)
-                } else {
-                    Err(too_long())
-                }
-            });
-            match sendable {
-                Ok(index) => {
-                    out.extend_from_slice(
-                        &Header {
-                            selector: index,
-                            ..header
-                        }
-                        .encode(),
-                    );
-                    out.extend_from_slice(&frame[HEADER_BYTES..]);
-                }
-                Err(status) => {
-                    if let Some(waiter) = self.calls.remove(header.call_id) {
+        let methods = service.descriptor.methods.len();
+        service.resolutions = Some(decode_resolved(payload, methods)?);
+        self.send_held(out);
+        Ok(())
+    }
+
+    /// Sends held requests in their order, up to the first whose service is not resolved yet.
+    fn send_held(&mut self, out: &mut Vec<u8>) {
+        let peer_bytes_max = self.link.peer().map_or(0, |peer| peer.payload_bytes_max);
+        let services = &self.services;
+        while let Some(held) = self
+            .held
+            .pop_if(|held| services[held.service].resolutions.is_some())
+        {
+            let Service {
+                descriptor,
+                resolutions: Some(resolutions),
+                ..
+            } = &services[held.service]
+            else {
+                unreachable!("it was just looked at")
+            };
+            let method = held.header.selector;
+            let index = callable(descriptor, method, &resolutions[usize::from(method)]);
+            match index {
+                Ok(index) if held.header.payload_bytes <= peer_bytes_max => held.send(index, out),
+                refused => {
+                    if let Some(waiter) = self.calls.remove(held.header.call_id) {
+                        let status = refused.err().unwrap_or_else(too_long);
                         self.failures.push_back((waiter, status));
                     }
                 }
             }
         }
-        service.state = ServiceState::Resolved(resolutions);
-        Ok(())
     }
 
     /// See [`Link::poll_timeout`].
@@ -391,35 +369,6 @@ impl<W> ClientConnection<W> {
     pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
         self.link.handle_timeout(now_ns, out)
     }
-}
-
-/// The request frames in a held buffer, which this side wrote.
-struct Held<'a>(&'a [u8]);
-
-impl<'a> Iterator for Held<'a> {
-    type Item = (Header, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let wire = self.0.first_chunk::<HEADER_BYTES>()?;
-        let header = Header::decode(wire, u32::MAX).expect("this side wrote the header");
-        let (frame, rest) = self.0.split_at(HEADER_BYTES + header.body_bytes());
-        self.0 = rest;
-        Some((header, frame))
-    }
-}
-
-/// Removes a held request, so that a cancelled call is never sent.
-fn remove_held(held: &mut Vec<u8>, call_id: u64) -> bool {
-    let mut start = 0;
-    for (header, frame) in Held(held) {
-        if header.call_id == call_id {
-            let end = start + frame.len();
-            held.drain(start..end);
-            return true;
-        }
-        start += frame.len();
-    }
-    false
 }
 
 /// The index of a method, or why it can't be called.

@@ -91,6 +91,60 @@ fn calls_made_before_the_handshake_are_sent_after_it() {
     assert_eq!((sent.selector, sent.call_id, out.len()), (40, good, 48));
 }
 
+static SINGLE: ServiceDescriptor = ServiceDescriptor {
+    name: "single",
+    methods: &[MethodDescriptor {
+        name: "single/only",
+        fingerprint: 1,
+        idempotent: false,
+    }],
+};
+
+/// The ids of the requests in `out`, which is emptied.
+fn requests(out: &mut Vec<u8>) -> Vec<u64> {
+    let sent = std::mem::take(out);
+    let (mut rest, mut ids) = (&sent[..], Vec::new());
+    while let Some(wire) = rest.first_chunk() {
+        let header = Header::decode(wire, 1000).unwrap();
+        if header.kind == Kind::Request {
+            ids.push(header.call_id);
+        }
+        rest = &rest[32 + header.body_bytes()..];
+    }
+    ids
+}
+
+#[test]
+fn no_call_overtakes_one_whose_service_is_not_resolved_yet() {
+    let (mut client, mut out) = (client(), Vec::new());
+    events(&mut client, &welcome(), &mut out).unwrap();
+    client.resolve(&PAIR, &mut out);
+    events(&mut client, &resolved(), &mut out).unwrap();
+    out.clear();
+    let single = |client: &mut ClientConnection<u8>, out: &mut Vec<u8>| {
+        let begun = client.begin_call(&SINGLE, 0, 0, 9, |_, _| Ok(()), out);
+        begun.unwrap()
+    };
+    let first = call(&mut client, 0, 1, &mut out);
+    let held = single(&mut client, &mut out);
+    let behind = call(&mut client, 0, 2, &mut out);
+    assert_eq!(requests(&mut out), [first]);
+    assert!(client.held_bytes() > 0);
+    client.cancel_call(held, &mut out);
+    assert_eq!(requests(&mut out), [behind]);
+    let held = single(&mut client, &mut out);
+    let behind = call(&mut client, 0, 3, &mut out);
+    let mut answer = Vec::new();
+    append_control(&mut answer, Header::new(Kind::Resolved, 2, 0), |out| {
+        out.extend_from_slice(&1u16.to_le_bytes());
+        out.extend_from_slice(&1u64.to_le_bytes());
+        out.extend_from_slice(&[0, 0, 7, 0]);
+    });
+    events(&mut client, &answer, &mut out).unwrap();
+    assert_eq!(requests(&mut out), [held, behind]);
+    assert_eq!(client.held_bytes(), 0);
+}
+
 #[test]
 fn a_response_to_a_call_never_made_is_a_violation_and_to_a_cancelled_one_is_not() {
     let (mut client, mut out) = (client(), Vec::new());

@@ -11,6 +11,7 @@ pub mod frames;
 pub mod goaway;
 pub mod handshake;
 pub mod header;
+mod held_calls;
 pub mod limits;
 pub mod link;
 mod live_calls;
