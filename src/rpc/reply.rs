@@ -318,6 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn frames_behind_a_body_are_as_they_are_alone() {
+        let body = vec![7; COPY_BYTES_MAX + 3];
+        let mut queue = SendQueue::default();
+        let mut alone = Vec::new();
+        for small in [1_u32, 2] {
+            let mut large = Reply::<Vec<u8>>::from_bytes(Bytes::from(body.clone()));
+            large.send(7, 1 << 20, &mut queue).expect("fits");
+            Reply::new(small)
+                .send(7, 1 << 20, &mut queue)
+                .expect("fits");
+            alone.extend(wire(Reply::new(body.clone())));
+            alone.extend(wire(Reply::new(small)));
+        }
+        let mut together = Vec::new();
+        while let Some(part) = queue.take(Vec::new) {
+            together.extend_from_slice(part.as_slice());
+        }
+        assert!(together == alone);
+    }
+
+    #[test]
     fn a_reply_that_is_too_long_leaves_nothing() {
         let mut queue = SendQueue::default();
         let body = Bytes::from(vec![0; 20_000]);
