@@ -179,7 +179,7 @@ impl EagerHandler for AtOnce {
     ) -> impl Future<Output = Result<Reply<u32>, Status>> {
         let calls = Rc::clone(&self.0);
         calls.set(calls.get() + 1);
-        assert!(number.to_native() % 2 == 0, "odd");
+        assert!(number.to_native().is_multiple_of(2), "odd");
         std::future::ready(Ok((number.to_native() / 2).into()))
     }
 }
