@@ -64,6 +64,9 @@ enum Command {
     /// logs to standard error as RUST_LOG says. On a signal it takes no new calls, finishes those
     /// in flight and exits with 0; a second signal ends it at once.
     ///
+    /// Methods, types and errors of the services, for clients in any language, are listed in the
+    /// appendix "sample services" of docs/PROTOCOL.md.
+    ///
     /// One shard runs on each CPU that the process may use, by its affinity mask (`taskset`) and
     /// its control group's quota.
     Serve(ServeArgs),

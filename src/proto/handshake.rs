@@ -115,7 +115,10 @@ impl Handshake {
         }
         let version_min = u16::from_le_bytes([common[8], common[9]]);
         let version_max = u16::from_le_bytes([common[10], common[11]]);
-        if version_min > VERSION_MAX || version_max < VERSION_MIN {
+        // A range that is upside down contains no version.
+        let lowest_common = version_min.max(VERSION_MIN);
+        let highest_common = version_max.min(VERSION_MAX);
+        if version_min > version_max || lowest_common > highest_common {
             return Err(Violation::Version {
                 peer: (version_min, version_max),
             });
@@ -138,7 +141,7 @@ impl Handshake {
                 peer: peer.rkyv_format,
             });
         }
-        if long(32) != 0 || version_min > version_max || peer.calls_in_flight_max == 0 {
+        if long(32) != 0 || peer.calls_in_flight_max == 0 {
             return Err(MALFORMED);
         }
         Ok(peer)
@@ -211,6 +214,24 @@ mod tests {
             Handshake::decode(b"GET / HTTP/1.1"),
             Err(Violation::NotRingcall)
         );
+    }
+
+    #[test]
+    fn a_range_that_contains_our_version_is_accepted_and_one_upside_down_is_not() {
+        let offer = |version_min, version_max| {
+            let offer = Handshake {
+                version_min,
+                version_max,
+                ..Handshake::ours(&Limits::default())
+            };
+            Handshake::decode(&offer.encode()).map(|peer| (peer.version_min, peer.version_max))
+        };
+        for accepted in [(0, 1), (1, 9), (0, u16::MAX)] {
+            assert_eq!(offer(accepted.0, accepted.1), Ok(accepted));
+        }
+        for peer in [(0, 0), (1, 0), (2, 0), (2, 1), (5, 2), (2, 2)] {
+            assert_eq!(offer(peer.0, peer.1), Err(Violation::Version { peer }));
+        }
     }
 
     #[test]

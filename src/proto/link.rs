@@ -419,4 +419,19 @@ mod tests {
         let timed_out = link.handle_timeout(5 * SECOND, &mut Vec::new());
         assert_eq!(timed_out, Err(Violation::HandshakeTimeout));
     }
+
+    #[test]
+    fn a_header_of_a_stranger_has_its_own_time_but_the_handshakes_counts_first() {
+        let timed_out = |handshake_seconds| {
+            let limits = Limits {
+                handshake_timeout: Duration::from_secs(handshake_seconds),
+                ..Limits::default()
+            };
+            let mut link = Link::new(Arc::new(limits), 0);
+            feed(&mut link, &[0; 4], 0);
+            link.handle_timeout(5 * SECOND, &mut Vec::new())
+        };
+        assert_eq!(timed_out(5), Err(Violation::HandshakeTimeout));
+        assert_eq!(timed_out(6), Err(Violation::HeaderTimeout));
+    }
 }

@@ -54,7 +54,8 @@ pub enum ServerEvent {
 pub struct ServerConnection {
     link: Link,
     resolved: Resolved,
-    /// Ids strictly increase, so one number finds duplicates and steps back.
+    /// Ids strictly increase, so one number finds duplicates and steps back. After GOAWAY, which has
+    /// named the last call that was taken, refused ones count too.
     last_call_id: u64,
     /// Ordinary requests have ids above this: `last_call_id`, or `u64::MAX` after GOAWAY.
     ordinary_above: u64,
@@ -137,6 +138,7 @@ impl ServerConnection {
             return Err(Violation::CallId { call_id });
         }
         if self.has_said_goaway {
+            self.refuse_request(call_id);
             return Ok(ServerEvent::AfterGoaway { call_id });
         }
         self.take_request(call_id);
@@ -150,6 +152,12 @@ impl ServerConnection {
     fn take_request(&mut self, call_id: u64) {
         self.last_call_id = call_id;
         self.ordinary_above = call_id;
+        self.requests += 1;
+    }
+
+    /// A refused request uses its id up and may be cancelled, like any other.
+    fn refuse_request(&mut self, call_id: u64) {
+        self.last_call_id = call_id;
         self.requests += 1;
     }
 

@@ -137,6 +137,32 @@ fn after_goaway_calls_are_refused_one_by_one() {
 }
 
 #[test]
+fn ids_must_increase_after_goaway_too() {
+    let (mut server, _) = opened();
+    step(&mut server, &request(5, 70)).unwrap();
+    server.go_away(None, &mut Vec::new());
+    step(&mut server, &request(9, 70)).unwrap();
+    for call_id in [9, 7, 5] {
+        assert_eq!(
+            step(&mut server, &request(call_id, 70)).unwrap_err(),
+            Violation::CallId { call_id }
+        );
+    }
+}
+
+#[test]
+fn calls_refused_after_goaway_may_be_cancelled() {
+    let (mut server, _) = opened();
+    server.go_away(None, &mut Vec::new());
+    for call_id in 1..=2 * CANCELS_BEYOND_REQUESTS_MAX {
+        let mut frames = request(call_id, 70);
+        append_bare(&mut frames, Kind::Cancel, call_id);
+        let (events, _) = step(&mut server, &frames).unwrap();
+        assert!(matches!(events[..], [ServerEvent::AfterGoaway { .. }]));
+    }
+}
+
+#[test]
 fn the_client_hears_of_an_error() {
     let (_, mut client) = opened();
     let mut out = Vec::new();

@@ -27,6 +27,7 @@ fn every_vector_belongs_to_a_test() {
             "method",
             "payload",
             "invalid",
+            "tolerated",
             "violation",
             "session",
         ];
