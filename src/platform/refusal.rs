@@ -199,7 +199,7 @@ impl fmt::Display for Refusal {
         let failure = self.failure();
         write!(
             f,
-            "{failure}; likely cause: {cause}; remedy: {remedy}"
+            "io_uring can't be used: {failure}; likely cause: {cause}; remedy: {remedy}"
         )
     }
 }

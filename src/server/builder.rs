@@ -388,7 +388,7 @@ pub enum ServeError {
     Listen {
         /// The address as it was given.
         address: String,
-        /// The whole story: the address, why not, and what to do.
+        /// Why not, and what to do.
         cause: String,
     },
     /// io_uring was asked for and is refused; the text says why and what to do.
@@ -403,7 +403,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(text) => f.write_str(text),
-            Self::Listen { cause, .. } => f.write_str(cause),
+            Self::Listen { address, cause } => write!(f, "can't listen on {address}: {cause}"),
             Self::Engine(text) => write!(f, "io_uring was asked for but can't be used: {text}"),
             Self::Start(error) => write!(f, "a shard can't be started: {error}"),
             Self::Shards(failures) => f.write_str(&failures.join("; ")),
