@@ -34,6 +34,7 @@ pub enum Step {
 }
 
 /// Why io_uring can't be used here. Its `Display` is one line: step, error, cause, remedy.
+/// Whoever shows it says what can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What failed.
@@ -197,10 +198,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cause, remedy) = self.explain();
         let failure = self.failure();
-        write!(
-            f,
-            "io_uring can't be used: {failure}; likely cause: {cause}; remedy: {remedy}"
-        )
+        write!(f, "{failure}; likely cause: {cause}; remedy: {remedy}")
     }
 }
 
