@@ -155,10 +155,7 @@ impl From<AlignedBuf> for Chunk {
     }
 }
 
-#[expect(
-    clippy::vec_box,
-    reason = "chunks point to what is in the boxes, which must not move when the list grows"
-)]
+/// Boxes, because chunks point to what is in them, which must not move when the list grows.
 type KeptBoxes = Vec<Box<SharedBuf>>;
 
 thread_local! {
