@@ -4,6 +4,9 @@ use super::rlimit::{EXECUTOR_MEMLOCK_BYTES_MIN, Limit, memlock_limit, nofile_lim
 use std::fmt;
 use std::io;
 
+/// What to do when a process has used up its descriptors.
+pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
+
 /// What the probe was doing when it was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -96,7 +99,7 @@ impl Refusal {
             Some(libc::ENOMEM | libc::EAGAIN) => self.explain_memory(),
             Some(libc::EMFILE) => (
                 format!("the process has used up RLIMIT_NOFILE, {}", self.surroundings.nofile),
-                "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)".into(),
+                NOFILE_REMEDY.into(),
             ),
             Some(libc::ENFILE) => (
                 "the whole system has used up its open files (fs.file-max)".into(),
