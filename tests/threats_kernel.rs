@@ -123,6 +123,10 @@ fn too_little_locked_memory_is_explained_or_done_without() {
                 text.contains("RLIMIT_MEMLOCK") && text.contains("ulimit -l"),
                 "{text}"
             );
+            assert!(
+                text.matches("can't be used").count() <= 1,
+                "said twice: {text}"
+            );
         }
     }
     log.take();
@@ -134,6 +138,7 @@ fn too_little_locked_memory_is_explained_or_done_without() {
         said.contains(why) && said.contains("RLIMIT_MEMLOCK"),
         "{said}"
     );
+    assert_eq!(said.matches("can't be used").count(), 1, "{said}");
 }
 
 fn serves(rig: &Rig, engine: &str) {

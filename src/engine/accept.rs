@@ -7,6 +7,7 @@ use std::rc::Rc;
 use socket2::SockRef;
 
 use crate::platform::options::{StreamOptions, set_stream_options};
+use crate::platform::refusal::NOFILE_REMEDY;
 use crate::proto::frames::append_goaway;
 use crate::proto::goaway::Goaway;
 use crate::proto::violation::Violation;
@@ -15,7 +16,7 @@ use crate::shard::conn::Conn;
 
 /// What to do after a failed accept. The loop never ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AfterAccept {
+enum AfterAccept {
     /// The one connection failed, such as by ECONNABORTED; the next may be fine.
     Again,
     /// Descriptors or memory are short: wait a little.
@@ -23,7 +24,7 @@ pub(super) enum AfterAccept {
 }
 
 impl AfterAccept {
-    pub(super) fn of(error: &io::Error) -> Self {
+    fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Self::Later,
             _ => Self::Again,
@@ -35,18 +36,41 @@ impl AfterAccept {
 #[derive(Debug)]
 pub(super) struct AcceptBackoff {
     wait_ns: u64,
+    failures: u64,
 }
 
 const FIRST_NS: u64 = 10_000_000;
 const LONGEST_NS: u64 = 100_000_000;
+/// Of this many failures one is logged: about one in ten seconds while descriptors are short.
+const FAILURES_PER_LINE: u64 = 100;
 
 impl AcceptBackoff {
     pub(super) fn new() -> Self {
-        Self { wait_ns: FIRST_NS }
+        Self {
+            wait_ns: FIRST_NS,
+            failures: 0,
+        }
     }
 
-    /// Time to wait before the next try, in nanoseconds.
-    pub(super) fn next_ns(&mut self) -> u64 {
+    /// An accept failed. Logs it, unless it was logged of late, and gives the time to wait before
+    /// the next try in nanoseconds, if there is one.
+    pub(super) fn failed(&mut self, error: &io::Error) -> Option<u64> {
+        if self.is_said() {
+            let failures = self.failures;
+            let advice = advice(error);
+            tracing::warn!(%error, failures, "accept failed{advice}");
+        }
+        (AfterAccept::of(error) == AfterAccept::Later).then(|| self.next_ns())
+    }
+
+    /// Counts a failure, and tells whether it is one to be logged. Success does not begin the count
+    /// anew: while descriptors are short, each connection that ends lets one accept succeed.
+    fn is_said(&mut self) -> bool {
+        self.failures += 1;
+        self.failures % FAILURES_PER_LINE == 1
+    }
+
+    fn next_ns(&mut self) -> u64 {
         let wait_ns = self.wait_ns;
         self.wait_ns = (wait_ns * 2).min(LONGEST_NS);
         wait_ns
@@ -55,6 +79,16 @@ impl AcceptBackoff {
     /// An accept succeeded.
     pub(super) fn reset(&mut self) {
         self.wait_ns = FIRST_NS;
+    }
+}
+
+/// What to do about an accept that failed, to follow the sentence that says so.
+fn advice(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            format!(": the process has used up RLIMIT_NOFILE; remedy: {NOFILE_REMEDY}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -120,6 +154,25 @@ mod tests {
         for errno in [libc::ECONNABORTED, libc::EINTR, libc::EPROTO, libc::EPERM] {
             assert_eq!(of(errno), AfterAccept::Again);
         }
+    }
+
+    #[test]
+    fn the_first_failure_is_logged_and_then_one_in_a_hundred() {
+        let mut backoff = AcceptBackoff::new();
+        let said: Vec<u64> = (1..=250)
+            .filter(|_| {
+                backoff.reset();
+                backoff.is_said()
+            })
+            .collect();
+        assert_eq!(said, [1, 101, 201]);
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_comes_with_its_remedy() {
+        let of = |errno| advice(&io::Error::from_raw_os_error(errno));
+        assert!(of(libc::EMFILE).contains("LimitNOFILE="));
+        assert_eq!(of(libc::ECONNABORTED), "");
     }
 
     #[test]

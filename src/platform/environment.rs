@@ -169,9 +169,7 @@ fn advice_on_features(found: &Features) -> Option<String> {
     let expected = [
         (found.setup.submit_all, "submit_all (Linux 5.18)"),
         (found.setup.cooperative, "coop_taskrun (5.19)"),
-        (found.send_zc, "send_zc (6.0)"),
         (found.setup.deferred, "defer_taskrun (6.1)"),
-        (found.sendmsg_zc, "sendmsg_zc (6.1)"),
         (found.setup.no_sqarray, "no_sqarray (6.6)"),
     ];
     let missing: Vec<_> = expected

@@ -206,7 +206,8 @@ fn listen_unix(
     })
 }
 
-/// Why a server can't listen at an address. Its `Display` is one line with what to do.
+/// Why a server can't listen at an address. Its `Display` is one line with what to do; whoever
+/// shows it says which address it was.
 #[derive(Debug)]
 pub struct ListenError {
     /// The address.
@@ -259,14 +260,7 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "can't listen on {}: {}: {}; {}",
-            self.address,
-            self.step,
-            self.error,
-            self.advice()
-        )
+        write!(f, "{}: {}; {}", self.step, self.error, self.advice())
     }
 }
 

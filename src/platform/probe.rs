@@ -9,20 +9,12 @@ use super::{rlimit, selftest};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use std::fmt;
 
-/// What this kernel offers beyond what is required.
+/// What the engine uses of this kernel beyond what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Features {
     /// Flags that a ring is built with.
     pub setup: SetupFlags,
-    /// Zero-copy `send` (6.0). It is for TCP: on a unix socket it answers `EOPNOTSUPP`.
-    pub send_zc: bool,
-    /// Zero-copy `sendmsg` (6.1).
-    pub sendmsg_zc: bool,
-    /// Bundles: one completion for several provided buffers (6.10).
-    pub recvsend_bundle: bool,
-    /// A shortest time to wait for more than one completion (6.12).
-    pub min_timeout: bool,
 }
 
 /// Tries whether io_uring can carry the network and host the shards, in about a millisecond.
@@ -54,13 +46,7 @@ pub fn probe() -> Result<Features, Refusal> {
     selftest::multishot_recv(&mut ring)?;
     selftest::multishot_accept(&mut ring)?;
 
-    Ok(Features {
-        setup,
-        send_zc: opcodes.is_supported(opcode::SendZc::CODE),
-        sendmsg_zc: opcodes.is_supported(opcode::SendMsgZc::CODE),
-        recvsend_bundle: ring.params().is_feature_recvsend_bundle(),
-        min_timeout: ring.params().is_feature_min_timeout(),
-    })
+    Ok(Features { setup })
 }
 
 fn require_opcodes(opcodes: &Probe) -> Result<(), Refusal> {
@@ -92,19 +78,10 @@ fn require_features(ring: &IoUring) -> Result<(), Refusal> {
 }
 
 impl fmt::Display for Features {
-    /// Names of what is there, comma separated; what is required goes without saying.
+    /// Names of what the engine uses, comma separated.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let optional = [
-            (self.send_zc, "send_zc"),
-            (self.sendmsg_zc, "sendmsg_zc"),
-            (self.recvsend_bundle, "recvsend_bundle"),
-            (self.min_timeout, "min_timeout"),
-        ];
-        let found = optional
-            .into_iter()
-            .filter_map(|(there, name)| there.then_some(name));
         write!(f, "buffer_ring, multishot_recv, multishot_accept")?;
-        for name in self.setup.names().chain(found) {
+        for name in self.setup.names() {
             write!(f, ", {name}")?;
         }
         Ok(())
@@ -174,7 +151,8 @@ mod tests {
                 let names = features.to_string();
                 assert!(names.starts_with("buffer_ring, multishot_recv"), "{names}");
                 assert_eq!(names.contains("defer_taskrun"), features.setup.deferred);
-                assert_eq!(names.contains(", send_zc"), features.send_zc);
+                assert_eq!(names.contains("no_sqarray"), features.setup.no_sqarray);
+                assert!(!names.contains("send_zc"), "not used: {names}");
             }
             // Where tests run in a container that refuses it, the epoll engine is what is tested.
             Err(refusal) => assert!(refusal.to_string().contains("remedy:"), "{refusal}"),

@@ -4,6 +4,9 @@ use super::rlimit::{EXECUTOR_MEMLOCK_BYTES_MIN, Limit, memlock_limit, nofile_lim
 use std::fmt;
 use std::io;
 
+/// What to do when a process has used up its descriptors.
+pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
+
 /// What the probe was doing when it was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -34,6 +37,7 @@ pub enum Step {
 }
 
 /// Why io_uring can't be used here. Its `Display` is one line: step, error, cause, remedy.
+/// Whoever shows it says what can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What failed.
@@ -95,7 +99,7 @@ impl Refusal {
             Some(libc::ENOMEM | libc::EAGAIN) => self.explain_memory(),
             Some(libc::EMFILE) => (
                 format!("the process has used up RLIMIT_NOFILE, {}", self.surroundings.nofile),
-                "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)".into(),
+                NOFILE_REMEDY.into(),
             ),
             Some(libc::ENFILE) => (
                 "the whole system has used up its open files (fs.file-max)".into(),
@@ -197,10 +201,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cause, remedy) = self.explain();
         let failure = self.failure();
-        write!(
-            f,
-            "io_uring can't be used: {failure}; likely cause: {cause}; remedy: {remedy}"
-        )
+        write!(f, "{failure}; likely cause: {cause}; remedy: {remedy}")
     }
 }
 

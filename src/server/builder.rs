@@ -150,6 +150,11 @@ impl ServerBuilder {
     /// makes its services, which need not be `Send`. (Where [`Engine::Auto`] finds only then that
     /// io_uring can't be had, it runs again on new threads.)
     ///
+    /// It raises two soft limits of the whole process to their hard ones, and leaves them there:
+    /// `RLIMIT_NOFILE`, as each connection takes a descriptor, and, unless the engine is
+    /// [`Engine::Epoll`], `RLIMIT_MEMLOCK`, which bounds the memory of rings. Programs that the
+    /// process starts inherit both.
+    ///
     /// # Errors
     /// A wrong setting or address, an address that can't be bound, io_uring refused although
     /// [`Engine::Uring`] was asked for, or a shard that can't start. Nothing is left running.

@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use super::watched::watch;
 use super::{Engine, connection};
 use crate::engine::Listener;
-use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
+use crate::engine::accept::{AcceptBackoff, admit};
 
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(engine: Rc<Engine>, listener: Listener) {
@@ -45,9 +45,8 @@ pub(super) async fn accept_loop(engine: Rc<Engine>, listener: Listener) {
             }
             Err(error) => {
                 engine.shard.counters.accept_errors.add(1);
-                tracing::warn!(%error, "accept failed");
-                if AfterAccept::of(&error) == AfterAccept::Later {
-                    tokio::time::sleep(Duration::from_nanos(backoff.next_ns())).await;
+                if let Some(wait_ns) = backoff.failed(&error) {
+                    tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
                 }
             }
         }

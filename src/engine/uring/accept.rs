@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::operation::Operation;
 use super::ring::Ring;
 use crate::engine::Listener;
-use crate::engine::accept::{AcceptBackoff, AfterAccept, admit};
+use crate::engine::accept::{AcceptBackoff, admit};
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
@@ -117,9 +117,8 @@ impl Listeners {
             }
             Err(error) => {
                 shard.counters.accept_errors.add(1);
-                tracing::warn!(%error, "accept failed");
-                if AfterAccept::of(&error) == AfterAccept::Later {
-                    state.retry_ns = Some(shard.now_ns() + state.backoff.next_ns());
+                if let Some(wait_ns) = state.backoff.failed(&error) {
+                    state.retry_ns = Some(shard.now_ns() + wait_ns);
                 }
                 None
             }

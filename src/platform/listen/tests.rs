@@ -224,7 +224,7 @@ fn a_privileged_port_is_explained() {
     };
     let text = error.to_string();
     assert!(text.contains("CAP_NET_BIND_SERVICE"), "{text}");
-    assert!(text.starts_with("can't listen on tcp://0.0.0.0:80: bind: "));
+    assert!(text.starts_with("bind: "));
 }
 
 #[test]
