@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use raw::{CANCEL, Frame, GOAWAY, PING, PONG, RESPONSE, RawPeer};
 use rig::{
-    BIG, BIG_LATER, BLOCK, Rig, WAIT, bytes_payload, echo, number, on_both_engines, resolved,
+    BIG, BIG_LATER, BLOCK, KEEP, Rig, WAIT, bytes_payload, echo, number, on_both_engines, resolved,
 };
 use ringcall::{Engine, Idle};
 use signals::Storm;
@@ -23,6 +23,8 @@ on_both_engines!(
     calls_beyond_the_limit_wait_their_turn,
     a_peer_at_its_limit_can_still_cancel_and_ping,
     the_server_stops_reading_from_a_peer_beyond_its_limit,
+    bytes_that_handlers_keep_are_bounded,
+    bytes_that_a_shard_keeps_are_bounded,
     a_call_that_waits_past_its_deadline_is_not_executed,
     a_peer_that_never_reads_is_bounded_and_ended,
     a_slow_reader_is_not_ended,
@@ -120,6 +122,68 @@ fn the_server_stops_reading_from_a_peer_beyond_its_limit(engine: Engine) {
     }
     writing.join().expect("all is written");
     assert_eq!(rig.server.metrics().direct, CALLS);
+}
+
+/// Length of a body that has a buffer of its own.
+const KEPT: usize = 100_000;
+
+fn keep(call_id: u64) -> Frame {
+    Frame {
+        selector: KEEP,
+        ..echo(call_id, &[3; KEPT])
+    }
+}
+
+fn bytes_that_handlers_keep_are_bounded(engine: Engine) {
+    let rig = Rig::with_limits(engine, |limits| {
+        limits.request_bytes_in_flight_max = 3 * KEPT;
+    });
+    let mut bystander = rig.peer();
+    let mut peer = rig.peer();
+    for call_id in 1..=6 {
+        peer.send(&keep(call_id));
+    }
+    // The fourth waits, and nothing behind it is read.
+    rig.until("four have arrived", |now| now.direct == 4);
+    have_turns(&mut bystander);
+    let metrics = rig.server.metrics();
+    assert_eq!((metrics.direct, metrics.in_flight), (4, 3));
+    // Others have room of their own.
+    bystander.send(&keep(1));
+    rig.until("another peer's is taken", |now| now.in_flight == 4);
+    for call_id in 1..=3 {
+        rig.probe.release(1);
+        peer.expect_response(call_id, &(KEPT as u64).to_le_bytes());
+        rig.until("the next one starts", |now| now.in_flight == 4);
+    }
+    rig.probe.release(4);
+    for call_id in 4..=6 {
+        peer.expect_response(call_id, &(KEPT as u64).to_le_bytes());
+    }
+    bystander.expect_response(1, &(KEPT as u64).to_le_bytes());
+    rig.until("none waits", |now| now.in_flight == 0);
+    peer.echo_works(7);
+    assert_eq!(rig.rejected_in_all(), 0);
+}
+
+fn bytes_that_a_shard_keeps_are_bounded(engine: Engine) {
+    let rig = Rig::with(engine, |builder| builder.request_bytes_per_shard(2 * KEPT));
+    let mut peers = [rig.peer(), rig.peer(), rig.peer()];
+    for (taken, peer) in (1..).zip(&mut peers) {
+        peer.send(&keep(1));
+        rig.until("it has arrived", |now| now.direct == taken);
+    }
+    rig.until("two are taken", |now| now.in_flight == 2);
+    // What needs no buffer of its own goes on, but on the connection that waits.
+    peers[0].echo_works(2);
+    rig.probe.release(1);
+    peers[0].expect_response(1, &(KEPT as u64).to_le_bytes());
+    rig.until("the third is taken", |now| now.requests == 4);
+    rig.probe.release(2);
+    for peer in &mut peers[1..] {
+        peer.expect_response(1, &(KEPT as u64).to_le_bytes());
+    }
+    assert_eq!(rig.rejected_in_all(), 0);
 }
 
 fn a_call_that_waits_past_its_deadline_is_not_executed(engine: Engine) {

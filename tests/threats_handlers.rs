@@ -5,6 +5,9 @@ mod raw;
 #[path = "support/rig.rs"]
 mod rig;
 
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::time::Duration;
 
 use raw::{CANCEL, Frame, RawPeer};
@@ -12,10 +15,11 @@ use rig::{
     AFTER_WAITING, AT_ONCE, AT_THE_END, FAIL, Rig, WAIT, WHEN_DROPPED, echo, number,
     on_both_engines, resolved,
 };
-use ringcall::Engine;
+use ringcall::{Context, Engine, Reply, Request, Server, Status};
 
 on_both_engines!(
     a_panic_fails_its_call_alone,
+    a_panic_before_there_is_a_future_fails_its_call_alone,
     a_panic_while_a_handler_is_dropped_harms_nobody,
     a_reset_in_a_frame_drops_the_handlers,
     a_reset_between_frames_drops_the_handlers,
@@ -157,4 +161,52 @@ fn a_peer_that_leaves_beyond_its_limit_is_noticed(engine: Engine) {
     gone.sort_unstable();
     assert_eq!(gone, [1, 2]);
     rig.until_quiet();
+}
+
+#[ringcall::service(name = "eager.v1")]
+trait Eager {
+    async fn halve(number: u32) -> u32;
+}
+
+/// Its method works before it returns its future.
+struct AtOnce(Rc<Cell<u32>>);
+
+impl EagerHandler for AtOnce {
+    fn halve(
+        &self,
+        _cx: &Context,
+        number: Request<u32>,
+    ) -> impl Future<Output = Result<Reply<u32>, Status>> {
+        let calls = Rc::clone(&self.0);
+        calls.set(calls.get() + 1);
+        assert!(number.to_native().is_multiple_of(2), "odd");
+        std::future::ready(Ok((number.to_native() / 2).into()))
+    }
+}
+
+fn a_panic_before_there_is_a_future_fails_its_call_alone(engine: Engine) {
+    let server = Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .shards(NonZeroUsize::MIN)
+        .engine(engine)
+        .serve(|_| EagerServer::new(AtOnce(Rc::default())))
+        .expect("it listens");
+    let client = EagerClient::connect_blocking(&server.addresses()[0]).expect("it is there");
+    for round in 0..3 {
+        let refused = client
+            .halve(2 * round + 1)
+            .wait()
+            .map(|half| half.to_owned());
+        assert_eq!(
+            refused.map_err(|status| status.code()),
+            Err(ringcall::Code::Internal)
+        );
+        let half = client.halve(2 * round).wait().map(|half| half.to_owned());
+        assert_eq!(half, Ok(round));
+    }
+    let metrics = server.metrics();
+    assert_eq!(
+        (metrics.panics, metrics.connections, metrics.in_flight),
+        (3, 1, 0)
+    );
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::{AlignedBuf, RecvPool};
+use super::{Account, AlignedBuf, RecvPool};
 
 /// A range of a buffer, shared and read-only. Cloning counts without atomics; the last one to go
 /// gives the memory back.
@@ -32,8 +32,8 @@ pub(super) struct SharedBuf {
 pub(super) enum Owner {
     /// A pool, to which this buffer returns. Chunks keep their pool alive.
     Pool { pool: Rc<RecvPool>, buffer: u16 },
-    /// The chunks themselves.
-    Heap(AlignedBuf),
+    /// The chunks themselves; its bytes stand in the account.
+    Heap(AlignedBuf, Option<Rc<Account>>),
 }
 
 impl fmt::Debug for SharedBuf {
@@ -134,7 +134,10 @@ fn release(buffer: NonNull<SharedBuf>) {
     let owner = unsafe { buffer.as_ref() }.owner.take();
     match owner {
         Some(Owner::Pool { pool, buffer }) => pool.release(buffer),
-        Some(Owner::Heap(memory)) => {
+        Some(Owner::Heap(memory, account)) => {
+            if let Some(account) = account {
+                account.subtract(memory.len());
+            }
             drop(memory);
             // SAFETY: the `SharedBuf` of heap memory came out of a box in `from`, and its last chunk,
             // the only one that refers to it, never looks at it again.
@@ -146,19 +149,28 @@ fn release(buffer: NonNull<SharedBuf>) {
 
 impl From<AlignedBuf> for Chunk {
     fn from(memory: AlignedBuf) -> Self {
+        Self::of_heap(memory, None)
+    }
+}
+
+impl Chunk {
+    /// A buffer whose bytes stand in `account` as long as there are chunks of it.
+    pub fn on_account(memory: AlignedBuf, account: &Rc<Account>) -> Self {
+        account.add(memory.len());
+        Self::of_heap(memory, Some(Rc::clone(account)))
+    }
+
+    fn of_heap(memory: AlignedBuf, account: Option<Rc<Account>>) -> Self {
         let bytes = memory.as_slice();
         let (first, len) = (NonNull::from(bytes).cast(), bytes.len());
         let shared = NonNull::from(Box::leak(take_kept()));
         // SAFETY: the leaked box stays until `release` takes it back, and the buffer's heap memory
         // does not move with its owner, which nobody can reach while there are chunks.
-        unsafe { SharedBuf::hold(shared, Owner::Heap(memory), first, len) }
+        unsafe { SharedBuf::hold(shared, Owner::Heap(memory, account), first, len) }
     }
 }
 
-#[expect(
-    clippy::vec_box,
-    reason = "chunks point to what is in the boxes, which must not move when the list grows"
-)]
+/// Boxes, because chunks point to what is in them, which must not move when the list grows.
 type KeptBoxes = Vec<Box<SharedBuf>>;
 
 thread_local! {
@@ -200,6 +212,19 @@ mod tests {
             drop(twin);
             assert_eq!(KEPT.with_borrow(Vec::len), 1);
         }
+    }
+
+    #[test]
+    fn bytes_stand_in_both_accounts_until_the_last_chunk_is_gone() {
+        let shard = Rc::new(Account::default());
+        let (one, other) = (Account::below(&shard), Account::below(&shard));
+        let first = Chunk::on_account(AlignedBuf::with_len(100), &one);
+        let second = Chunk::on_account(AlignedBuf::with_len(10), &other);
+        let part = first.slice(5..6);
+        drop(first);
+        assert_eq!((one.bytes(), other.bytes(), shard.bytes()), (100, 10, 110));
+        drop((part, second));
+        assert_eq!((one.bytes(), other.bytes(), shard.bytes()), (0, 0, 0));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::Chunk;
+
 /// Bytes to send, in order: frames that were serialised into buffers, and bodies that were handed
 /// over and go out from where they lie.
 ///
@@ -24,6 +26,8 @@ pub enum Part {
     Frames(Vec<u8>),
     /// A body that is sent without a copy.
     Body(Bytes),
+    /// A message that goes out from where it was received.
+    Received(Chunk),
 }
 
 impl Part {
@@ -32,6 +36,7 @@ impl Part {
         match self {
             Self::Frames(frames) => frames,
             Self::Body(body) => body,
+            Self::Received(chunk) => chunk.as_slice(),
         }
     }
 }
@@ -43,11 +48,12 @@ impl SendQueue {
         &mut self.filling
     }
 
-    /// Queues a body behind what was appended so far. The caller appends its padding afterwards.
-    pub fn push_body(&mut self, body: Bytes) {
+    /// Queues bytes that go out from where they lie, behind what was appended so far. The caller
+    /// appends their padding afterwards.
+    pub fn push_part(&mut self, part: Part) {
         self.seal(Vec::new());
-        self.bytes_before += body.len();
-        self.ready.push_back(Part::Body(body));
+        self.bytes_before += part.as_slice().len();
+        self.ready.push_back(part);
     }
 
     /// Everything that is queued or being sent, in bytes.
@@ -113,7 +119,7 @@ mod tests {
     fn order_and_count_survive_a_body_between_frames() {
         let mut queue = SendQueue::default();
         queue.filling().extend_from_slice(b"head");
-        queue.push_body(Bytes::from_static(b"body"));
+        queue.push_part(Part::Body(Bytes::from_static(b"body")));
         queue.filling().extend_from_slice(b"tail");
         assert_eq!((queue.len(), queue.has_ready()), (12, true));
         let mut sent = Vec::new();

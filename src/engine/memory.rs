@@ -39,6 +39,7 @@ impl MemoryConnection {
                 connections_max: 1,
                 recv_buffers: 16,
                 recv_buffer_bytes: 32 * 1024,
+                request_bytes_max: usize::MAX,
                 drain_timeout: std::time::Duration::from_secs(1),
             },
             engine_config: EngineConfig {

@@ -2,7 +2,7 @@
 
 use super::goaway::Goaway;
 use super::header::{Header, Kind};
-use super::limits::{FRAME_ALIGN, padded};
+use super::limits::padded;
 use super::status::Status;
 
 /// Appends a frame whose payload `write` appends; its length is filled in then. On an error of
@@ -13,10 +13,7 @@ pub fn append<E>(
     header: Header,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    debug_assert!(
-        out.len().is_multiple_of(FRAME_ALIGN),
-        "frames start at multiples of 16"
-    );
+    // Not a multiple of 16 when the end of a body precedes it that is sent from its place.
     let start = out.len();
     let unfinished = Unfinished { out, start };
     let out = &mut *unfinished.out;
@@ -25,7 +22,7 @@ pub fn append<E>(
     write(out)?;
     let payload_bytes = (out.len() - body) as u32;
     out[start..start + 4].copy_from_slice(&payload_bytes.to_le_bytes());
-    let end = padded(out.len());
+    let end = start + padded(out.len() - start);
     if end > out.len() {
         out.resize(end, 0);
     }

@@ -64,6 +64,10 @@ pub struct Limits {
     /// Calls of one connection that may be suspended in handlers at once. A request beyond it
     /// waits, and the server stops reading from that connection, until one ends. Default 1024.
     pub calls_in_flight_max: u32,
+    /// Bytes of requests that handlers of one connection may hold in buffers of their own: those that
+    /// are large, or did not lie whole in a receive buffer. At this many the server stops reading from
+    /// that connection, so one message more than this is the most. Default 64 MiB.
+    pub request_bytes_in_flight_max: usize,
     /// Time in which the handshake must complete. Default 5 s.
     pub handshake_timeout: Duration,
     /// Time in which all 32 bytes of a header must arrive, counted from its first. Default 5 s.
@@ -92,6 +96,7 @@ impl Default for Limits {
         Self {
             payload_bytes_max: 16 << 20,
             calls_in_flight_max: 1024,
+            request_bytes_in_flight_max: 64 << 20,
             handshake_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(5),
             body_grace: Duration::from_secs(5),
@@ -116,6 +121,11 @@ impl Limits {
         }
         if self.calls_in_flight_max == 0 {
             return Err("calls_in_flight_max is 0; at least one call must be possible".into());
+        }
+        if self.request_bytes_in_flight_max == 0 {
+            return Err(
+                "request_bytes_in_flight_max is 0; at least one byte must be possible".into(),
+            );
         }
         let frame_bytes_max = payload as usize + HEADER_BYTES + FRAME_ALIGN;
         if self.write_queue_bytes_max < self.write_queue_bytes_high + frame_bytes_max {

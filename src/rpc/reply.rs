@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::encode::{Encode, TooLong, encode_payload};
 use super::message::Message;
 use super::received::Received;
-use crate::buf::{Chunk, SendQueue};
+use crate::buf::{Chunk, Part, SendQueue};
 use crate::proto::frames;
 use crate::proto::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
 use crate::proto::header::{Header, Kind};
-use crate::proto::limits::{HEADER_BYTES, padded};
+use crate::proto::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
 
 /// A successful result of a handler. Make it from the value, `Ok(value.into())`: it is serialised
 /// straight into the connection's send buffer when the handler has returned. [`Reply::of`] saves
@@ -91,26 +91,19 @@ impl<T> Content<T> {
             Self::Value(_) => unreachable!("values are serialised by the reply"),
             Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(TooLong))?;
-                if payload.len() > payload_bytes_max as usize {
-                    return Err(TooLong);
+                if payload.len() >= COPY_BYTES_MAX {
+                    let part = Part::Body(payload.into());
+                    return send_part(part, header, payload_bytes_max, queue);
                 }
-                let sent = frames::append(queue.filling(), header, |out| {
-                    out.extend_from_slice(&payload);
-                    Ok(())
-                });
+                let sent = send_copy(&payload, header, payload_bytes_max, queue);
                 super::scratch::put(payload);
                 sent
             }
-            Self::Received(payload) => {
-                let payload = payload.as_slice();
-                if payload.len() > payload_bytes_max as usize {
-                    return Err(TooLong);
-                }
-                frames::append(queue.filling(), header, |out| {
-                    out.extend_from_slice(payload);
-                    Ok(())
-                })
+            Self::Received(chunk) if chunk.as_slice().len() >= COPY_BYTES_MAX => {
+                let part = Part::Received(chunk.clone());
+                send_part(part, header, payload_bytes_max, queue)
             }
+            Self::Received(chunk) => send_copy(chunk.as_slice(), header, payload_bytes_max, queue),
             Self::Body(body) => {
                 let (body, root) = &mut **body;
                 let body = std::mem::take(body);
@@ -118,6 +111,42 @@ impl<T> Content<T> {
             }
         }
     }
+}
+
+fn send_copy(
+    payload: &[u8],
+    header: Header,
+    payload_bytes_max: u32,
+    queue: &mut SendQueue,
+) -> Result<(), TooLong> {
+    if payload.len() > payload_bytes_max as usize {
+        return Err(TooLong);
+    }
+    frames::append(queue.filling(), header, |out| {
+        out.extend_from_slice(payload);
+        Ok(())
+    })
+}
+
+/// Sends a payload from where it lies.
+fn send_part(
+    payload: Part,
+    mut header: Header,
+    payload_bytes_max: u32,
+    queue: &mut SendQueue,
+) -> Result<(), TooLong> {
+    let payload_bytes = payload.as_slice().len();
+    if payload_bytes > payload_bytes_max as usize {
+        return Err(TooLong);
+    }
+    header.payload_bytes = payload_bytes as u32;
+    queue.filling().extend_from_slice(&header.encode());
+    queue.push_part(payload);
+    let padding = padded(payload_bytes) - payload_bytes;
+    queue
+        .filling()
+        .extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+    Ok(())
 }
 
 impl<T: Message> From<Received<T, Chunk>> for Reply<T> {
@@ -210,7 +239,7 @@ fn send_body(
     header.payload_bytes = payload_bytes as u32;
     let body_bytes = body.len();
     queue.filling().extend_from_slice(&header.encode());
-    queue.push_body(body);
+    queue.push_part(Part::Body(body));
     let out = queue.filling();
     let after_body = padded(HEADER_BYTES + payload_bytes) - HEADER_BYTES - body_bytes;
     let end = out.len() + after_body;
@@ -272,6 +301,41 @@ mod tests {
         let mut queue = SendQueue::default();
         let sent = Reply::from(received()).send(7, payload_bytes - 1, &mut queue);
         assert_eq!((sent, queue.is_empty()), (Err(TooLong), true));
+    }
+
+    #[test]
+    fn a_large_message_goes_out_from_where_it_lies() {
+        for len in [COPY_BYTES_MAX - 9, COPY_BYTES_MAX, COPY_BYTES_MAX + 5] {
+            let value: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let copied = wire(Reply::new(value.clone()));
+            assert_eq!(wire(Reply::<Vec<u8>>::of(&value[..])), copied);
+            let payload_bytes = u32::from_le_bytes([copied[0], copied[1], copied[2], copied[3]]);
+            let payload = &copied[HEADER_BYTES..][..payload_bytes as usize];
+            let chunk = Chunk::from(AlignedBuf::copy_of(payload));
+            let received = Received::<Vec<u8>, _>::validate(chunk).expect("valid");
+            assert_eq!(wire(Reply::from(received)), copied);
+        }
+    }
+
+    #[test]
+    fn frames_behind_a_body_are_as_they_are_alone() {
+        let body = vec![7; COPY_BYTES_MAX + 3];
+        let mut queue = SendQueue::default();
+        let mut alone = Vec::new();
+        for small in [1_u32, 2] {
+            let mut large = Reply::<Vec<u8>>::from_bytes(Bytes::from(body.clone()));
+            large.send(7, 1 << 20, &mut queue).expect("fits");
+            Reply::new(small)
+                .send(7, 1 << 20, &mut queue)
+                .expect("fits");
+            alone.extend(wire(Reply::new(body.clone())));
+            alone.extend(wire(Reply::new(small)));
+        }
+        let mut together = Vec::new();
+        while let Some(part) = queue.take(Vec::new) {
+            together.extend_from_slice(part.as_slice());
+        }
+        assert!(together == alone);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct ServerBuilder {
     connections_max: usize,
     recv_buffers: u16,
     recv_buffer_bytes: usize,
+    request_bytes_per_shard: usize,
     drain_timeout: Duration,
     stall_threshold: Duration,
     stream: StreamOptions,
@@ -67,6 +68,7 @@ impl ServerBuilder {
             connections_max: 65_536,
             recv_buffers: RECV_BUFFERS,
             recv_buffer_bytes: RECV_BUFFER_BYTES,
+            request_bytes_per_shard: 512 << 20,
             drain_timeout: Duration::from_secs(10),
             stall_threshold: Duration::from_millis(100),
             stream: StreamOptions::default(),
@@ -124,6 +126,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Bytes of requests in buffers of their own that the handlers of one shard may hold, over all
+    /// connections; see [`Limits::request_bytes_in_flight_max`]. Default 512 MiB.
+    pub fn request_bytes_per_shard(mut self, bytes: usize) -> Self {
+        self.request_bytes_per_shard = bytes;
+        self
+    }
+
     /// Time that calls in flight have when the server shuts down. Default 10 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
@@ -172,6 +181,11 @@ impl ServerBuilder {
     fn check(&self) -> Result<(), ServeError> {
         let wrong = |text: String| Err(ServeError::Configuration(text));
         self.limits.check().map_err(ServeError::Configuration)?;
+        if self.request_bytes_per_shard == 0 {
+            return wrong(
+                "request_bytes_per_shard is 0; at least one byte must be possible".into(),
+            );
+        }
         if self.addresses.is_empty() {
             return wrong("no address to listen on: call listen(\"tcp://127.0.0.1:7411\")".into());
         }
@@ -317,6 +331,7 @@ impl ServerBuilder {
             connections_max: self.connections_max,
             recv_buffers: self.recv_buffers,
             recv_buffer_bytes: self.recv_buffer_bytes,
+            request_bytes_max: self.request_bytes_per_shard,
             drain_timeout: self.drain_timeout,
         }
     }

@@ -62,6 +62,12 @@ impl Backlog {
         self.held.is_some()
     }
 
+    /// Length of the request that waits.
+    pub(super) fn held_bytes(&self) -> usize {
+        let held = self.held.as_ref();
+        held.map_or(0, |held| held.payload.as_slice().len())
+    }
+
     /// Takes the request that waits.
     pub(super) fn take_held(&mut self) -> Option<HeldCall> {
         self.held.take()

@@ -7,7 +7,7 @@ use super::ShardCore;
 use super::backlog::Backlog;
 use super::local_client::LocalLink;
 use super::timers::TimerKey;
-use crate::buf::SendQueue;
+use crate::buf::{Account, SendQueue};
 use crate::proto::framer::DirectBody;
 use crate::proto::link::Link;
 use crate::proto::server::ServerConnection;
@@ -56,6 +56,10 @@ pub(crate) struct Conn {
     /// Largest response that both sides accept, in bytes; known after the handshake.
     pub(super) response_bytes_max: Cell<u32>,
     pub(crate) queue: RefCell<SendQueue>,
+    /// The messages of this connection that lie in buffers of their own.
+    pub(super) bodies: Rc<Account>,
+    /// Whether it is on the shard's list of those that wait for room for bodies.
+    pub(super) waits_for_room: Cell<bool>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
     /// When the bytes arrived that are being acted on: deadlines run from there.
@@ -72,6 +76,8 @@ pub(crate) struct Conn {
 impl Conn {
     pub(super) fn new(shard: Rc<ShardCore>, key: ConnKey, peer: Box<str>, role: Role) -> Self {
         Self {
+            bodies: Account::below(&shard.bodies),
+            waits_for_room: Cell::new(false),
             shard,
             key,
             peer,

@@ -102,6 +102,9 @@ impl ShardCore {
             return;
         }
         if conn.backlog.borrow().is_holding() {
+            if !self.has_room_for_held(conn) {
+                return self.wait_for_room(conn);
+            }
             if conn.with_server(|server| server.has_room_for_calls()) != Some(true) {
                 return;
             }
@@ -195,9 +198,13 @@ impl ShardCore {
         };
         match event {
             Some(ServerEvent::Request { header, body }) => {
-                let payload = self.payload(body, bytes, chunk);
+                let has_room_for_bodies = self.has_room_for_bodies(conn);
+                let payload = self.payload(conn, body, bytes, chunk);
                 let arrived_ns = conn.arrived_ns.get();
-                if !has_room_for_calls {
+                if !has_room_for_bodies {
+                    self.wait_for_room(conn);
+                }
+                if !(has_room_for_calls && has_room_for_bodies) {
                     let held = HeldCall {
                         header,
                         payload,
@@ -228,35 +235,63 @@ impl ShardCore {
         services.expect("services are made before connections")
     }
 
-    /// Gives a payload that lies in a receive buffer its owner: that buffer, unless these run low.
-    fn payload_in_place(&self, chunk: &Chunk, range: Range<usize>) -> Chunk {
-        if self.is_low_on_buffers() {
-            return self.payload_copied(&chunk.as_slice()[range]);
-        }
-        self.counters.in_place.add(1);
-        chunk.slice(range)
+    /// Gives a payload its owner: the receive buffer that it lies in, unless these run low, or a
+    /// buffer of its own. `bytes` are those of the chunk, if there is one.
+    pub(super) fn payload(
+        &self,
+        conn: &Conn,
+        body: Body,
+        bytes: &[u8],
+        chunk: Option<&Chunk>,
+    ) -> Chunk {
+        let (counter, memory) = match (body, chunk) {
+            (Body::InPlace(range), Some(chunk)) if !self.is_low_on_buffers() => {
+                self.counters.in_place.add(1);
+                return chunk.slice(range);
+            }
+            (Body::InPlace(range), _) => {
+                (&self.counters.copied, AlignedBuf::copy_of(&bytes[range]))
+            }
+            (Body::Gathered(memory), _) => (&self.counters.copied, memory),
+            (Body::Direct(memory), _) => (&self.counters.direct, memory),
+        };
+        counter.add(1);
+        Chunk::on_account(memory, &conn.bodies)
     }
 
-    fn payload_copied(&self, payload: &[u8]) -> Chunk {
-        self.counters.copied.add(1);
-        AlignedBuf::copy_of(payload).into()
+    /// Whether another message of this connection may lie in a buffer of its own.
+    fn has_room_for_bodies(&self, conn: &Conn) -> bool {
+        conn.bodies.bytes() < self.config.limits.request_bytes_in_flight_max
+            && self.bodies.bytes() < self.config.request_bytes_max
     }
 
-    /// Gives a payload its owner; `bytes` are those of the chunk, if there is one.
-    pub(super) fn payload(&self, body: Body, bytes: &[u8], chunk: Option<&Chunk>) -> Chunk {
-        let counters = &self.counters;
-        match (body, chunk) {
-            (Body::InPlace(range), Some(chunk)) => self.payload_in_place(chunk, range),
-            (Body::InPlace(range), None) => self.payload_copied(&bytes[range]),
-            (Body::Gathered(buf), _) => {
-                counters.copied.add(1);
-                buf.into()
-            }
-            (Body::Direct(buf), _) => {
-                counters.direct.add(1);
-                buf.into()
-            }
+    /// The same for the request that the connection holds, which is in the account already.
+    fn has_room_for_held(&self, conn: &Conn) -> bool {
+        let held_bytes = conn.backlog.borrow().held_bytes();
+        conn.bodies.bytes() < self.config.limits.request_bytes_in_flight_max + held_bytes
+            && self.bodies.bytes() < self.config.request_bytes_max + held_bytes
+    }
+
+    /// Remembers a connection that must wait until handlers have dropped requests.
+    fn wait_for_room(&self, conn: &Rc<Conn>) {
+        if !conn.waits_for_room.replace(true) {
+            self.waiting_for_room.borrow_mut().push(Rc::clone(conn));
         }
+    }
+
+    /// Goes on with connections that waited for room, at the end of a turn's handlers.
+    pub(super) fn offer_room(&self) {
+        if self.waiting_for_room.borrow().is_empty() {
+            return;
+        }
+        self.waiting_for_room.borrow_mut().retain(|conn| {
+            let must_wait = conn.stage() == Stage::Open && !self.has_room_for_held(conn);
+            conn.waits_for_room.set(must_wait);
+            if !must_wait {
+                conn.attend();
+            }
+            must_wait
+        });
     }
 }
 

@@ -73,7 +73,7 @@ impl FutureCell {
     /// but into the future, and the future lets it out nowhere.
     ///
     /// # Panics
-    /// When a future is there already.
+    /// When a future is there already, or with `make`; then the cell stays empty.
     #[inline(always)]
     pub(super) unsafe fn put<O: 'static, W: Work>(
         &mut self,
@@ -90,7 +90,9 @@ impl FutureCell {
         unsafe {
             let borrowed = self.memory.add(offset).cast::<O>();
             borrowed.write(own());
-            self.memory.cast::<W>().write(make(borrowed.as_ref()));
+            let borrowed = Borrowed(borrowed);
+            self.memory.cast::<W>().write(make(borrowed.0.as_ref()));
+            std::mem::forget(borrowed);
         }
         Fresh {
             cell: self,
@@ -203,20 +205,22 @@ unsafe fn poll_as<W: Work>(
     unsafe { Pin::new_unchecked(memory.cast::<W>().as_mut()) }.poll(origin, cx)
 }
 
+/// What is borrowed by a future that is being made or dropped, and goes also when that panics.
+struct Borrowed<O>(NonNull<O>);
+
+impl<O> Drop for Borrowed<O> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: `put` and `drop_as` point it to an `O` that nobody else drops.
+        unsafe { self.0.drop_in_place() };
+    }
+}
+
 /// # Safety
 /// `memory` holds a `W` and what it borrows, as [`FutureCell::put`] leaves them; neither is used
 /// afterwards.
 #[inline(always)]
 unsafe fn drop_as<O, W>(memory: NonNull<u8>) {
-    /// Drops what was borrowed, also when the future panics while it is dropped.
-    struct Borrowed<O>(NonNull<O>);
-    impl<O> Drop for Borrowed<O> {
-        #[inline(always)]
-        fn drop(&mut self) {
-            // SAFETY: promised by the caller of `drop_as`.
-            unsafe { self.0.drop_in_place() };
-        }
-    }
     let (_, offset) = const { together::<O, W>() };
     // SAFETY: the offset lies in the memory that `put` has found large enough.
     let _borrowed = Borrowed(unsafe { memory.add(offset) }.cast::<O>());

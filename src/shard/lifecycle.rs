@@ -32,6 +32,7 @@ impl ShardCore {
             }
         }
         self.run_woken();
+        self.offer_room();
         if self.mailbox.must_drain() {
             self.drain();
         }

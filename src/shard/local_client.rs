@@ -84,7 +84,7 @@ impl ShardCore {
             let waker = match event {
                 Some(ClientEvent::Response { waiter, body }) => client
                     .calls
-                    .finish(waiter, Ok(self.payload(body, bytes, chunk))),
+                    .finish(waiter, Ok(self.payload(conn, body, bytes, chunk))),
                 Some(ClientEvent::Failed { waiter, status }) => {
                     client.calls.finish(waiter, Err(status))
                 }

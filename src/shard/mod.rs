@@ -32,7 +32,7 @@ use self::mailbox::Mailbox;
 use self::service::ServiceTable;
 use self::tasks::Tasks;
 use self::timers::Timers;
-use crate::buf::RecvPool;
+use crate::buf::{Account, RecvPool};
 use crate::proto::limits::Limits;
 use crate::proto::server::ServerConnection;
 
@@ -56,6 +56,8 @@ pub(crate) struct ShardConfig {
     pub(crate) recv_buffers: u16,
     /// Bytes of each receive buffer.
     pub(crate) recv_buffer_bytes: usize,
+    /// Bytes of requests in buffers of their own that its handlers may hold.
+    pub(crate) request_bytes_max: usize,
     /// Time that calls in flight have when the server shuts down.
     pub(crate) drain_timeout: Duration,
 }
@@ -68,6 +70,10 @@ pub(crate) struct ShardCore {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: Rc<RecvPool>,
+    /// Messages of all connections that lie in buffers of their own.
+    bodies: Rc<Account>,
+    /// Connections that are not read from until there is room for another body.
+    waiting_for_room: RefCell<Vec<Rc<Conn>>>,
     pub(crate) clock: Clock,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
@@ -109,6 +115,8 @@ impl ShardCore {
             place,
             config,
             pool,
+            bodies: Rc::default(),
+            waiting_for_room: RefCell::default(),
             clock: Clock::new(),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),

@@ -174,10 +174,15 @@ impl Tasks {
     ) -> Started {
         let mut seat = self.take_seat();
         let Seat { cell, waker, .. } = &mut *seat;
-        let fresh = put(cell);
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
-        match catch_unwind(AssertUnwindSafe(|| fresh.poll(origin, &mut cx))) {
+        let mut was_made = false;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let fresh = put(cell);
+            was_made = true;
+            fresh.poll(origin, &mut cx)
+        }));
+        match polled {
             Ok(Poll::Ready(())) => {
                 self.leave_seat(seat);
                 Started::Done
@@ -187,9 +192,13 @@ impl Tasks {
                 Started::Waiting(self.settle_in(seat, origin.to_purpose()))
             }
             Err(panic) => {
-                let started = match self.after_panic(&mut seat.cell, &*panic) {
-                    Ok(()) => Started::Done,
-                    Err(text) => Started::Panicked(text),
+                let started = if !was_made {
+                    Started::Panicked(panic_text(&*panic))
+                } else {
+                    match self.after_panic(&mut seat.cell, &*panic) {
+                        Ok(()) => Started::Done,
+                        Err(text) => Started::Panicked(text),
+                    }
                 };
                 self.leave_seat(seat);
                 started

@@ -78,6 +78,8 @@ pub trait Threat {
     async fn block() -> u64;
     /// Panics, in one of the ways below.
     async fn fail(how: u64) -> u64;
+    /// Keeps what it was given until the test lets it end, then returns its length.
+    async fn keep(body: Vec<u8>) -> u64;
 }
 
 /// Indices of the methods, once resolved.
@@ -89,6 +91,7 @@ pub const INSPECT: u16 = 4;
 pub const TREE: u16 = 5;
 pub const BLOCK: u16 = 6;
 pub const FAIL: u16 = 7;
+pub const KEEP: u16 = 8;
 
 /// Ways to panic.
 pub const AT_ONCE: u64 = 0;
@@ -207,6 +210,12 @@ impl ThreatHandler for Handler {
         let unblock = self.0.unblock.1.lock().expect("not poisoned");
         unblock.recv_timeout(PATIENCE).expect("let go in time");
         Ok(0.into())
+    }
+
+    async fn keep(&self, _cx: &Context, body: Request<Vec<u8>>) -> Result<Reply<u64>, Status> {
+        self.start();
+        self.pass_gate().await;
+        Ok((body.len() as u64).into())
     }
 
     async fn fail(&self, cx: &Context, how: Request<u64>) -> Result<Reply<u64>, Status> {

@@ -96,7 +96,7 @@ struct Bencher {
 
 impl BenchHandler for Bencher {
     async fn echo(&self, _cx: &Context, body: Request<Vec<u8>>) -> Result<Reply<Vec<u8>>, Status> {
-        Ok(Reply::of(body.as_slice()))
+        Ok(body.into())
     }
 
     async fn accept(&self, _cx: &Context, order: Request<Order>) -> Result<Reply<Order>, Status> {
