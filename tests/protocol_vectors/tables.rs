@@ -48,6 +48,10 @@ fn limit_rows() -> Vec<String> {
             "| `calls_in_flight_max` | {}; at least 1 |",
             ours.calls_in_flight_max
         ),
+        format!(
+            "| `request_bytes_in_flight_max` | {} MiB; at least 1 byte |",
+            mib(ours.request_bytes_in_flight_max)
+        ),
         format!("| Methods of a server | | {METHODS_MAX} |"),
         format!("| Methods in one RESOLVE, and in one service | | {RESOLVE_METHODS_MAX} |"),
         format!("| Name of a method | | {METHOD_NAME_BYTES_MAX} bytes |"),
