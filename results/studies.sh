@@ -3,19 +3,24 @@
 # TCP on ringcall, and the same over gRPC by tonic. Each is a search for the highest rate at an
 # objective, the curve around it, and a report. Takes about ten minutes on a quiet machine.
 #
-# SECONDS_PER_LOAD (default 5) and OBJECTIVE (default p99<1ms,err<0.1%) may be set.
+# SECONDS_PER_LOAD (default 5) and OBJECTIVE may be set. The default objective allows for virtual
+# machines that stop for some milliseconds now and then; on hardware of your own ask for p99<1ms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 load=(--method get=0.9,put=0.1 --conns 16 --depth 64 --payload fixed:64
-    --slo "${OBJECTIVE:-p99<1ms,err<0.1%}" --warmup 1s --interval 250ms
+    --slo "${OBJECTIVE:-p99<5ms,err<0.1%}" --warmup 1s --interval 250ms
     --duration "${SECONDS_PER_LOAD:-5}s" --peak 500k --growth 1.5 --spare 1 --headroom 0.3)
 
 cargo build --release -p loadgen
 for protocol in ringcall tonic; do
     # The newest replaces the one before.
     rm -rf results/*-kv-"$protocol"
-    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" "${load[@]}"
+    status=0
+    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" "${load[@]}" || status=$?
+    # 3 and 4 are findings, which the report explains: no rate met the objective, or the machine was
+    # too restless to tell.
+    case $status in 0 | 3 | 4) ;; *) exit "$status" ;; esac
 done
 
 # The README shows what came out; nothing in it is typed by hand.
