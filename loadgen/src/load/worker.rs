@@ -86,9 +86,6 @@ pub(super) struct Worker {
     origin: Instant,
     reporting: Reporting,
     interval: Cell<usize>,
-    /// The clock as it was read last, and how often that was used.
-    clock_ns: Cell<u64>,
-    clock_uses: Cell<u32>,
     timeout_ns: u64,
     look_for_expired_ns: Cell<u64>,
     /// For each slot, whom to wake when its call takes too long.
@@ -112,8 +109,6 @@ impl Worker {
         let close_ns = flight.window().until_ns + timeout_ns + TIMEOUT_SLACK_NS;
         let wakers = vec![Waker::noop().clone(); flight.in_flight_max()];
         Self {
-            clock_ns: Cell::new(0),
-            clock_uses: Cell::new(0),
             timeout_ns,
             look_for_expired_ns: Cell::new(0),
             wakers: RefCell::new(wakers),
@@ -129,28 +124,17 @@ impl Worker {
     }
 
     /// Nanoseconds since the beginning of the load. Zero before.
-    fn read_clock(&self) -> u64 {
-        let now_ns = self.origin.elapsed().as_nanos() as u64;
-        self.clock_ns.set(now_ns);
-        self.clock_uses.set(0);
-        now_ns
-    }
-
-    /// The time of a sending or an answer. Reading the clock costs tens of nanoseconds, so a few
-    /// that follow each other within a microsecond share one.
+    ///
+    /// It is read for each sending and each answer. That costs tens of nanoseconds; a reading that
+    /// is used twice may be old by then, as after a wait, and makes calls look quicker than they were.
     #[inline]
     fn now_ns(&self) -> u64 {
-        let uses = self.clock_uses.get() + 1;
-        if uses == USES_PER_CLOCK {
-            return self.read_clock();
-        }
-        self.clock_uses.set(uses);
-        self.clock_ns.get()
+        self.origin.elapsed().as_nanos() as u64
     }
 
     /// Begins a turn; `false` when the load is over.
     pub(super) fn turn(&self) -> bool {
-        let now_ns = self.read_clock();
+        let now_ns = self.now_ns();
         let mut flight = self.flight.borrow_mut();
         flight.handle_turn(now_ns);
         let window = flight.window();
@@ -257,8 +241,6 @@ impl Worker {
 
 /// How often to look for calls that take too long, and so how late they may be found.
 const EXPIRY_STEP_NS: u64 = 1_000_000;
-/// So many times of one batch share a reading of the clock.
-const USES_PER_CLOCK: u32 = 4;
 /// Calls that have taken too long are found within this time.
 const TIMEOUT_SLACK_NS: u64 = 20_000_000;
 /// A server that was not reached for this long is lost.
