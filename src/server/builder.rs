@@ -127,7 +127,8 @@ impl ServerBuilder {
     }
 
     /// Bytes of requests in buffers of their own that the handlers of one shard may hold, over all
-    /// connections; see [`Limits::request_bytes_in_flight_max`]. Default 512 MiB.
+    /// connections; see [`Limits::request_bytes_in_flight_max`]. Each connection may hold one more
+    /// request that waits for room. Default 512 MiB.
     pub fn request_bytes_per_shard(mut self, bytes: usize) -> Self {
         self.request_bytes_per_shard = bytes;
         self

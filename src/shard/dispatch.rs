@@ -102,7 +102,7 @@ impl ShardCore {
             return;
         }
         if conn.backlog.borrow().is_holding() {
-            if !self.has_room_for_held(conn) {
+            if !self.has_room_for_held(conn, self.held_by_others(conn)) {
                 return self.wait_for_room(conn);
             }
             if conn.with_server(|server| server.has_room_for_calls()) != Some(true) {
@@ -265,11 +265,23 @@ impl ShardCore {
             && self.bodies.bytes() < self.config.request_bytes_max
     }
 
-    /// The same for the request that the connection holds, which is in the account already.
-    fn has_room_for_held(&self, conn: &Conn) -> bool {
-        let held_bytes = conn.backlog.borrow().held_bytes();
-        conn.bodies.bytes() < self.config.limits.request_bytes_in_flight_max + held_bytes
-            && self.bodies.bytes() < self.config.request_bytes_max + held_bytes
+    /// The same for the request that the connection holds. Those that are held are in the accounts,
+    /// but in no handler, so they don't keep each other waiting.
+    fn has_room_for_held(&self, conn: &Conn, held_by_others: usize) -> bool {
+        let own = conn.backlog.borrow().held_bytes();
+        let of_conn = conn.bodies.bytes().saturating_sub(own);
+        let of_shard = self.bodies.bytes().saturating_sub(own + held_by_others);
+        of_conn < self.config.limits.request_bytes_in_flight_max
+            && of_shard < self.config.request_bytes_max
+    }
+
+    /// Bytes that other connections hold, which wait for room too.
+    fn held_by_others(&self, conn: &Rc<Conn>) -> usize {
+        let waiting = self.waiting_for_room.borrow();
+        let others = waiting.iter().filter(|other| !Rc::ptr_eq(other, conn));
+        others
+            .map(|other| other.backlog.borrow().held_bytes())
+            .sum()
     }
 
     /// Remembers a connection that must wait until handlers have dropped requests.
@@ -284,8 +296,13 @@ impl ShardCore {
         if self.waiting_for_room.borrow().is_empty() {
             return;
         }
-        self.waiting_for_room.borrow_mut().retain(|conn| {
-            let must_wait = conn.stage() == Stage::Open && !self.has_room_for_held(conn);
+        let mut waiting = self.waiting_for_room.borrow_mut();
+        let held = |conn: &Rc<Conn>| conn.backlog.borrow().held_bytes();
+        let all_held: usize = waiting.iter().map(held).sum();
+        waiting.retain(|conn| {
+            let held_by_others = all_held - held(conn);
+            let must_wait =
+                conn.stage() == Stage::Open && !self.has_room_for_held(conn, held_by_others);
             conn.waits_for_room.set(must_wait);
             if !must_wait {
                 conn.attend();
