@@ -160,8 +160,9 @@ mod tests {
         let counted = tracer.map(|tracer| tracer.stop().unwrap());
         drop(input);
         shell.wait().unwrap();
+        // It writes for each line; the read after the last one may not have begun yet.
         assert!(
-            counted.is_none_or(|calls| (200..1000).contains(&calls)),
+            counted.is_none_or(|calls| (199..1000).contains(&calls)),
             "{counted:?}"
         );
     }
