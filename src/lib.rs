@@ -93,7 +93,8 @@ pub use rpc::received::{LocalResponse, Received, Request, Response};
 pub use rpc::reply::Reply;
 pub use server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder};
 pub use shard::context::{Context, Shard, Sleep};
-pub use shard::local_client::{LocalCall, LocalClient};
+pub use shard::local_call::LocalCall;
+pub use shard::local_client::LocalClient;
 pub use shard::service::{IncomingCall, IntoServices, Service};
 
 /// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond; call it

@@ -45,8 +45,12 @@ impl FrontHandler for Caller {
 const ENGINES: [Engine; 2] = [Engine::Uring, Engine::Epoll];
 
 fn back(engine: Engine) -> Server {
+    back_at(engine, "tcp://127.0.0.1:0")
+}
+
+fn back_at(engine: Engine, address: &str) -> Server {
     Server::builder()
-        .listen("tcp://127.0.0.1:0")
+        .listen(address)
         .shards(1.try_into().unwrap())
         .engine(engine)
         .serve(|_| BackServer::new(Doubler))
@@ -137,6 +141,55 @@ fn nobody_there_is_said_with_the_address_and_the_reason() {
             text.contains("127.0.0.1:1") && text.contains("Connection refused"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn each_address_of_a_host_is_tried() {
+    // `localhost` has an address of either family where IPv6 is there, and the server has one.
+    let hosts = ["127.0.0.1", "[::1]"];
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for (engine, host) in ENGINES
+        .into_iter()
+        .flat_map(|engine| hosts.map(|host| (engine, host)))
+        .filter(|(_, host)| has_ipv6 || *host != "[::1]")
+    {
+        let server = back_at(engine, &format!("tcp://{host}:0"));
+        let address = server.addresses()[0].replace(host, "localhost");
+        let answer = on_a_shard(engine, move |shard| async move {
+            let client = BackClient::new(shard.client(&address).unwrap());
+            client.double(4).await.map(|double| double.to_native())
+        });
+        let is_known = std::net::ToSocketAddrs::to_socket_addrs("localhost:1")
+            .unwrap()
+            .any(|known| known.is_ipv6() == host.starts_with('['));
+        match answer {
+            Ok(double) => assert_eq!(double, 8),
+            Err(status) => assert!(!is_known, "{host} on {engine:?}: {status}"),
+        }
+    }
+}
+
+#[test]
+fn when_no_address_accepts_each_reason_is_told() {
+    // A port of both families at which nobody listens: it was free just now.
+    let port = std::net::TcpListener::bind("[::]:0")
+        .or_else(|_| std::net::TcpListener::bind("0.0.0.0:0"))
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port))
+        .unwrap()
+        .count();
+    for engine in ENGINES {
+        let status = on_a_shard(engine, move |shard| async move {
+            let target = format!("tcp://localhost:{port}");
+            let client = BackClient::new(shard.client(&target).unwrap());
+            client.double(4).await.expect_err("nobody is there")
+        });
+        assert_eq!(status.code(), Code::Unavailable);
+        let reasons = status.message().matches("os error").count();
+        assert_eq!(reasons, addresses, "{status}");
     }
 }
 

@@ -21,11 +21,6 @@ impl CallTarget {
             .map_err(|error| Status::invalid_argument(format!("{error}")))
     }
 
-    /// The first address of a host, which is looked up: that blocks.
-    pub(crate) fn resolve(&self) -> Result<Target, Status> {
-        Ok(self.resolve_all()?.swap_remove(0))
-    }
-
     /// All addresses of a host, at least one; looking it up blocks.
     pub(crate) fn resolve_all(&self) -> Result<Vec<Target>, Status> {
         let found = resolve(&self.address)
@@ -84,7 +79,11 @@ mod tests {
     #[test]
     fn a_unix_path_and_a_literal_need_no_lookup() {
         for (text, is_tcp) in [("unix:/run/a.sock", false), ("tcp://127.0.0.1:80", true)] {
-            let found = CallTarget::parse(text).unwrap().resolve().unwrap();
+            let found = CallTarget::parse(text)
+                .unwrap()
+                .resolve_all()
+                .unwrap()
+                .swap_remove(0);
             assert_eq!(found.is_tcp, is_tcp);
         }
     }

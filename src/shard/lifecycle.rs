@@ -162,14 +162,8 @@ impl ShardCore {
         self.end(conn, Stage::Closing, &status);
     }
 
-    /// A connection of a local client could not be made.
-    pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
-        let status = Status::unavailable(format!("can't connect to {}: {error}", conn.peer));
-        self.end(conn, Stage::Closing, &status);
-    }
-
     /// Ends what the connection was doing: handlers are dropped, waiters hear `status`.
-    fn end(&self, conn: &Rc<Conn>, stage: Stage, status: &Status) {
+    pub(super) fn end(&self, conn: &Rc<Conn>, stage: Stage, status: &Status) {
         let was_open = conn.stage() == Stage::Open;
         // First, so that what follows from dropping handlers finds the connection ended.
         conn.advance_to(stage);

@@ -1,28 +1,26 @@
 //! The client for handlers: calls on another server over the shard's own engine.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
 use super::context::Shard;
-use super::timers::{Due, TimerKey};
+use super::local_call::LocalCall;
 use crate::buf::Chunk;
 use crate::client::backoff::Backoff;
 use crate::client::slots::CallSlots;
-use crate::client::{CallTarget, Caller, timeout_us};
-use crate::proto::client::{ClientConnection, ClientEvent, too_long};
+use crate::client::{CallTarget, Caller};
+use crate::proto::client::{ClientConnection, ClientEvent};
 use crate::proto::link::Link;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::proto::violation::Violation;
-use crate::rpc::encode::{Encode, encode_payload};
+use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
-use crate::rpc::received::LocalResponse;
 
 /// Where a local client connects to.
 #[derive(Clone, Debug)]
@@ -34,8 +32,11 @@ pub(crate) struct Target {
 /// The client's end of a connection of this shard, and the calls that wait on it.
 #[derive(Debug)]
 pub(crate) struct LocalLink {
-    connection: ClientConnection<u32>,
-    calls: CallSlots<Chunk>,
+    pub(super) connection: ClientConnection<u32>,
+    pub(super) calls: CallSlots<Chunk>,
+    /// Addresses of the host that are left to connect to, and what was wrong with those before.
+    untried: std::vec::IntoIter<Target>,
+    failures: String,
 }
 
 impl LocalLink {
@@ -125,7 +126,8 @@ pub struct LocalClient {
 struct Inner {
     shard: Rc<ShardCore>,
     name: Box<str>,
-    target: Target,
+    /// All addresses of the host, at least one; the next one to try is first.
+    targets: RefCell<Vec<Target>>,
     conn: RefCell<Option<Rc<Conn>>>,
     backoff: RefCell<Backoff>,
     retry_ns: Cell<u64>,
@@ -143,16 +145,17 @@ impl Drop for Inner {
 impl Shard {
     /// A client for calls from this shard to `target`, such as `tcp://10.0.0.7:7411` or
     /// `unix:/run/kv.sock`. Nothing is connected yet. A host name is resolved now, which blocks the
-    /// shard: do it in the server's factory, or give an address.
+    /// shard: do it in the server's factory, or give an address. Of a host with several addresses
+    /// the first that accepts is used.
     ///
     /// # Errors
     /// INVALID_ARGUMENT when `target` is no address, UNAVAILABLE when its name has no address.
     pub fn client(&self, target: &str) -> Result<LocalClient, Status> {
-        let resolved = CallTarget::parse(target)?.resolve()?;
+        let resolved = CallTarget::parse(target)?.resolve_all()?;
         let inner = Inner {
             shard: Rc::clone(&self.core),
             name: target.into(),
-            target: resolved,
+            targets: RefCell::new(resolved),
             conn: RefCell::new(None),
             backoff: RefCell::new(Backoff::new()),
             retry_ns: Cell::new(0),
@@ -165,7 +168,7 @@ impl Shard {
 
 impl LocalClient {
     /// The connection for the next call, made if there is none.
-    fn conn(&self) -> Result<Rc<Conn>, Status> {
+    pub(super) fn conn(&self) -> Result<Rc<Conn>, Status> {
         let inner = &*self.inner;
         let shard = &inner.shard;
         if let Some(conn) = &*inner.conn.borrow() {
@@ -176,9 +179,12 @@ impl LocalClient {
             if conn.stage() == Stage::Open && client.connection.goaway().is_none() {
                 return Ok(Rc::clone(conn));
             }
-            // A connection that served resets the distance between attempts.
             if client.connection.is_ready() {
+                // A connection that served resets the distance between attempts.
                 inner.backoff.borrow_mut().reset();
+            } else {
+                // An address that swallows what is sent to it must not keep the others from their turn.
+                inner.targets.borrow_mut().rotate_left(1);
             }
             inner
                 .retry_ns
@@ -193,28 +199,55 @@ impl LocalClient {
                 Duration::from_nanos(inner.retry_ns.get() - now_ns)
             )));
         }
-        let conn = shard.connect(&inner.name, &inner.target);
+        let conn = shard.connect(&inner.name, inner.targets.borrow().clone());
         *inner.conn.borrow_mut() = Some(Rc::clone(&conn));
         Ok(conn)
     }
 }
 
 impl ShardCore {
-    fn connect(self: &Rc<Self>, name: &str, target: &Target) -> Rc<Conn> {
+    fn connect(self: &Rc<Self>, name: &str, targets: Vec<Target>) -> Rc<Conn> {
         let mut hello = Vec::new();
         let limits = Arc::clone(&self.config.limits);
         let connection = ClientConnection::new(limits, self.clock.now_ns(), &mut hello);
+        let mut untried = targets.into_iter();
+        let first = untried.next().expect("a host has an address");
         let link = LocalLink {
             connection,
             calls: CallSlots::new(),
+            untried,
+            failures: String::new(),
         };
         let conn = self.insert(name.into(), |_| Role::Client(link));
         *conn.queue.borrow_mut().filling() = hello;
-        self.connects
-            .borrow_mut()
-            .push((Rc::clone(&conn), target.clone()));
+        self.connects.borrow_mut().push((Rc::clone(&conn), first));
         self.arm_timer(&conn);
         conn
+    }
+
+    /// An address of a local client's host could not be connected to: the next one is tried. After
+    /// the last, the connection and all calls that wait for it end. The engine must have given up
+    /// the socket before.
+    pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
+        debug_assert_eq!(conn.engine_slot.get(), u32::MAX);
+        let (next, failures) = {
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                unreachable!("servers connect to nobody")
+            };
+            let separator = if client.failures.is_empty() { "" } else { "; " };
+            client.failures += &format!("{separator}{error}");
+            (client.untried.next(), client.failures.clone())
+        };
+        match next {
+            Some(target) if conn.stage() == Stage::Open => {
+                self.connects.borrow_mut().push((Rc::clone(conn), target));
+            }
+            _ => {
+                let text = format!("can't connect to {}: {failures}", conn.peer);
+                self.end(conn, Stage::Closing, &Status::unavailable(text));
+            }
+        }
     }
 }
 
@@ -227,182 +260,6 @@ impl Caller for LocalClient {
         method: u16,
         request: E,
     ) -> LocalCall<'a, Req, Resp, E> {
-        LocalCall {
-            client: self,
-            service,
-            method,
-            request,
-            timeout: None,
-            state: CallState::New,
-            types: std::marker::PhantomData,
-        }
-    }
-}
-
-/// A call from a shard; await it. Dropping it cancels the call.
-#[derive(Debug)]
-#[must_use = "a call is sent when it is awaited"]
-pub struct LocalCall<'a, Req, Resp, E> {
-    client: &'a LocalClient,
-    service: &'static ServiceDescriptor,
-    method: u16,
-    request: E,
-    timeout: Option<Duration>,
-    state: CallState,
-    types: std::marker::PhantomData<fn(Req) -> Resp>,
-}
-
-#[derive(Debug)]
-enum CallState {
-    New,
-    Sent(SentCall),
-    Done,
-}
-
-/// A call that was sent; giving it up tells the server.
-#[derive(Debug)]
-struct SentCall {
-    conn: Rc<Conn>,
-    call_id: u64,
-    slot: u32,
-    /// Set for the deadline, and the task that it wakes.
-    timer: Option<(TimerKey, Waker)>,
-    deadline_ns: u64,
-}
-
-impl<Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'_, Req, Resp, E> {
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer; the server is told the time.
-    pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    fn send(&self) -> Result<SentCall, Status> {
-        let timeout_us = self.timeout.map_or(Ok(0), timeout_us)?;
-        let conn = self.client.conn()?;
-        let (call_id, slot) = {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                unreachable!("made by this client")
-            };
-            let limit = conn.shard.config.limits.write_queue_bytes_max;
-            if !client.connection.has_room_for_calls() || conn.queue.borrow().len() > limit / 2 {
-                return Err(Status::resource_exhausted(format!(
-                    "too many calls or bytes wait for {}; await some first",
-                    conn.peer
-                )));
-            }
-            let slot = client.calls.take();
-            let sent = client.connection.begin_call(
-                self.service,
-                self.method,
-                timeout_us,
-                slot,
-                |out, bytes_max| {
-                    encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
-                },
-                conn.queue.borrow_mut().filling(),
-            );
-            match sent {
-                Ok(call_id) => (call_id, slot),
-                Err(status) => {
-                    client.calls.put(slot);
-                    return Err(status);
-                }
-            }
-        };
-        conn.attend();
-        let deadline_ns = self.timeout.map_or(u64::MAX, |timeout| {
-            let timeout_ns = timeout.as_nanos().min(u128::from(u64::MAX / 2)) as u64;
-            conn.shard.clock.now_ns() + timeout_ns
-        });
-        Ok(SentCall {
-            conn,
-            call_id,
-            slot,
-            timer: None,
-            deadline_ns,
-        })
-    }
-}
-
-impl SentCall {
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Chunk, Status>> {
-        let shard = &self.conn.shard;
-        if let Role::Client(client) = &mut *self.conn.role.borrow_mut()
-            && let Poll::Ready(outcome) = client.calls.poll(self.slot, cx)
-        {
-            return Poll::Ready(outcome);
-        }
-        if self.deadline_ns != u64::MAX {
-            if shard.clock.now_ns() >= self.deadline_ns {
-                return Poll::Ready(Err(Status::deadline_exceeded(format!(
-                    "no answer from {} in time",
-                    self.conn.peer
-                ))));
-            }
-            self.wake_at_deadline(cx.waker());
-        }
-        Poll::Pending
-    }
-
-    /// Has the task woken at the deadline; another task, when the call has moved to it.
-    fn wake_at_deadline(&mut self, waker: &Waker) {
-        if let Some((_, woken)) = &self.timer
-            && woken.will_wake(waker)
-        {
-            return;
-        }
-        let mut timers = self.conn.shard.timers.borrow_mut();
-        if let Some((timer, _)) = self.timer.take() {
-            timers.cancel(timer);
-        }
-        let timer = timers.add(self.deadline_ns, Due::Wake(waker.clone()));
-        self.timer = Some((timer, waker.clone()));
-    }
-}
-
-impl Drop for SentCall {
-    fn drop(&mut self) {
-        if let Some((timer, _)) = self.timer.take() {
-            self.conn.shard.timers.borrow_mut().cancel(timer);
-        }
-        if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
-            let mut queue = self.conn.queue.borrow_mut();
-            client.connection.cancel_call(self.call_id, queue.filling());
-            client.calls.put(self.slot);
-        }
-        self.conn.attend();
-    }
-}
-
-impl<Req: Message, Resp: Message, E: Encode<Req>> Future for LocalCall<'_, Req, Resp, E>
-where
-    Self: Unpin,
-{
-    type Output = Result<LocalResponse<Resp>, Status>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut self.state {
-                CallState::New => match self.send() {
-                    Ok(sent) => self.state = CallState::Sent(sent),
-                    Err(status) => {
-                        self.state = CallState::Done;
-                        return Poll::Ready(Err(status));
-                    }
-                },
-                CallState::Sent(sent) => {
-                    let outcome = std::task::ready!(sent.poll(cx));
-                    self.state = CallState::Done;
-                    return Poll::Ready(outcome.and_then(|payload| {
-                        LocalResponse::validate(payload).ok_or_else(|| {
-                            Status::data_loss("the response is not a valid archive of its type")
-                        })
-                    }));
-                }
-                CallState::Done => panic!("a call was polled after its end"),
-            }
-        }
+        LocalCall::new(self, service, method, request)
     }
 }

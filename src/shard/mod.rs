@@ -13,6 +13,7 @@ pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
 mod lifecycle;
+pub(crate) mod local_call;
 pub(crate) mod local_client;
 pub(crate) mod mailbox;
 mod running;

@@ -28,6 +28,15 @@ struct Connection {
     is_connecting: bool,
 }
 
+/// What a turn has made of a connection.
+enum Progress {
+    Goes,
+    Over,
+    /// This address of a local client's host has not accepted it; the shard goes on with another
+    /// one, or ends it.
+    NotMade,
+}
+
 /// Starts the task of a connection.
 pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connecting: bool) {
     let waker = engine.enter(&conn);
@@ -71,8 +80,10 @@ impl Connection {
     async fn run(mut self, waker: Rc<Notify>) {
         loop {
             let engine = Rc::clone(&self.engine);
-            if engine.turn(|| self.advance()) {
-                break;
+            match engine.turn(|| self.advance()) {
+                Progress::Goes => (),
+                Progress::Over => break,
+                Progress::NotMade => return,
             }
             let wants_read = self.conn.wants_read() && !self.is_connecting;
             let wants_write = self.sending.is_some() || self.is_connecting;
@@ -100,11 +111,16 @@ impl Connection {
         engine.turn(|| engine.leave(&conn));
     }
 
-    /// Does what the shard wants of the connection; says whether it is over.
-    fn advance(&mut self) -> bool {
+    /// Does what the shard wants of the connection.
+    fn advance(&mut self) -> Progress {
         let conn = Rc::clone(&self.conn);
-        if self.is_connecting {
-            self.finish_connecting();
+        if self.is_connecting
+            && conn.stage() == Stage::Open
+            && let Err(error) = self.finish_connecting()
+        {
+            self.engine.release(&conn);
+            conn.shard.connect_failed(&conn, &error);
+            return Progress::NotMade;
         }
         conn.shard.resume_reading(&conn);
         if !self.is_connecting && conn.stage() <= Stage::Flushing {
@@ -118,7 +134,10 @@ impl Connection {
         // What was written may have made room for more, and nothing else would look again.
         conn.shard.resume_reading(&conn);
         conn.shard.arm_timer(&conn);
-        conn.stage() == Stage::Closing
+        if conn.stage() == Stage::Closing {
+            return Progress::Over;
+        }
+        Progress::Goes
     }
 
     /// The socket has broken while nothing is received from it.
@@ -129,18 +148,14 @@ impl Connection {
         self.conn.shard.lost(&self.conn, &error);
     }
 
-    fn finish_connecting(&mut self) {
+    /// Finds out whether the socket is connected by now, or why it will never be.
+    fn finish_connecting(&mut self) -> io::Result<()> {
         let socket = socket2::SockRef::from(self.socket.get_ref());
-        let failed = match socket.take_error() {
-            Ok(None) => None,
-            Ok(Some(error)) | Err(error) => Some(error),
-        };
-        if let Some(error) = failed {
-            self.is_connecting = false;
-            self.conn.shard.connect_failed(&self.conn, &error);
-        } else if socket.peer_addr().is_ok() {
-            self.is_connecting = false;
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
         }
+        self.is_connecting = socket.peer_addr().is_err();
+        Ok(())
     }
 
     /// Receives what is there, up to a bound.

@@ -212,10 +212,15 @@ impl Engine {
     }
 
     fn leave(&self, conn: &Rc<Conn>) {
+        self.release(conn);
+        self.shard.closed(conn);
+    }
+
+    /// Takes back the place of a connection.
+    fn release(&self, conn: &Conn) {
         self.free
             .borrow_mut()
             .push(conn.engine_slot.replace(u32::MAX));
-        self.shard.closed(conn);
     }
 
     /// Keeps the runtime from sleeping until nothing has happened for a while.

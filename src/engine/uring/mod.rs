@@ -60,10 +60,11 @@ impl Engine {
         }
         self.ring.drop_handled(completions);
         self.shard.run_due();
+        // Before they are attended to: one that was given up meanwhile has a socket to close then.
+        self.connect_clients()?;
         while let Some(conn) = self.shard.pop_attention() {
             self.sockets.attend(&mut self.ring, &conn)?;
         }
-        self.connect_clients()?;
         self.ring.publish_buffers();
         self.sockets.feed_starved(&mut self.ring)?;
         self.listeners.arm(

@@ -121,10 +121,20 @@ impl Sockets {
         let socket = self.socket(slot);
         socket.connect = None;
         let conn = Rc::clone(&socket.conn);
-        if let Err(error) = result {
+        if let Err(error) = result
+            && conn.stage() == Stage::Open
+        {
+            // Nothing else is in flight before a socket is connected.
+            self.release(slot);
+            conn.engine_slot.set(u32::MAX);
             conn.shard.connect_failed(&conn, &error);
         }
         conn.attend();
+    }
+
+    fn release(&mut self, slot: u32) {
+        self.slots[slot as usize] = None;
+        self.free.push(slot);
     }
 
     fn socket(&mut self, slot: u32) -> &mut Socket {
@@ -359,8 +369,7 @@ impl Sockets {
             }
         }
         if in_flight.iter().all(Option::is_none) {
-            self.slots[slot as usize] = None;
-            self.free.push(slot);
+            self.release(slot);
             conn.shard.closed(conn);
         }
         Ok(())
