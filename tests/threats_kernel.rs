@@ -77,6 +77,31 @@ fn running_out_of_descriptors_pauses_accepting_only() {
 }
 
 #[test]
+fn whatever_accepting_fails_with_the_loop_goes_on() {
+    let Some(task) = child::task() else {
+        for errno in [
+            libc::ENFILE,
+            libc::ECONNABORTED,
+            libc::ENOMEM,
+            libc::ENOBUFS,
+        ] {
+            let task = errno.to_string();
+            child::passes("whatever_accepting_fails_with_the_loop_goes_on", &task);
+        }
+        return;
+    };
+    let rig = Rig::start(Engine::Epoll);
+    let mut peer = rig.peer();
+    refuse::refuse_accept(task.parse().expect("a number"));
+    // It waits in the backlog, so that accepting is tried again and again.
+    let _waiting = RawPeer::connect(rig.address());
+    rig.until("accepting fails again", |now| now.accept_errors >= 3);
+    peer.echo_works(1);
+    rig.server.shut_down();
+    rig.server.wait().expect("no shard has failed");
+}
+
+#[test]
 fn a_lost_completion_ends_the_process() {
     let Some(task) = child::task() else {
         for idle in ["park", "spin"] {

@@ -20,7 +20,12 @@ pub fn task() -> Option<String> {
 /// Runs the test with this name in a child that finds `task`. Returns how it ended and what it
 /// wrote; one that hangs is killed.
 pub fn run(test: &str, task: &str) -> (ExitStatus, String) {
-    let mut child = Command::new(std::env::current_exe().expect("Linux says it"))
+    let this = std::env::current_exe().expect("Linux says it");
+    run_by(Command::new(this), test, task)
+}
+
+fn run_by(mut command: Command, test: &str, task: &str) -> (ExitStatus, String) {
+    let mut child = command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(TASK, task)
         .stdin(Stdio::null())
@@ -55,11 +60,30 @@ pub fn run(test: &str, task: &str) -> (ExitStatus, String) {
 
 /// Runs the test in a child, and sees it pass there.
 pub fn passes(test: &str, task: &str) {
-    let (status, said) = run(test, task);
+    saw_it_pass(test, task, &run(test, task));
+}
+
+fn saw_it_pass(test: &str, task: &str, (status, said): &(ExitStatus, String)) {
     assert!(
         status.success() && said.contains("1 passed"),
         "{test} ({task}): {status}\n{said}"
     );
+}
+
+/// Runs the test in a child that has a network namespace of its own, and sees it pass there. Where
+/// this user may make none, as in some containers, there is nothing to see; that is said.
+pub fn passes_in_own_network(test: &str, task: &str) {
+    const OWN_NETWORK: [&str; 3] = ["--user", "--map-root-user", "--net"];
+    let mut probe = Command::new("unshare");
+    match probe.args(OWN_NETWORK).arg("true").output() {
+        Ok(tried) if tried.status.success() => (),
+        refused => return eprintln!("{test} is not run: no network of its own: {refused:?}"),
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(OWN_NETWORK)
+        .arg(std::env::current_exe().expect("Linux says it"));
+    saw_it_pass(test, task, &run_by(command, test, task));
 }
 
 /// Runs the test in a child, and sees it end by this signal.

@@ -24,6 +24,12 @@ pub(crate) fn lose_completions() {
     refuse(&[libc::SYS_io_uring_enter], libc::EBADR);
 }
 
+/// Makes every accept of this process fail with `errno`, as [`refuse_io_uring`]. (Rings accept inside
+/// the kernel, where no filter sees it.)
+pub(crate) fn refuse_accept(errno: i32) {
+    refuse(&[libc::SYS_accept, libc::SYS_accept4], errno);
+}
+
 fn refuse(calls: &[libc::c_long], errno: i32) {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,

@@ -1,6 +1,6 @@
 //! Result folders of simulated servers, for tests.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ impl Recorded {
     fn new(study: &str, shards: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = manifest(study, shards);
-        let writer = ResultWriter::create(folder.path(), &manifest, SystemTime::now()).unwrap();
+        let writer = ResultWriter::create(folder.path(), &manifest, wall_clock()).unwrap();
         Self {
             server: Server::random(5000.0),
             shards,

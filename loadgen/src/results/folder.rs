@@ -51,6 +51,17 @@ pub fn folder_name(manifest: &Manifest) -> String {
     format!("{time}Z-{}-{}", manifest.build.commit, manifest.name)
 }
 
+/// The date and time of day. Only names folders and heads logs: what is measured is measured by
+/// clocks that nobody sets.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a date is asked for, not a duration"
+)]
+pub fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Writes a folder, piece by piece: whatever ends the measurement, what was written is kept.
 #[derive(Debug)]
 pub struct ResultWriter {

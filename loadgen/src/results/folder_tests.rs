@@ -101,7 +101,7 @@ fn server_row(point: u32) -> ServerRow {
 fn a_folder_is_read_as_it_was_written() {
     let parent = tempfile::tempdir().unwrap();
     let manifest = manifest();
-    let writer = ResultWriter::create(parent.path(), &manifest, SystemTime::now()).unwrap();
+    let writer = ResultWriter::create(parent.path(), &manifest, wall_clock()).unwrap();
     let name = writer.path().file_name().unwrap().to_str().unwrap();
     assert_eq!(name, "20261121T040214Z-0123456-run");
     writer.add_server(&[server_row(0)]).unwrap();
@@ -140,7 +140,7 @@ fn another_schema_is_refused() {
         schema_version: SCHEMA_VERSION + 1,
         ..manifest()
     };
-    let writer = ResultWriter::create(parent.path(), &other, SystemTime::now()).unwrap();
+    let writer = ResultWriter::create(parent.path(), &other, wall_clock()).unwrap();
     let refusal = ResultReader::open(writer.path()).unwrap_err().to_string();
     assert!(refusal.contains("schema"), "{refusal}");
 }
@@ -158,7 +158,7 @@ fn a_full_disk_is_named_with_a_way_out() {
 #[test]
 fn a_folder_is_never_overwritten() {
     let parent = tempfile::tempdir().unwrap();
-    let began = SystemTime::now();
+    let began = wall_clock();
     ResultWriter::create(parent.path(), &manifest(), began).unwrap();
     assert!(ResultWriter::create(parent.path(), &manifest(), began).is_err());
 }

@@ -159,10 +159,11 @@ const NS_PER_MS: f64 = 1e6;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::wall_clock;
 
     #[test]
     fn what_is_written_is_read_back() {
-        let mut log = encode_header(SystemTime::now()).unwrap();
+        let mut log = encode_header(wall_clock()).unwrap();
         let mut written = Vec::new();
         for (number, kind) in Kind::ALL.into_iter().enumerate() {
             let mut values_ns = Histogram::new(3).unwrap();

@@ -34,7 +34,7 @@ mod manifest;
 mod summary;
 mod tables;
 
-pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name};
+pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name, wall_clock};
 pub use self::histograms::{HistogramKey, IntervalHistogram, Kind, TOTAL};
 pub use self::manifest::{
     Build, Isolation, LimitPair, LoadSettings, LoopKind, Machine, Manifest, MethodShare, Pinning,

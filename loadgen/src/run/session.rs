@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
 use crate::results::{
     Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare, Pinning,
-    PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL,
+    PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
 };
 use crate::target::interrupts;
 
@@ -54,7 +54,7 @@ impl Session {
         let stop = interrupts::watch()?;
         let place = Place::find(args)?;
         let manifest = manifest(args, study, &place);
-        let folder = ResultWriter::create(&args.out, &manifest, SystemTime::now())
+        let folder = ResultWriter::create(&args.out, &manifest, wall_clock())
             .map_err(|error| Failure::Other(error.to_string()))?;
         Ok(Self {
             args: args.clone(),
