@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::load::generator::{Arrivals, Plan};
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::Protocol;
@@ -53,6 +53,7 @@ impl Load {
             cpus: vec![cpu],
             seed: SEED,
             server_pid: Some(server_pid),
+            part: Part::WHOLE,
         }
     }
 }

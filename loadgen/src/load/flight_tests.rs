@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
+use crate::load::plan::Part;
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
@@ -89,7 +90,7 @@ fn open(
         until_ns: (1 + seconds) * 1_000_000_000,
     };
     let until = Duration::from_nanos(window.until_ns);
-    let mut dealt = Schedule::deal(arrival, rate_per_s, until, &workload, 11, 1);
+    let mut dealt = Schedule::deal(arrival, rate_per_s, until, &workload, 11, Part::WHOLE, 1);
     Flight::new(dealt.remove(0), Pacing::Open, window, in_flight_max, 1)
 }
 
@@ -263,7 +264,7 @@ fn a_closed_loop_calls_again_when_it_has_its_answer() {
         from_ns: 100_000_000,
         until_ns: 1_100_000_000,
     };
-    let schedule = Schedule::of_closed_loop(&workload, 1);
+    let schedule = Schedule::of_closed_loop(&workload, 1, Part::WHOLE, 0);
     let flight = Flight::new(schedule, Pacing::Closed { callers: 4 }, window, 100, 1);
     let record = simulate(flight, &mut Server::new(NO_STALL), NEVER_NS);
     let books = assert_balanced(&record);

@@ -14,11 +14,14 @@
 
 pub mod cpu_time;
 pub mod flight;
+mod gathering;
 pub mod generator;
 mod kit;
+pub(crate) mod merging;
 mod on_ringcall;
 mod on_tonic;
 mod pace;
+pub mod plan;
 pub mod record;
 pub mod schedule;
 mod sender;

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp1, Gamma};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::plan::Part;
 use super::work::{Work, Workload};
 
 /// How the times between calls are distributed.
@@ -131,13 +132,14 @@ impl Cursor {
 const NO_CALL: u32 = u32::MAX;
 
 impl Schedule {
-    /// Draws all calls up to `until` and deals them to the threads.
+    /// Draws all calls up to `until`, and deals those of a part to the threads.
     pub fn deal(
         arrival: &Arrival,
         rate_per_s: f64,
         until: Duration,
         workload: &Workload,
         seed: u64,
+        part: Part,
         threads: usize,
     ) -> Vec<Self> {
         let mut times = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -146,22 +148,34 @@ impl Schedule {
         dealing.jump();
         let mut works = dealing.clone();
         works.jump();
+        let mut parting = works.clone();
+        parting.jump();
         let mut schedules = vec![Builder::default(); threads];
         let until_ns = until.as_nanos() as u64;
         for (number, at_ns) in Times::new(arrival, rate_per_s, &mut times)
             .take_while(|&at_ns| at_ns < until_ns)
             .enumerate()
         {
+            // Every part draws the same, whatever it keeps.
+            let work = workload
+                .constant()
+                .is_none()
+                .then(|| workload.draw(&mut works));
+            let owner = match arrival {
+                _ if part.of == 1 => 0,
+                Arrival::Uniform => number % part.of,
+                _ => parting.random_range(0..part.of),
+            };
+            if owner != part.number {
+                continue;
+            }
             let thread = match arrival {
                 _ if threads == 1 => 0,
-                Arrival::Uniform => number % threads,
+                Arrival::Uniform => number / part.of % threads,
                 _ => dealing.random_range(0..threads),
             };
             schedules[thread].push(at_ns);
-            if workload.constant().is_none() {
-                let work = workload.draw(&mut works);
-                schedules[thread].schedule.works.push(work);
-            }
+            schedules[thread].schedule.works.extend(work);
         }
         let finish = |mut builder: Builder| {
             builder.schedule.works.extend(workload.constant());
@@ -170,9 +184,12 @@ impl Schedule {
         schedules.into_iter().map(finish).collect()
     }
 
-    /// What the callers of a closed loop ask for, over and over.
-    pub fn of_closed_loop(workload: &Workload, seed: u64) -> Self {
+    /// What the callers of a closed loop ask for, over and over. Each thread of each part has a
+    /// stream of its own, which no other seed shares.
+    pub fn of_closed_loop(workload: &Workload, seed: u64, part: Part, thread: usize) -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        (0..part.number).for_each(|_| random.long_jump());
+        (0..thread).for_each(|_| random.jump());
         let works = (0..CLOSED_LOOP_WORKS).map(|_| workload.draw(&mut random));
         Self {
             gaps_ns: Vec::new(),

@@ -11,6 +11,7 @@ fn deal(arrival: &Arrival, rate_per_s: f64, threads: usize, seed: u64) -> Vec<Sc
         SECOND,
         &Workload::echo(64),
         seed,
+        Part::WHOLE,
         threads,
     )
 }
@@ -99,7 +100,7 @@ fn long_gaps_are_kept() {
     let times_ns_wanted = vec![0, 1, 30_000_000_000, 30_000_000_000, 50_000_000_001];
     let arrival = Arrival::Trace(times_ns_wanted.clone());
     let until = Duration::from_secs(60);
-    let dealt = Schedule::deal(&arrival, 0.0, until, &Workload::echo(1), 1, 1);
+    let dealt = Schedule::deal(&arrival, 0.0, until, &Workload::echo(1), 1, Part::WHOLE, 1);
     assert_eq!(times_ns(&dealt[0]), times_ns_wanted);
 }
 
@@ -117,8 +118,18 @@ fn traces_are_read_and_judged() {
 #[test]
 fn what_calls_ask_for_is_fixed_with_their_times() {
     let workload = Workload::parse("echo=0.9,put=0.1", "lognormal:100:1", None).unwrap();
-    let deal =
-        |seed| Schedule::deal(&Arrival::Poisson, 10_000.0, SECOND, &workload, seed, 1).remove(0);
+    let deal = |seed| {
+        Schedule::deal(
+            &Arrival::Poisson,
+            10_000.0,
+            SECOND,
+            &workload,
+            seed,
+            Part::WHOLE,
+            1,
+        )
+        .remove(0)
+    };
     assert_eq!(deal(1), deal(1));
     let schedule = deal(1);
     let puts = schedule
@@ -127,4 +138,54 @@ fn what_calls_ask_for_is_fixed_with_their_times() {
         .count();
     let share = puts as f64 / schedule.calls().count() as f64;
     assert!((share - 0.1).abs() < 0.02, "{share}");
+}
+
+#[test]
+fn the_parts_of_several_generators_are_the_whole() {
+    let workload = Workload::parse("echo=0.7,add=0.3", "fixed:64", None).unwrap();
+    for arrival in [
+        Arrival::Uniform,
+        Arrival::Poisson,
+        Arrival::Gamma { cv: 2.0 },
+    ] {
+        let calls = |part, threads| {
+            let dealt = Schedule::deal(&arrival, 30_000.0, SECOND, &workload, 5, part, threads);
+            let calls = dealt.iter().flat_map(Schedule::calls);
+            calls
+                .map(|call| (call.intended_ns, call.work.method))
+                .collect::<Vec<_>>()
+        };
+        let mut whole = calls(Part::WHOLE, 1);
+        let parts: Vec<_> = (0..3)
+            .map(|number| calls(Part { number, of: 3 }, 2))
+            .collect();
+        let sizes = parts.iter().map(Vec::len);
+        assert!(
+            sizes.clone().min() > Some(9000),
+            "{:?}",
+            sizes.collect::<Vec<_>>()
+        );
+        let mut merged = parts.concat();
+        merged.sort_unstable();
+        whole.sort_unstable();
+        assert_eq!(merged, whole);
+    }
+}
+
+#[test]
+fn no_two_callers_of_closed_loops_ask_for_the_same() {
+    let workload = Workload::parse("echo=0.5,add=0.5", "lognormal:100:1", None).unwrap();
+    let mut streams = Vec::new();
+    for seed in 0..3 {
+        for number in 0..2 {
+            for thread in 0..2 {
+                let part = Part { number, of: 2 };
+                let schedule = Schedule::of_closed_loop(&workload, seed, part, thread);
+                streams.push((0..50).map(|call| schedule.work(call)).collect::<Vec<_>>());
+            }
+        }
+    }
+    for (at, stream) in streams.iter().enumerate() {
+        assert!(!streams[..at].contains(stream), "{at}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Format;
-use crate::load::generator::Arrivals;
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::Protocol;
@@ -118,36 +118,35 @@ impl LoadArgs {
         }
     }
 
-    /// What is wrong with the options together.
+    /// The load, on a server at an address, from so many threads.
     ///
     /// # Errors
     /// In words for the user.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.workload()?;
-        if self.duration < TIME_MIN || self.interval < TIME_MIN || self.timeout < TIMEOUT_MIN {
-            return Err(format!(
-                "--duration and --interval take at least {TIME_MIN:?}, --timeout at least {TIMEOUT_MIN:?}"
-            ));
-        }
-        if self.closed == Some(0) {
-            return Err("--closed 0 calls nothing; use at least 1".into());
-        }
-        let callers_max = u64::from(self.conns) * u64::from(self.depth);
-        if self
-            .closed
-            .is_some_and(|callers| u64::from(callers) > callers_max)
-        {
-            return Err(format!(
-                "--closed has more callers than --conns × --depth = {callers_max} calls can be in flight; raise one of them"
-            ));
-        }
-        let calls = self.rate * (self.warmup + self.duration).as_secs_f64();
-        if self.closed.is_none() && calls > CALLS_MAX {
-            return Err(format!(
-                "{calls:.0} calls are more than the schedule holds ({CALLS_MAX:.0}); lower --rate or --duration"
-            ));
-        }
-        Ok(())
+    pub(crate) fn plan(
+        &self,
+        address: &str,
+        cpus: Vec<Option<usize>>,
+        server_pid: Option<u32>,
+    ) -> Result<Plan, String> {
+        let plan = Plan {
+            protocol: self.protocol,
+            address: address.to_owned(),
+            workload: self.workload()?,
+            arrivals: self.arrivals(),
+            conns: (self.conns as usize).max(cpus.len()),
+            depth: self.depth as usize,
+            churn_calls: self.churn,
+            warmup: self.warmup,
+            duration: self.duration,
+            timeout: self.timeout,
+            interval: self.interval.min(self.duration),
+            cpus,
+            seed: self.seed,
+            server_pid,
+            part: Part::WHOLE,
+        };
+        plan.check()?;
+        Ok(plan)
     }
 }
 
@@ -174,13 +173,6 @@ fn name(text: &str) -> Result<String, String> {
         Err("use up to 64 letters, digits, - and _".into())
     }
 }
-
-/// A shorter window has no interval to speak of.
-const TIME_MIN: Duration = Duration::from_millis(10);
-/// Calls that take too long are found in steps of a millisecond.
-const TIMEOUT_MIN: Duration = Duration::from_millis(5);
-/// Calls of a schedule: up to 2 GB of memory.
-const CALLS_MAX: f64 = 2e8;
 
 #[cfg(test)]
 mod tests {

@@ -48,7 +48,8 @@ impl Session {
     /// # Errors
     /// When the options contradict each other, or something can't be started or written.
     pub fn start(args: &LoadArgs, study: &str) -> Result<Self, Failure> {
-        args.check().map_err(Failure::Usage)?;
+        // Before anything is started for it.
+        args.plan("", vec![None], None).map_err(Failure::Usage)?;
         let slo = args.slo.as_deref().map(str::parse).transpose();
         let slo = slo.map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
         let stop = interrupts::watch()?;
@@ -88,24 +89,11 @@ impl Session {
     /// # Errors
     /// When it contradicts itself.
     pub fn plan(&self) -> Result<Plan, Failure> {
-        let args = &self.args;
-        let cpus = self.place.generator_cpus.clone();
-        Ok(Plan {
-            protocol: args.protocol,
-            address: self.place.address.clone(),
-            workload: args.workload().map_err(Failure::Usage)?,
-            arrivals: args.arrivals(),
-            conns: (args.conns as usize).max(cpus.len()),
-            depth: args.depth as usize,
-            churn_calls: args.churn,
-            warmup: args.warmup,
-            duration: args.duration,
-            timeout: args.timeout,
-            interval: args.interval.min(args.duration),
-            cpus,
-            seed: args.seed,
-            server_pid: self.place.server_pid,
-        })
+        let place = &self.place;
+        let cpus = place.generator_cpus.clone();
+        self.args
+            .plan(&place.address, cpus, place.server_pid)
+            .map_err(Failure::Usage)
     }
 
     /// Measures a point and adds it to the folder.

@@ -53,6 +53,7 @@ impl<'a> Watch<'a> {
                 self.progress.begin();
                 Ok(())
             }
+            Event::Ready => Ok(()),
             Event::Tick => {
                 self.progress.tick();
                 Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::load::generator::{Arrivals, Plan};
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::{Kind, Protocol};
@@ -46,6 +46,7 @@ pub(super) fn search(placement: Option<Placement>, time: Duration) -> Result<Vec
         cpus: vec![cpu],
         seed: 1,
         server_pid: None,
+        part: Part::WHOLE,
     };
     let closed = attempt(&plan(Arrivals::Closed {
         callers: CONNS * DEPTH,

@@ -14,6 +14,7 @@ use self::statistics::{kolmogorov_smirnov_exponential, kolmogorov_smirnov_limit}
 use self::stillness::Stillness;
 use crate::cli::{Format, SelftestArgs};
 use crate::failure::Failure;
+use crate::load::plan::Part;
 use crate::load::schedule::{Arrival, Schedule};
 use crate::load::work::Workload;
 use crate::results::Ceiling;
@@ -98,6 +99,7 @@ fn arrivals(threads: usize) -> Arrivals {
         until,
         &workload,
         SEED,
+        Part::WHOLE,
         threads,
     );
     let calls = dealt.iter().flat_map(Schedule::calls);

@@ -1,0 +1,151 @@
+//! Listens to the threads of a load and adds up what they record.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::generator::{Event, Outcome};
+use super::merging::{Merging, Observe};
+use super::plan::Plan;
+use super::record::Record;
+use super::server_use::ServerProbe;
+use super::worker::{Control, Report};
+use crate::results::Completion;
+
+/// The ends of a load that the threads don't hold.
+pub(super) struct Gathering<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) control: &'a Control,
+    pub(super) reports: Receiver<Report>,
+    pub(super) spares: Vec<Sender<Box<Record>>>,
+    pub(super) stop: &'a AtomicBool,
+    /// Says when the load begins, once all connections are there and it is known.
+    pub(super) gate: &'a mut dyn FnMut() -> Option<Instant>,
+}
+
+/// What has come up to now.
+struct Gathered {
+    merging: Merging,
+    ready: usize,
+    done: usize,
+    window_ns: u64,
+    completion: Completion,
+}
+
+impl Gathering<'_> {
+    pub(super) fn run(self, observe: &mut Observe<'_>) -> Result<Outcome, String> {
+        let threads = self.spares.len();
+        let mut probe = None;
+        let mut has_begun = false;
+        let mut gathered = Gathered {
+            merging: Merging::new(threads, self.plan.workload.methods.len()),
+            ready: 0,
+            done: 0,
+            window_ns: 0,
+            completion: Completion::Complete,
+        };
+        while gathered.done < threads {
+            let is_at_gate = gathered.ready == threads && !has_begun;
+            if is_at_gate && let Some(origin) = (self.gate)() {
+                has_begun = true;
+                self.control.begin(origin);
+                probe = self.probe(origin + self.plan.warmup)?;
+                observe(Event::Begin)?;
+            }
+            let due = probe.as_ref().and_then(ServerProbe::due);
+            let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let tick = if is_at_gate { GATE_TICK } else { TICK };
+            let report = match self
+                .reports
+                .recv_timeout(tick.min(until_due.unwrap_or(tick)))
+            {
+                Ok(report) => Some(report),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("a thread of the load panicked".into());
+                }
+            };
+            if self.stop.load(Ordering::Relaxed) && !self.control.is_stopped() {
+                gathered.completion = gathered.completion.max(Completion::Interrupted);
+                self.control.stop();
+                if !has_begun {
+                    return Err("interrupted before the load began".into());
+                }
+            }
+            match report {
+                Some(Report::Ready) => {
+                    gathered.ready += 1;
+                    if gathered.ready == threads {
+                        observe(Event::Ready)?;
+                    }
+                }
+                Some(Report::Failed(why)) => return Err(why),
+                Some(report) => self.gather(report, &mut gathered, observe)?,
+                None => observe(Event::Tick)?,
+            }
+            if let Some(probe) = &mut probe {
+                probe.look_if_due(observe)?;
+            }
+        }
+        let server = probe.and_then(|probe| probe.finish());
+        Ok(Outcome {
+            record: gathered.merging.total,
+            parts: Vec::new(),
+            window: Duration::from_nanos(gathered.window_ns),
+            completion: gathered.completion,
+            note: None,
+            server,
+        })
+    }
+
+    fn probe(&self, window_from: Instant) -> Result<Option<ServerProbe>, String> {
+        let Some(pid) = self.plan.server_pid else {
+            return Ok(None);
+        };
+        ServerProbe::new(pid, window_from, self.plan.duration, self.plan.interval).map(Some)
+    }
+
+    fn gather(
+        &self,
+        report: Report,
+        gathered: &mut Gathered,
+        observe: &mut Observe<'_>,
+    ) -> Result<(), String> {
+        match report {
+            Report::Interval {
+                thread,
+                number,
+                end_ns,
+                mut record,
+            } => {
+                gathered.merging.add(number, end_ns, &record);
+                record.clear();
+                // The thread may have ended.
+                self.spares[thread].send(record).ok();
+                gathered.merging.tell_ended(observe)
+            }
+            Report::Done {
+                window,
+                is_target_lost,
+            } => {
+                gathered.done += 1;
+                let window_ns = window.until_ns.saturating_sub(window.from_ns);
+                gathered.window_ns = gathered.window_ns.max(window_ns);
+                if is_target_lost {
+                    gathered.completion = Completion::TargetLost;
+                    self.control.stop();
+                }
+                if gathered.done == self.spares.len() {
+                    gathered.merging.tell_rest(observe)?;
+                }
+                Ok(())
+            }
+            Report::Ready | Report::Failed(_) => unreachable!("handled before"),
+        }
+    }
+}
+
+/// How often to look at the clock while nothing comes.
+const TICK: Duration = Duration::from_millis(100);
+/// The same while the beginning is awaited.
+const GATE_TICK: Duration = Duration::from_millis(1);
