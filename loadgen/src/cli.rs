@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringcall::{Engine, Idle};
 
 use crate::failure::Failure;
+use crate::fleet::agent::{self, AgentArgs};
 use crate::report::ReportArgs;
 use crate::results::Protocol;
 use crate::run::args::RunArgs;
@@ -75,6 +76,11 @@ enum Command {
     /// Prints where report.html is. Points of further folders fill parts that the first has no
     /// measurements for, such as a sweep over shards.
     Report(ReportArgs),
+    /// Make calls for a coordinator on another host: `run --agents` and the studies
+    ///
+    /// Prints where it listens, and serves one coordinator at a time until SIGTERM or SIGINT. It ends
+    /// a load whose coordinator is silent for 5 s.
+    Agent(AgentArgs),
     /// Try the generator itself: its highest rate here, its arrivals, its clock, and how still the
     /// machine is
     ///
@@ -102,6 +108,7 @@ impl Cli {
             Some(Command::Compare(args)) => commands::compare(&args),
             Some(Command::Serve(args)) => serve::run(&args),
             Some(Command::Report(args)) => report::run(&args),
+            Some(Command::Agent(args)) => agent::run(&args),
             Some(Command::Selftest(args)) => selftest::run(&args),
             Some(Command::Env(args)) => environment::run(&args),
         }

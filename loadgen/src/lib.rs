@@ -1,7 +1,7 @@
 //! Load generator and sample server of ringcall.
 //!
 //! [`cli`] reads the command line and hands over to [`demo`], [`run`], [`study`], [`report`],
-//! [`serve`] or [`environment`]. The sample services are in [`samples`], and the same for gRPC in
+//! [`serve`], [`fleet`] or [`environment`]. The sample services are in [`samples`], and the same for gRPC in
 //! [`tonic`]. [`load`] makes calls and measures them; it knows nothing of processes and tables.
 //! [`results`] is what a measurement leaves behind. [`analysis`] says what it means; it is pure.
 //! [`study`] decides which load comes next, [`plots`] draws, and [`report`] writes what it all means
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod demo;
 pub mod environment;
 pub mod failure;
+pub mod fleet;
 pub mod load;
 pub mod plots;
 pub mod report;

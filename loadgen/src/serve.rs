@@ -105,7 +105,7 @@ fn start(args: &ServeArgs, engine: &Arc<EngineInUse>) -> Result<Server, Failure>
 }
 
 /// Logs to standard error: what RUST_LOG says, else what a person who starts a server wants.
-fn start_logging() {
+pub(crate) fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -115,13 +115,13 @@ fn start_logging() {
 }
 
 /// What ends a server.
-enum Ending {
+pub(crate) enum Ending {
     Signal(i32),
     StdinClosed,
 }
 
 /// Watches for signals, and for the end of standard input if that counts.
-fn watch_for_the_end(exit_with_stdin: bool) -> io::Result<Receiver<Ending>> {
+pub(crate) fn watch_for_the_end(exit_with_stdin: bool) -> io::Result<Receiver<Ending>> {
     let (sender, endings) = channel();
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     if exit_with_stdin {
@@ -154,7 +154,7 @@ fn watch_stdin(sender: &Sender<Ending>) {
 }
 
 /// Returns when somebody wants the server to end, or when a shard of it has ended.
-fn wait_until_told(is_running: impl Fn() -> bool, endings: &Receiver<Ending>) {
+pub(crate) fn wait_until_told(is_running: impl Fn() -> bool, endings: &Receiver<Ending>) {
     while is_running() {
         match endings.recv_timeout(HEALTH_INTERVAL) {
             Ok(Ending::Signal(signal)) => {

@@ -189,18 +189,22 @@ impl Plan {
                 })
                 .collect(),
         };
-        let job = |(thread, schedule)| {
-            let conns = share(self.conns, threads, thread);
+        let job = |(number, schedule)| {
+            let thread = Part {
+                number,
+                of: threads,
+            };
+            let conns = thread.share(self.conns);
             let pacing = match self.arrivals {
                 Arrivals::Open { .. } => Pacing::Open,
                 Arrivals::Closed { callers } => Pacing::Closed {
-                    callers: share(callers, threads, thread),
+                    callers: thread.share(callers),
                 },
             };
             let methods = self.workload.methods.len();
             let (spare_sender, spares) = channel();
             let job = Job {
-                cpu: self.cpus[thread],
+                cpu: self.cpus[number],
                 address: self.address.clone(),
                 workload: self.workload.clone(),
                 conns,
@@ -211,7 +215,7 @@ impl Plan {
                 control: Arc::clone(control),
                 flight: Flight::new(schedule, pacing, window, conns * self.depth, methods),
                 reporting: Reporting {
-                    thread,
+                    thread: number,
                     interval_ns: self.interval.as_nanos() as u64,
                     methods,
                     reports: reports.clone(),
@@ -222,11 +226,6 @@ impl Plan {
         };
         schedules.into_iter().enumerate().map(job).collect()
     }
-}
-
-/// What falls to one of several threads.
-pub(crate) fn share(all: usize, threads: usize, thread: usize) -> usize {
-    all / threads + usize::from(thread < all % threads)
 }
 
 fn spawn(

@@ -55,6 +55,11 @@ pub struct Part {
 impl Part {
     /// All of it.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// What falls to it of things that are counted.
+    pub(crate) fn share(self, all: usize) -> usize {
+        all / self.of + usize::from(self.number < all % self.of)
+    }
 }
 
 /// When calls are made.

@@ -24,6 +24,11 @@ impl Times {
         self.0[kind as usize].saturating_record(ns);
     }
 
+    /// Adds so many times of one length.
+    pub(crate) fn record_many(&mut self, kind: Kind, ns: u64, count: u64) {
+        self.0[kind as usize].saturating_record_n(ns, count);
+    }
+
     /// Adds what another has recorded.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {

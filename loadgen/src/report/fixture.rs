@@ -222,6 +222,7 @@ fn manifest(study: &str, shards: u32) -> Manifest {
             generator_cpus: vec![Some(1)],
             server_cpus: Some((0..shards as usize).collect()),
         },
+        agents: Vec::new(),
         load: LoadSettings {
             protocol: Protocol::Ringcall,
             transport: "tcp".into(),

@@ -38,6 +38,7 @@ fn manifest() -> Manifest {
             generator_cpus: vec![Some(1)],
             server_cpus: Some(vec![0]),
         },
+        agents: Vec::new(),
         load: LoadSettings {
             protocol: Protocol::Ringcall,
             transport: "tcp".into(),

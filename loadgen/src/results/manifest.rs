@@ -23,11 +23,25 @@ pub struct Manifest {
     pub machine: Machine,
     /// Which CPUs did what.
     pub pinning: Pinning,
+    /// The agents that made the calls, when it was not this machine.
+    #[serde(default)]
+    pub agents: Vec<AgentInfo>,
     /// The load of the first point; the points of a study differ from it in the columns of
     /// `points.csv`.
     pub load: LoadSettings,
     /// What a reader of the figures must know, as sentences.
     pub caveats: Vec<String>,
+}
+
+/// An agent that took part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// Its program.
+    pub build: Build,
+    /// Its machine.
+    pub machine: Machine,
+    /// A CPU for each of its threads.
+    pub cpus: Vec<Option<usize>>,
 }
 
 /// The program that measured.

@@ -37,8 +37,8 @@ mod tables;
 pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name, wall_clock};
 pub use self::histograms::{HistogramKey, IntervalHistogram, Kind, TOTAL};
 pub use self::manifest::{
-    Build, Isolation, LimitPair, LoadSettings, LoopKind, Machine, Manifest, MethodShare, Pinning,
-    Protocol, Uring,
+    AgentInfo, Build, Isolation, LimitPair, LoadSettings, LoopKind, Machine, Manifest, MethodShare,
+    Pinning, Protocol, Uring,
 };
 pub use self::summary::{
     Books, Ceiling, Completion, Latency, MethodSummary, PERCENTILES, Percentile, PointSummary,

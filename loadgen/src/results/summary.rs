@@ -32,6 +32,8 @@ pub enum Completion {
     Interrupted,
     /// The server went away; what is there is partial.
     TargetLost,
+    /// One of several agents went away; what is there is partial.
+    AgentLost,
 }
 
 /// The highest rate that the generator offers by itself, against a server that does nothing.

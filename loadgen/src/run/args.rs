@@ -76,6 +76,10 @@ pub struct LoadArgs {
     /// [default: one CPU, apart from the server's]
     #[arg(long, value_name = "CPUS")]
     pub(crate) pin: Option<String>,
+    /// Agents that make the calls instead of this machine, such as tcp://10.0.0.8:7500,tcp://10.0.0.9:7500;
+    /// rate, connections and callers are those of all together, and --target is seen from them
+    #[arg(long, value_name = "ADDRS", value_delimiter = ',', requires = "target", conflicts_with_all = ["pin", "server_pid"])]
+    pub(crate) agents: Vec<String>,
     /// Shards of the server that is started
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: u32,

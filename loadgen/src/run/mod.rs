@@ -11,6 +11,7 @@ mod watch;
 use serde::Serialize;
 
 use self::args::RunArgs;
+pub(crate) use self::place::generator_cpus;
 use self::session::{Session, label};
 use self::text::Text;
 use crate::cli::Format;

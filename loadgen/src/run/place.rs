@@ -2,6 +2,7 @@
 
 use crate::environment;
 use crate::failure::Failure;
+use crate::fleet::coordinator::Fleet;
 use crate::results::{Protocol, ShardRow};
 use crate::samples::stats::StatsClient;
 use crate::target::child::{ServerProcess, Wanted};
@@ -18,6 +19,8 @@ pub(crate) struct Place {
     pub(crate) server_pid: Option<u32>,
     pub(crate) caveats: Vec<String>,
     protocol: Protocol,
+    /// Who makes the calls, when it is not this machine.
+    pub(crate) fleet: Option<Fleet>,
     /// The server, when this program has started it.
     server: Option<ServerProcess>,
 }
@@ -27,13 +30,18 @@ impl Place {
     pub(crate) fn find(args: &LoadArgs) -> Result<Self, Failure> {
         let environment = ringcall::environment();
         let chosen = Placement::choose(&environment);
-        let generator_cpus = match args.pin.as_deref() {
-            None => vec![chosen.map(|placement| placement.client)],
-            Some("none") => vec![None],
-            Some(list) => pinned(list, &environment.cpus)?,
+        let fleet = match &args.agents[..] {
+            [] => None,
+            addresses => Some(Fleet::connect(addresses)?),
         };
-        let mut caveats = placement::notes(&environment, chosen);
-        caveats.extend(environment::caveats());
+        let (generator_cpus, caveats) = match &fleet {
+            Some(fleet) => (vec![None; fleet.threads()], vec![FLEET_CAVEAT.to_owned()]),
+            None => {
+                let mut caveats = placement::notes(&environment, chosen);
+                caveats.extend(environment::caveats());
+                (generator_cpus(args.pin.as_deref())?, caveats)
+            }
+        };
         let mut place = Self {
             address: String::new(),
             generator_cpus,
@@ -42,6 +50,7 @@ impl Place {
             server_pid: args.server_pid,
             caveats,
             protocol: args.protocol,
+            fleet,
             server: None,
         };
         match &args.target {
@@ -139,6 +148,22 @@ impl Place {
     }
 }
 
+/// A CPU for each thread of a generator, as `--pin` says.
+///
+/// # Errors
+/// When it names CPUs that this process may not use.
+pub(crate) fn generator_cpus(pin: Option<&str>) -> Result<Vec<Option<usize>>, Failure> {
+    let environment = ringcall::environment();
+    match pin {
+        None => {
+            let chosen = Placement::choose(&environment);
+            Ok(vec![chosen.map(|placement| placement.client)])
+        }
+        Some("none") => Ok(vec![None]),
+        Some(list) => pinned(list, &environment.cpus),
+    }
+}
+
 fn pinned(list: &str, allowed: &[usize]) -> Result<Vec<Option<usize>>, Failure> {
     let cpus = parse_list(list);
     if cpus.is_empty() {
@@ -153,5 +178,7 @@ fn pinned(list: &str, allowed: &[usize]) -> Result<Vec<Option<usize>>, Failure> 
     Ok(cpus.into_iter().map(Some).collect())
 }
 
+const FLEET_CAVEAT: &str = "several agents made the calls: counts and histograms are added up, clocks of different \
+    hosts were never compared";
 /// Connections made to see all shards.
 const SHARD_LOOKS_MAX: usize = 64;

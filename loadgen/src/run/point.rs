@@ -41,7 +41,7 @@ pub(crate) fn summarise(
         window_s,
         loop_kind,
         completion: outcome.completion,
-        validity: validity(&total.books, &latency, &total.times, outcome.completion),
+        validity: validity(outcome, &total, &latency),
         slo: slo.map(|slo| judge(slo, &total)),
         offered_per_s: per_s(total.books.scheduled),
         achieved_per_s: per_s(outcome.record.answered),
@@ -68,8 +68,31 @@ fn latency(times: &Times) -> Latency {
     }
 }
 
-/// Rule 3 of measurement: what makes a result worthless.
-fn validity(books: &Books, latency: &Latency, times: &Times, completion: Completion) -> Validity {
+/// Rule 3 of measurement: what makes a result worthless. It holds for the whole, and for each of
+/// several generators.
+fn validity(outcome: &Outcome, total: &Tally, whole: &Latency) -> Validity {
+    let mut reasons = faults(&total.books, whole, &total.times);
+    for (number, part) in (1..).zip(&outcome.parts) {
+        let part = part.total();
+        let found = faults(&part.books, &latency(&part.times), &part.times);
+        reasons.extend(found.iter().map(|fault| format!("agent {number}: {fault}")));
+    }
+    let note = outcome.note.as_deref().unwrap_or("an agent was lost");
+    match outcome.completion {
+        Completion::Complete => (),
+        Completion::Interrupted => reasons.push("it was ended early: the window is partial".into()),
+        Completion::TargetLost => {
+            reasons.push("the server went away: the window is partial".into())
+        }
+        Completion::AgentLost => reasons.push(format!("{note}: what is there is partial")),
+    }
+    Validity {
+        is_valid: reasons.is_empty(),
+        reasons,
+    }
+}
+
+fn faults(books: &Books, latency: &Latency, times: &Times) -> Vec<String> {
     let mut reasons = books.check(latency);
     if books.scheduled == 0 {
         reasons.push("no call was due in the window: there is nothing to judge".into());
@@ -96,17 +119,7 @@ fn validity(books: &Books, latency: &Latency, times: &Times, completion: Complet
             crate::units::format_ns(bound_ns as f64)
         ));
     }
-    match completion {
-        Completion::Complete => (),
-        Completion::Interrupted => reasons.push("it was ended early: the window is partial".into()),
-        Completion::TargetLost => {
-            reasons.push("the server went away: the window is partial".into())
-        }
-    }
-    Validity {
-        is_valid: reasons.is_empty(),
-        reasons,
-    }
+    reasons
 }
 
 fn judge(slo: &Slo, total: &Tally) -> SloOutcome {

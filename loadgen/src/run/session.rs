@@ -14,6 +14,7 @@ use super::watch::Watch;
 use crate::analysis::slo::Slo;
 use crate::environment;
 use crate::failure::Failure;
+use crate::fleet::coordinator::Fleet;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
 use crate::results::{
     Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare, Pinning,
@@ -107,10 +108,14 @@ impl Session {
         let mut watch = Watch::new(number, &label, offset, plan, &self.folder, &self.stop);
         let outcome = {
             let watch = &mut watch;
-            plan.run(&self.stop, &mut |event: Event<'_>| {
+            let mut observe = |event: Event<'_>| {
                 watch.handle(event);
                 Ok(())
-            })
+            };
+            match &self.place.fleet {
+                Some(fleet) => fleet.run(&self.args, plan, &self.stop, &mut observe),
+                None => plan.run(&self.stop, &mut observe),
+            }
         };
         let outcome = outcome.map_err(Failure::Other)?;
         let after = self.place.shards(number);
@@ -256,6 +261,7 @@ fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
             generator_cpus: place.generator_cpus.clone(),
             server_cpus: place.server_cpus.clone(),
         },
+        agents: place.fleet.as_ref().map(Fleet::infos).unwrap_or_default(),
         load: LoadSettings {
             protocol: args.protocol,
             transport: place.transport().into(),
