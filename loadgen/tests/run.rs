@@ -4,127 +4,14 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-use loadgen::results::{Books, Completion, Kind, ResultReader};
+use loadgen::results::{Completion, ResultReader};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use support::{Serving, complaint, loadgen, run};
-use tempfile::TempDir;
-
-/// A load that any machine bears, in a folder of its own.
-struct Run {
-    out: TempDir,
-    arguments: Vec<String>,
-}
-
-impl Run {
-    fn new(arguments: &[&str]) -> Self {
-        let out = tempfile::tempdir().unwrap();
-        let mut all: Vec<String> = [
-            "run",
-            "--rate",
-            "500",
-            "--warmup",
-            "100ms",
-            "--duration",
-            "1s",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        all.extend(
-            [
-                "--interval",
-                "250ms",
-                "--conns",
-                "2",
-                "--format",
-                "json",
-                "--out",
-            ]
-            .map(str::to_owned),
-        );
-        all.push(out.path().to_str().unwrap().to_owned());
-        for &argument in arguments {
-            // Options given twice are refused: what is asked for here replaces what stands before.
-            if argument.starts_with("--")
-                && let Some(at) = all.iter().position(|known| known == argument)
-            {
-                all.drain(at..at + 2);
-            }
-            all.push(argument.to_owned());
-        }
-        Self {
-            out,
-            arguments: all,
-        }
-    }
-
-    fn arguments(&self) -> Vec<&str> {
-        self.arguments.iter().map(String::as_str).collect()
-    }
-
-    fn end(&self) -> Output {
-        run(&self.arguments())
-    }
-
-    fn folder(&self) -> PathBuf {
-        let mut folders = fs::read_dir(self.out.path()).unwrap();
-        let folder = folders.next().expect("a folder").unwrap().path();
-        assert!(folders.next().is_none(), "one folder");
-        folder
-    }
-}
-
-fn json(output: &Output) -> Value {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}{}", complaint(output));
-    serde_json::from_str(&text).unwrap()
-}
-
-/// A measurement on a busy machine may be invalid; it must not fail in any other way.
-fn assert_measured(output: &Output) {
-    assert!(
-        matches!(output.status.code(), Some(0 | 4)),
-        "{}",
-        complaint(output)
-    );
-}
-
-/// What the folder holds agrees with itself.
-fn assert_consistent(folder: &Path) -> Books {
-    let reader = ResultReader::open(folder).unwrap();
-    let summary = reader.summary().unwrap();
-    let point = &summary.points[0];
-    let intervals = reader.histograms().unwrap();
-    for (kind, spread) in [
-        (Kind::Response, &point.latency.response),
-        (Kind::Service, &point.latency.service),
-        (Kind::SendLag, &point.latency.send_lag),
-    ] {
-        let of_kind = intervals
-            .iter()
-            .filter(|interval| interval.key.kind == kind);
-        let count: u64 = of_kind.map(|interval| interval.values_ns.len()).sum();
-        assert_eq!(
-            count, spread.count,
-            "{kind:?} in the log and in the summary"
-        );
-    }
-    let books = point.books;
-    assert_eq!(books.check(&point.latency), [""; 0]);
-    let rows = reader.points().unwrap();
-    assert_eq!(
-        (rows.len(), rows[0].scheduled, rows[0].ok),
-        (1, books.scheduled, books.ok)
-    );
-    let sent: u64 = reader.intervals().unwrap().iter().map(|row| row.sent).sum();
-    assert_eq!(sent, books.sent);
-    books
-}
+use support::measured::{
+    Run, assert_consistent, assert_measured, await_interval, end, json, start,
+};
+use support::{Serving, complaint, run};
 
 #[test]
 fn a_run_leaves_a_folder_that_agrees_with_itself() {
@@ -341,46 +228,6 @@ fn without_a_server_the_complaint_says_where_and_why() {
             complaint.contains("127.0.0.1:1") && complaint.contains("refused"),
             "{complaint}"
         );
-    }
-}
-
-/// A run in the background, whose standard error is read line by line.
-fn start(one: &Run) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut command = loadgen(&one.arguments());
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap());
-    (child, lines)
-}
-
-/// Waits until an interval of the window is over.
-fn await_interval(lines: &mut impl BufRead) {
-    let mut line = String::new();
-    while !line.contains("/s, p99") {
-        line.clear();
-        assert!(
-            lines.read_line(&mut line).unwrap() > 0,
-            "it ended before an interval did"
-        );
-    }
-}
-
-fn end(mut child: Child, mut lines: impl Read) -> Output {
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    lines.read_to_end(&mut stderr).unwrap();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut stdout)
-        .unwrap();
-    Output {
-        status: child.wait().unwrap(),
-        stdout,
-        stderr,
     }
 }
 

@@ -150,6 +150,18 @@ impl LoadArgs {
             part: Part::WHOLE,
         };
         plan.check()?;
+        if let (
+            Arrivals::Open {
+                arrival: Arrival::Trace(_),
+                ..
+            },
+            [_, ..],
+        ) = (&plan.arrivals, &self.agents[..])
+        {
+            return Err(
+                "--agents and a trace don't go together: traces are files of this machine".into(),
+            );
+        }
         Ok(plan)
     }
 }

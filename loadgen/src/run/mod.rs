@@ -44,6 +44,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             let text = Text {
                 point: &measured.point,
                 plan: &plan,
+                agents: args.load.agents.len(),
                 folder: &folder,
                 caveats: &caveats,
             };

@@ -12,6 +12,8 @@ use crate::units::{format_count, format_ns};
 pub(super) struct Text<'a> {
     pub(super) point: &'a PointSummary,
     pub(super) plan: &'a Plan,
+    /// Hosts that made the calls instead of this one.
+    pub(super) agents: usize,
     pub(super) folder: &'a str,
     pub(super) caveats: &'a [String],
 }
@@ -23,12 +25,17 @@ impl Display for Text<'_> {
         let threads = plan.cpus.len();
         writeln!(
             f,
-            "load       {} by {}, {} connections × {} in flight, {threads} thread{}",
+            "load       {} by {}, {} connections × {} in flight, {threads} thread{}{}",
             point.label,
             plan.protocol,
             plan.conns,
             plan.depth,
-            if threads == 1 { "" } else { "s" }
+            if threads == 1 { "" } else { "s" },
+            match self.agents {
+                0 => String::new(),
+                1 => " of 1 agent".into(),
+                agents => format!(" of {agents} agents"),
+            }
         )?;
         writeln!(
             f,

@@ -1,6 +1,8 @@
 //! Runs the program as a user does.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod measured;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ pub fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A `loadgen serve` that runs. Dropping it kills it.
+/// A `loadgen serve` or `loadgen agent` that runs. Dropping it kills it.
 pub struct Serving {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -37,7 +39,23 @@ impl Serving {
     /// Starts it with these arguments besides `serve`.
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = loadgen(&["serve"]);
-        command.args(arguments).stdout(Stdio::piped());
+        command.args(arguments);
+        Self::run(command)
+    }
+
+    /// Starts an agent, which says where it listens as well.
+    pub fn agent() -> Self {
+        Self::run(loadgen(&[
+            "agent",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--pin",
+            "none",
+        ]))
+    }
+
+    fn run(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let stdout = child.stdout.take().expect("piped");
         Self {
