@@ -73,8 +73,12 @@ impl Recorded {
             completion: Completion::Complete,
             exit_code: 0,
             ceiling: Some(Ceiling {
-                per_thread_per_s: 1.2e6,
-                send_lag_p99_ns: 31_000,
+                pipelined_per_s: 1.7e6,
+                kept: Some(KeptRate {
+                    per_s: 1.2e6,
+                    send_lag_p99_ns: 31_000,
+                }),
+                stalls: None,
             }),
             points: self.points,
         };

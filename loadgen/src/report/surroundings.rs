@@ -3,7 +3,7 @@
 use super::document::{Block, Section};
 use super::evidence::{Evidence, Folder};
 use crate::results::{LimitPair, LoadSettings, Manifest, Protocol, Uring};
-use crate::units::{format_count, format_ns};
+use crate::units::format_count;
 
 /// Environment, caveats and the exact commands.
 pub(super) fn section(evidence: &Evidence) -> Section {
@@ -64,13 +64,7 @@ fn environment(folder: &Folder) -> Vec<(String, String)> {
     let pinning = &folder.manifest.pinning;
     let generator: Vec<usize> = pinning.generator_cpus.iter().flatten().copied().collect();
     let server = pinning.server_cpus.as_deref().map(list);
-    let ceiling = folder.ceiling.map(|ceiling| {
-        format!(
-            "{} calls/s per thread, p99 send lag {}",
-            format_count(ceiling.per_thread_per_s.round() as u64),
-            format_ns(ceiling.send_lag_p99_ns as f64)
-        )
-    });
+    let ceiling = folder.ceiling.map(|ceiling| ceiling.to_string());
     let rows = [
         ("Processor", known(&machine.cpu_model)),
         ("CPUs allowed", list(&machine.cpus_allowed)),

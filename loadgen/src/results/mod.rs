@@ -41,8 +41,9 @@ pub use self::manifest::{
     Pinning, Protocol, Uring,
 };
 pub use self::summary::{
-    Books, Ceiling, Completion, Latency, MethodSummary, PERCENTILES, Percentile, PointSummary,
-    ServerUse, SloCheck, SloOutcome, Spread, Summary, Validity, is_reportable,
+    Books, Ceiling, Completion, KeptRate, Latency, MethodSummary, PERCENTILES, Percentile,
+    PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
+    is_reportable,
 };
 pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
 

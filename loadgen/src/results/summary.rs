@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::LoopKind;
+use crate::units::{format_count, format_ns};
 
 /// What came out of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,13 +37,63 @@ pub enum Completion {
     AgentLost,
 }
 
-/// The highest rate that the generator offers by itself, against a server that does nothing.
+/// What one thread of the generator can offer on this machine, against a server that does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
-    /// Calls per second of one thread, at a send lag within the rule.
-    pub per_thread_per_s: f64,
+    /// Calls per second with as many in flight as it can hold (a closed loop).
+    pub pipelined_per_s: f64,
+    /// The highest rate of those tried that it kept to; `None`: it was late at all of them.
+    pub kept: Option<KeptRate>,
+    /// What the machine takes from a thread that never sleeps; `None`: there was no CPU to try it on.
+    pub stalls: Option<Stalls>,
+}
+
+/// A rate at which the send lag was within the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptRate {
+    /// Calls per second.
+    pub per_s: f64,
     /// The lag at that rate.
     pub send_lag_p99_ns: u64,
+}
+
+/// How much of a CPU goes to others than the thread that it is for: the host, the kernel, other
+/// programs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stalls {
+    /// Share of its time.
+    pub lost_ratio: f64,
+    /// The longest at once.
+    pub longest_ns: u64,
+}
+
+impl std::fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = |per_s: f64| format_count(per_s.round() as u64);
+        write!(
+            f,
+            "{} calls/s pipelined by one thread",
+            count(self.pipelined_per_s)
+        )?;
+        match &self.kept {
+            Some(kept) => write!(
+                f,
+                "; {} on schedule (p99 send lag {})",
+                count(kept.per_s),
+                format_ns(kept.send_lag_p99_ns as f64)
+            )?,
+            None => write!(f, "; late at every rate that was tried")?,
+        }
+        if let Some(stalls) = &self.stalls {
+            write!(
+                f,
+                "; the machine takes {:.2} % of a busy CPU's time away, {} at most at once",
+                stalls.lost_ratio * 100.0,
+                format_ns(stalls.longest_ns as f64)
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// One load that was run once.

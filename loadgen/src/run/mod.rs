@@ -45,6 +45,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
                 point: &measured.point,
                 plan: &plan,
                 agents: args.load.agents.len(),
+                ceiling: summary.ceiling.as_ref(),
                 folder: &folder,
                 caveats: &caveats,
             };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -17,9 +17,10 @@ use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
 use crate::results::{
-    Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare, Pinning,
-    PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
+    Ceiling, Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare,
+    Pinning, PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
 };
+use crate::selftest::ceiling;
 use crate::target::interrupts;
 
 /// A measurement under way. Studies run point after point on it; `run` runs one.
@@ -182,6 +183,22 @@ impl Session {
         Ok(())
     }
 
+    /// What the generator can do here at most. It is part of every result that took long enough for
+    /// the seconds that this takes.
+    fn ceiling(&self) -> Option<Ceiling> {
+        let is_worth_it = self.began.elapsed() >= CEILING_WORTH;
+        if !is_worth_it || self.is_interrupted() || self.place.fleet.is_some() {
+            return None;
+        }
+        match ceiling::measure(CEILING_TIME) {
+            Ok(ceiling) => Some(ceiling),
+            Err(why) => {
+                tracing::warn!(why, "the generator's own ceiling is not known");
+                None
+            }
+        }
+    }
+
     /// Writes the summary, ends the server, and says how it all went; the second value says why
     /// results could not be written.
     pub fn finish(self) -> (Summary, Option<String>) {
@@ -192,11 +209,12 @@ impl Session {
     pub fn finish_study(self, verdict: Option<u8>) -> (Summary, Option<String>) {
         let completion = self.points.iter().map(|point| point.completion).max();
         let completion = completion.unwrap_or(Completion::Interrupted);
+        let ceiling = self.ceiling();
         let mut summary = Summary {
             schema_version: SCHEMA_VERSION,
             completion,
             exit_code: 0,
-            ceiling: None,
+            ceiling,
             points: self.points,
         };
         summary.exit_code = exit_code(&summary, verdict, self.write_error.is_some());
@@ -228,6 +246,11 @@ fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
         0
     }
 }
+
+/// Measurements that took so long are told the generator's ceiling.
+const CEILING_WORTH: Duration = Duration::from_secs(5);
+/// Time for each of the loads that show it.
+const CEILING_TIME: Duration = Duration::from_millis(300);
 
 /// What each shard has counted between two looks.
 fn growth(before: &[ShardRow], after: &[ShardRow]) -> Vec<ShardRow> {

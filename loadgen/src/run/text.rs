@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
-use crate::results::{Books, LoopKind, PointSummary, Spread};
+use crate::results::{Books, Ceiling, LoopKind, PointSummary, Spread};
 use crate::units::{format_count, format_ns};
 
 /// A point, as it is shown.
@@ -14,6 +14,7 @@ pub(super) struct Text<'a> {
     pub(super) plan: &'a Plan,
     /// Hosts that made the calls instead of this one.
     pub(super) agents: usize,
+    pub(super) ceiling: Option<&'a Ceiling>,
     pub(super) folder: &'a str,
     pub(super) caveats: &'a [String],
 }
@@ -141,6 +142,9 @@ impl Text<'_> {
         }
         if let Some(why) = &self.point.first_error {
             writeln!(f, "errors     the first: {why}")?;
+        }
+        if let Some(ceiling) = self.ceiling {
+            writeln!(f, "generator  {ceiling}")?;
         }
         for caveat in self.caveats {
             writeln!(f, "note       {caveat}")?;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::stillness::{self, Stillness};
 use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
-use crate::results::{Kind, Protocol};
+use crate::results::{Ceiling, KeptRate, Kind, Protocol};
 use crate::target::child::{ServerProcess, Wanted};
 use crate::target::placement::Placement;
 
@@ -18,11 +19,44 @@ pub(super) struct Tried {
     pub(super) is_open: bool,
     pub(super) answered_per_s: f64,
     pub(super) send_lag_p99_ns: u64,
+    /// What the machine's stalls alone make of it; `null`: they were not looked at.
+    pub(super) stall_lag_p99_ns: Option<f64>,
     /// Whether the rule on send lag was kept, and everything sent.
     pub(super) is_kept: bool,
 }
 
-/// Finds the rate of a closed loop, and then tries shares of it and the fixed marks as open loops.
+/// What the generator can do here at most, from a few short loads.
+///
+/// # Errors
+/// When the server or a thread can't be started.
+pub(crate) fn measure(time: Duration) -> Result<Ceiling, String> {
+    let placement = Placement::choose(&ringcall::environment());
+    Ok(judge(
+        &search(placement, time)?,
+        look(placement, time).as_ref(),
+    ))
+}
+
+/// How still the machine is, where there is a CPU for it.
+pub(super) fn look(placement: Option<Placement>, time: Duration) -> Option<Stillness> {
+    placement.map(|placement| stillness::look(placement.client, placement.server, time))
+}
+
+pub(super) fn judge(tried: &[Tried], stillness: Option<&Stillness>) -> Ceiling {
+    let kept = tried.iter().filter(|tried| tried.is_open && tried.is_kept);
+    let best = kept.max_by(|a, b| a.answered_per_s.total_cmp(&b.answered_per_s));
+    let pipelined = tried.iter().map(|tried| tried.answered_per_s);
+    Ceiling {
+        pipelined_per_s: pipelined.fold(0.0, f64::max),
+        kept: best.map(|best| KeptRate {
+            per_s: best.answered_per_s,
+            send_lag_p99_ns: best.send_lag_p99_ns,
+        }),
+        stalls: stillness.map(Stillness::stalls),
+    }
+}
+
+/// Finds the rate of a closed loop, and then tries shares of it as open loops.
 pub(super) fn search(placement: Option<Placement>, time: Duration) -> Result<Vec<Tried>, String> {
     let wanted = Wanted {
         protocol: Protocol::Ringcall,
@@ -71,6 +105,7 @@ fn attempt(plan: &Plan) -> Result<Tried, String> {
         is_open: matches!(plan.arrivals, Arrivals::Open { .. }),
         answered_per_s: outcome.record.answered as f64 / outcome.window.as_secs_f64(),
         send_lag_p99_ns,
+        stall_lag_p99_ns: None,
         is_kept: send_lag_p99_ns <= LAG_NS_MAX && total.books.unsent * 100 <= total.books.scheduled,
     })
 }

@@ -1,6 +1,6 @@
 //! `loadgen selftest`: what the generator itself can do here.
 
-mod ceiling;
+pub(crate) mod ceiling;
 pub mod statistics;
 mod stillness;
 pub mod theory;
@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use self::ceiling::Tried;
 use self::statistics::{kolmogorov_smirnov_exponential, kolmogorov_smirnov_limit};
-use self::stillness::Stillness;
 use crate::cli::{Format, SelftestArgs};
 use crate::failure::Failure;
 use crate::load::plan::Part;
@@ -28,10 +27,8 @@ struct Report {
     /// Cost of reading the clock.
     clock_ns: f64,
     arrivals: Vec<Arrivals>,
-    /// `null` without a CPU to try it on.
-    stillness: Option<Stillness>,
-    /// Highest rate at which the generator kept to the rule of send lag; `null` when it did at none.
-    ceiling: Option<Ceiling>,
+    /// What one thread can do here.
+    ceiling: Ceiling,
     /// Every rate that was tried.
     tried: Vec<Tried>,
 }
@@ -52,18 +49,17 @@ struct Arrivals {
 /// When a server or a thread can't be started, or arrivals are not what they should be.
 pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
     let placement = Placement::choose(&ringcall::environment());
-    let tried = ceiling::search(placement, args.seconds).map_err(Failure::Other)?;
-    let kept = tried.iter().filter(|tried| tried.is_open && tried.is_kept);
-    let best = kept.max_by(|a, b| a.answered_per_s.total_cmp(&b.answered_per_s));
+    let mut tried = ceiling::search(placement, args.seconds).map_err(Failure::Other)?;
+    let stillness = ceiling::look(placement, args.seconds);
+    let ceiling = ceiling::judge(&tried, stillness.as_ref());
+    for tried in tried.iter_mut().filter(|tried| tried.is_open) {
+        let busy_ratio = (tried.answered_per_s / ceiling.pipelined_per_s).min(BUSY_RATIO_MAX);
+        tried.stall_lag_p99_ns = stillness.as_ref().map(|seen| seen.lag_p99_ns(busy_ratio));
+    }
     let report = Report {
         clock_ns: clock_ns(),
         arrivals: [1, 3].map(arrivals).into(),
-        stillness: placement
-            .map(|placement| stillness::look(placement.client, placement.server, args.seconds)),
-        ceiling: best.map(|best| Ceiling {
-            per_thread_per_s: best.answered_per_s,
-            send_lag_p99_ns: best.send_lag_p99_ns,
-        }),
+        ceiling,
         tried,
     };
     match args.format {
@@ -126,15 +122,6 @@ fn text(report: &Report) -> String {
             arrivals.limit
         );
     }
-    if let Some(stillness) = &report.stillness {
-        text += &format!(
-            "stillness  a thread that only reads the clock, beside a busy CPU, lost {:.2} % of its time, {} at most at once; no generator \
-             here has a p99 send lag below {}\n",
-            stillness.lost_ratio * 100.0,
-            format_ns(stillness.longest_ns as f64),
-            format_ns(stillness.lag_p99_ns)
-        );
-    }
     for tried in &report.tried {
         let kind = if tried.is_open {
             "open loop"
@@ -142,25 +129,28 @@ fn text(report: &Report) -> String {
             "closed loop"
         };
         text += &format!(
-            "{kind:<11}{} calls per second, p99 send lag {}{}\n",
-            format_count(tried.answered_per_s as u64),
-            format_ns(tried.send_lag_p99_ns as f64),
-            if tried.is_open && !tried.is_kept {
-                ", too late"
-            } else {
-                ""
-            }
+            "{kind:<11}{} calls per second",
+            format_count(tried.answered_per_s as u64)
         );
+        if tried.is_open {
+            text += &format!(", p99 send lag {}", format_ns(tried.send_lag_p99_ns as f64));
+        }
+        if let Some(floor_ns) = tried.stall_lag_p99_ns {
+            text += &format!(
+                ", of which this machine's stalls alone make {}",
+                format_ns(floor_ns)
+            );
+        }
+        if tried.is_open && !tried.is_kept {
+            text += ": too late";
+        }
+        text.push('\n');
     }
-    text + &match &report.ceiling {
-        Some(ceiling) => format!(
-            "ceiling    {} calls per second from one thread\n",
-            format_count(ceiling.per_thread_per_s as u64)
-        ),
-        None => "ceiling    none: it was late at every rate; see stillness\n".into(),
-    }
+    text + &format!("ceiling    {}\n", report.ceiling)
 }
 
+/// Busier than this a generator never catches up, as far as anybody can wait for it.
+const BUSY_RATIO_MAX: f64 = 0.99;
 const CLOCK_READINGS: u32 = 1_000_000;
 const ARRIVALS_PER_S: f64 = 1e6;
 const SEED: u64 = 1;

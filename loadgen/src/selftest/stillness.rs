@@ -3,19 +3,49 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+use super::theory::stall_exceedance;
+use crate::results::Stalls;
 use crate::target::placement::pin;
 
 /// What a thread that only reads the clock has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stillness {
-    /// Share of the time between readings that were further apart than [`GAP_NS_MIN`].
-    pub(super) lost_ratio: f64,
-    /// The longest time between two readings.
-    pub(super) longest_ns: u64,
-    /// 99 % of the calls that are due at any time would be sent within this, if sending took no time.
-    pub(super) lag_p99_ns: f64,
+    /// Times between readings that were further apart than [`GAP_NS_MIN`].
+    gaps_ns: Vec<u64>,
+    time_ns: f64,
+}
+
+impl Stillness {
+    pub(super) fn stalls(&self) -> Stalls {
+        Stalls {
+            lost_ratio: self.gaps_ns.iter().sum::<u64>() as f64 / self.time_ns,
+            longest_ns: self.gaps_ns.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// The p99 send lag of a generator without fault, that is busy for this share of the time, if it
+    /// stands still like that.
+    pub(super) fn lag_p99_ns(&self, busy_ratio: f64) -> f64 {
+        // Calls that come due in a stall wait for its rest, and those after it until the generator has
+        // caught up.
+        let late_ratio = |lag_ns: f64| {
+            let late = self
+                .gaps_ns
+                .iter()
+                .map(|&gap_ns| stall_exceedance(lag_ns, gap_ns as f64, busy_ratio, self.time_ns));
+            late.sum::<f64>()
+        };
+        let (mut low_ns, mut high_ns) = (0.0, self.stalls().longest_ns as f64);
+        for _ in 0..HALVINGS {
+            let middle_ns = (low_ns + high_ns) / 2.0;
+            if late_ratio(middle_ns) > 0.01 {
+                low_ns = middle_ns;
+            } else {
+                high_ns = middle_ns;
+            }
+        }
+        high_ns
+    }
 }
 
 /// Reads the clock on a CPU for some time, while another is as busy: a host that has fewer CPUs than
@@ -30,7 +60,10 @@ pub(super) fn look(cpu: usize, busy_cpu: usize, time: Duration) -> Stillness {
         scope.spawn(move || watch(busy_cpu));
         scope.spawn(move || watch(cpu)).join().unwrap_or_default()
     });
-    judge(&gaps_ns, time.as_nanos() as f64)
+    Stillness {
+        gaps_ns,
+        time_ns: time.as_nanos() as f64,
+    }
 }
 
 fn gaps(time: Duration) -> Vec<u64> {
@@ -48,32 +81,6 @@ fn gaps(time: Duration) -> Vec<u64> {
     }
 }
 
-fn judge(gaps_ns: &[u64], time_ns: f64) -> Stillness {
-    let lost_ns: u64 = gaps_ns.iter().sum();
-    // Of the calls due within a gap, those of its first part wait longer than a given time.
-    let late_ratio = |lag_ns: f64| {
-        let late = gaps_ns
-            .iter()
-            .map(|&gap_ns| (gap_ns as f64 - lag_ns).max(0.0));
-        late.sum::<f64>() / time_ns
-    };
-    let longest_ns = gaps_ns.iter().copied().max().unwrap_or(0);
-    let (mut low_ns, mut high_ns) = (0.0, longest_ns as f64);
-    for _ in 0..HALVINGS {
-        let middle_ns = (low_ns + high_ns) / 2.0;
-        if late_ratio(middle_ns) > 0.01 {
-            low_ns = middle_ns;
-        } else {
-            high_ns = middle_ns;
-        }
-    }
-    Stillness {
-        lost_ratio: lost_ns as f64 / time_ns,
-        longest_ns,
-        lag_p99_ns: high_ns,
-    }
-}
-
 /// Reading the clock takes a fraction of this.
 const GAP_NS_MIN: u64 = 2_000;
 /// An hour, halved so often, is less than a nanosecond.
@@ -86,9 +93,15 @@ mod tests {
     #[test]
     fn one_long_gap_makes_its_share_of_the_calls_late() {
         // 20 ms in a second: 2 % of the calls are due in it, half of them in its first 10 ms.
-        let seen = judge(&[20_000_000], 1e9);
-        assert!((seen.lag_p99_ns - 10e6).abs() < 1.0, "{seen:?}");
-        assert!((seen.lost_ratio - 0.02).abs() < 1e-9);
-        assert!(judge(&[], 1e9).lag_p99_ns < 1.0);
+        let seen = |gaps_ns| Stillness {
+            gaps_ns,
+            time_ns: 1e9,
+        };
+        let one = seen(vec![20_000_000]);
+        assert!((one.lag_p99_ns(0.0) - 10e6).abs() < 1.0, "{one:?}");
+        assert!((one.stalls().lost_ratio - 0.02).abs() < 1e-9);
+        // A generator that is busy for half of the time needs as long again to catch up.
+        assert!((one.lag_p99_ns(0.5) - 15e6).abs() < 1.0, "{one:?}");
+        assert!(seen(vec![]).lag_p99_ns(0.5) < 1.0);
     }
 }
