@@ -20,7 +20,7 @@ pub(super) struct Gathering<'a> {
     pub(super) spares: Vec<Sender<Box<Record>>>,
     pub(super) stop: &'a AtomicBool,
     /// Says when the load begins, once all connections are there and it is known.
-    pub(super) gate: &'a mut dyn FnMut() -> Option<Instant>,
+    pub(super) gate: &'a mut (dyn FnMut() -> Option<Instant> + Send),
 }
 
 /// What has come up to now.

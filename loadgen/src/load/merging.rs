@@ -17,7 +17,7 @@ pub(crate) struct Merging {
 }
 
 /// Whoever listens to a load.
-pub(crate) type Observe<'a> = dyn FnMut(Event<'_>) -> Result<(), String> + 'a;
+pub(crate) type Observe<'a> = dyn FnMut(Event<'_>) -> Result<(), String> + Send + 'a;
 
 impl Merging {
     pub(crate) fn new(sources: usize, methods: usize) -> Self {

@@ -70,12 +70,16 @@ impl Record {
             books: Books::default(),
             times: Times::new(),
         };
-        Self {
+        let mut record = Self {
             methods: std::iter::repeat_with(tally).take(methods).collect(),
             answered: 0,
             in_flight_ns: 0.0,
             first_error: None,
-        }
+        };
+        // Writes to all of its memory: the kernel gives pages when they are first written to, which
+        // takes time that must not be that of a call.
+        record.clear();
+        record
     }
 
     /// Adds what another has recorded.

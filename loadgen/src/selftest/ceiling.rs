@@ -83,7 +83,7 @@ pub(super) fn search(placement: Option<Placement>, time: Duration) -> Result<Vec
         part: Part::WHOLE,
     };
     let closed = attempt(&plan(Arrivals::Closed {
-        callers: CONNS * DEPTH,
+        callers: CONNS * PIPELINED,
     }))?;
     let highest_per_s = closed.answered_per_s;
     let mut tried = vec![closed];
@@ -115,6 +115,9 @@ const LAG_NS_MAX: u64 = 50_000;
 const PAYLOAD_BYTES: u32 = 64;
 /// Few connections, so that one send carries many calls.
 const CONNS: usize = 4;
-const DEPTH: usize = 256;
+/// Room for the calls that come due while the server is held up.
+const DEPTH: usize = 1024;
+/// Calls in flight on each connection of the closed loop.
+const PIPELINED: usize = 256;
 /// Shares of the closed loop's rate that are tried.
 const SHARES: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.1];
