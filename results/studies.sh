@@ -8,20 +8,23 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-load=(--method get=0.9,put=0.1 --conns 16 --depth 64 --payload fixed:64
-    --slo "${OBJECTIVE:-p99<5ms,err<0.1%}" --warmup 1s --interval 250ms
+load=(--method get=0.9,put=0.1 --conns 4 --depth 256 --payload fixed:64
+    --slo "${OBJECTIVE:-p99<5ms,err<0.1%}" --warmup 1s --interval 1s
     --duration "${SECONDS_PER_LOAD:-5}s" --peak 500k --growth 1.5 --spare 1 --headroom 0.3)
 
 cargo build --release -p loadgen
+# What is kept is replaced only when both are done.
+new=$(mktemp -d results/.studies-XXXXXX)
+trap 'rm -rf "$new"' EXIT
 for protocol in ringcall tonic; do
-    # The newest replaces the one before.
-    rm -rf results/*-kv-"$protocol"
     status=0
-    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" "${load[@]}" || status=$?
+    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" --out "$new" "${load[@]}" || status=$?
     # 3 and 4 are findings, which the report explains: no rate met the objective, or the machine was
     # too restless to tell.
     case $status in 0 | 3 | 4) ;; *) exit "$status" ;; esac
 done
+rm -rf results/*-kv-ringcall results/*-kv-tonic
+mv "$new"/* results/
 
 # The README shows what came out; nothing in it is typed by hand.
 python3 - <<'PYTHON'

@@ -114,10 +114,10 @@ fn attempt(plan: &Plan) -> Result<Tried, String> {
 const LAG_NS_MAX: u64 = 50_000;
 const PAYLOAD_BYTES: u32 = 64;
 /// Few connections, so that one send carries many calls.
-const CONNS: usize = 4;
+const CONNS: usize = 2;
 /// Room for the calls that come due while the server is held up.
 const DEPTH: usize = 1024;
 /// Calls in flight on each connection of the closed loop.
-const PIPELINED: usize = 256;
+const PIPELINED: usize = 512;
 /// Shares of the closed loop's rate that are tried.
 const SHARES: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.1];
