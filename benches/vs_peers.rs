@@ -211,7 +211,7 @@ fn telling() -> Vec<Point> {
         grid(Echo, 64, Unix, "64x1,64x16"),
         grid(Order, 64, Tcp, "64x16"),
         grid(Echo, KIB4, Tcp, "64x1,64x16"),
-        grid(Echo, MIB, Tcp, "1x1,16x1"),
+        grid(Echo, MIB, Tcp, "1x1"),
         grid(Get, 64, Tcp, "64x1,64x16"),
     ]
     .concat()

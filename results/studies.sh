@@ -8,9 +8,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-load=(--method get=0.9,put=0.1 --conns 4 --depth 256 --payload fixed:64
+load=(--method get=0.9,put=0.1 --conns 1 --depth 512 --payload fixed:64
     --slo "${OBJECTIVE:-p99<5ms,err<0.1%}" --warmup 1s --interval 1s
     --duration "${SECONDS_PER_LOAD:-5}s" --peak 500k --growth 1.5 --spare 1 --headroom 0.3)
+
+# Where to begin. At light loads tonic's client is too slow for the rule on send lag: a call that comes
+# while another is being sent waits longer than 50 µs, so its search begins higher.
+declare -A first_rate=([ringcall]=100k [tonic]=25k)
 
 cargo build --release -p loadgen
 # What is kept is replaced only when both are done.
@@ -18,7 +22,7 @@ new=$(mktemp -d results/.studies-XXXXXX)
 trap 'rm -rf "$new"' EXIT
 for protocol in ringcall tonic; do
     status=0
-    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" --out "$new" "${load[@]}" || status=$?
+    target/release/loadgen search --protocol "$protocol" --name "kv-$protocol" --out "$new" --rate "${first_rate[$protocol]}" "${load[@]}" || status=$?
     # 3 and 4 are findings, which the report explains: no rate met the objective, or the machine was
     # too restless to tell.
     case $status in 0 | 3 | 4) ;; *) exit "$status" ;; esac

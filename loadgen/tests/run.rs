@@ -283,6 +283,7 @@ fn options_that_contradict_each_other_are_refused() {
         &["--arrival", "sometimes"],
         &["--closed", "1", "--conns", "2", "--rate", "1"],
         &["--shards", "2", "--target", "tcp://127.0.0.1:1"],
+        &["--tui"],
     ] {
         let output = Run::new(arguments).end();
         let why = complaint(&output);

@@ -92,6 +92,9 @@ pub struct LoadArgs {
     /// Process of the server, for its CPU time and memory, when it was started elsewhere
     #[arg(long, value_name = "PID", requires = "target")]
     pub(crate) server_pid: Option<u32>,
+    /// Show rate, percentiles and histogram on the whole terminal while it runs
+    #[arg(long)]
+    pub(crate) tui: bool,
     /// Directory for the result folder
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub(crate) out: PathBuf,

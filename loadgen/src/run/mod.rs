@@ -4,7 +4,9 @@ pub mod args;
 mod place;
 mod point;
 mod progress;
+mod screen;
 pub mod session;
+mod shown;
 mod text;
 mod watch;
 

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use super::args::LoadArgs;
 use super::place::Place;
 use super::point;
+use super::shown::Shown;
 use super::watch::Watch;
 use crate::analysis::slo::Slo;
 use crate::environment;
@@ -51,6 +52,7 @@ impl Session {
     /// When the options contradict each other, or something can't be started or written.
     pub fn start(args: &LoadArgs, study: &str) -> Result<Self, Failure> {
         // Before anything is started for it.
+        Shown::check(args.tui)?;
         args.plan("", vec![None], None).map_err(Failure::Usage)?;
         let slo = args.slo.as_deref().map(str::parse).transpose();
         let slo = slo.map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
@@ -106,7 +108,8 @@ impl Session {
         let number = self.points.len() as u32;
         let before = self.place.shards(number);
         let offset = self.began.elapsed() + plan.warmup;
-        let mut watch = Watch::new(number, &label, offset, plan, &self.folder, &self.stop);
+        let shown = Shown::new(self.args.tui, &label, plan.warmup, plan.duration)?;
+        let mut watch = Watch::new(number, shown, offset, plan, &self.folder, &self.stop);
         let outcome = {
             let watch = &mut watch;
             let mut observe = |event: Event<'_>| {

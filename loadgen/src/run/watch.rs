@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::progress::Progress;
+use super::shown::Shown;
 use crate::load::ServerSample;
 use crate::load::generator::{Event, Interval, Plan};
 use crate::results::{
@@ -21,7 +21,7 @@ pub(super) struct Watch<'a> {
     plan: &'a Plan,
     folder: &'a ResultWriter,
     stop: &'a AtomicBool,
-    progress: Progress,
+    shown: Shown,
     responses_ns: Vec<Histogram<u64>>,
     write_error: Option<String>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         point: u32,
-        label: &str,
+        shown: Shown,
         offset: Duration,
         plan: &'a Plan,
         folder: &'a ResultWriter,
@@ -41,7 +41,7 @@ impl<'a> Watch<'a> {
             plan,
             folder,
             stop,
-            progress: Progress::new(label, plan.warmup, plan.duration),
+            shown,
             responses_ns: Vec::new(),
             write_error: None,
         }
@@ -50,12 +50,12 @@ impl<'a> Watch<'a> {
     pub(super) fn handle(&mut self, event: Event<'_>) {
         let written = match event {
             Event::Begin => {
-                self.progress.begin();
+                self.shown.begin();
                 Ok(())
             }
             Event::Ready => Ok(()),
             Event::Tick => {
-                self.progress.tick();
+                self.shown.tick();
                 Ok(())
             }
             Event::Interval(interval) => self.interval(interval),
@@ -81,7 +81,7 @@ impl<'a> Watch<'a> {
         let lag = Spread::of(total.times.of(Kind::SendLag));
         self.responses_ns
             .push(total.times.of(Kind::Response).clone());
-        self.progress.interval(interval, &response);
+        self.shown.interval(interval, &response);
         let length_ns = interval.length.as_nanos().max(1) as f64;
         self.folder.add_intervals(&[IntervalRow {
             point: self.point,

@@ -8,6 +8,7 @@ use crate::report::evidence::Point;
 use crate::report::outlook::{Facts, what_breaks_first};
 use crate::report::surroundings::command;
 use crate::report::verdict::{self, Capacity};
+use crate::study::judge::Verdict;
 use crate::study::record::StudyRecord;
 use crate::units::format_ns;
 
@@ -62,6 +63,10 @@ impl View<'_> {
 
     fn no_capacity(&self) -> Vec<Block> {
         let why = match &self.slo {
+            Some(slo) if self.is_generator_late() => format!(
+                "The rate at `{slo}` is not known: the generator, not the server, was the limit. Its \
+                 own lag made loads invalid; give it more CPUs (--pin) or hosts (--agents)."
+            ),
             Some(slo) => format!("No load met the objective `{slo}`, or none was offered openly."),
             None => "There is no objective to judge by.".into(),
         };
@@ -72,6 +77,25 @@ impl View<'_> {
             command: command(self.evidence, "search", &slo_flag(self.slo.as_ref())),
         });
         blocks
+    }
+
+    /// Whether a search has no answer for lack of valid loads.
+    fn is_generator_late(&self) -> bool {
+        let records = self
+            .evidence
+            .folders
+            .iter()
+            .filter_map(|folder| folder.record.as_ref());
+        records.into_iter().any(|record| match record {
+            StudyRecord::Search(search) => {
+                let refused = |verdict| {
+                    let probes = search.probes.iter();
+                    probes.filter(|probe| probe.verdict == verdict).count()
+                };
+                search.answer.is_none() && refused(Verdict::Invalid) > refused(Verdict::Failed)
+            }
+            StudyRecord::Sweep { .. } | StudyRecord::Compare(_) => false,
+        })
     }
 
     /// What is to be said when even the lightest load misses the objective.
