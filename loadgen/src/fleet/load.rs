@@ -29,7 +29,63 @@ struct State {
     known: u64,
     begins_at: Option<Instant>,
     renewed: Instant,
-    is_over: bool,
+    has_ended: bool,
+    is_end_told: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            happened: VecDeque::new(),
+            known: 0,
+            begins_at: None,
+            renewed: Instant::now(),
+            has_ended: false,
+            is_end_told: false,
+        }
+    }
+
+    /// Whether nobody waits for anything of it any more. A load that has ended is still its
+    /// coordinator's until that has heard so: what was recorded last is not fetched before.
+    fn is_over(&self) -> bool {
+        let is_awaited = self.begins_at.is_some() && !self.is_end_told;
+        self.has_ended && (!is_awaited || self.is_abandoned())
+    }
+
+    /// Whether the coordinator has been silent for too long.
+    fn is_abandoned(&self) -> bool {
+        self.renewed.elapsed() > LEASE
+    }
+
+    /// Keeps something for the coordinator.
+    ///
+    /// # Errors
+    /// When there is too much that it has not confirmed.
+    fn tell(&mut self, happening: Happening) -> Result<(), String> {
+        if self.happened.len() >= UNCONFIRMED_MAX {
+            return Err(format!(
+                "the coordinator has not taken the last {UNCONFIRMED_MAX} intervals"
+            ));
+        }
+        self.happened.push_back(happening);
+        Ok(())
+    }
+
+    /// Keeps the last thing, for which there is always room.
+    fn tell_end(&mut self, happening: Happening) {
+        self.happened.push_back(happening);
+        self.has_ended = true;
+    }
+
+    /// What happened after the first `known` things.
+    fn next(&mut self, known: u64) -> Option<Happening> {
+        self.renewed = Instant::now();
+        while self.known < known && self.happened.pop_front().is_some() {
+            self.known += 1;
+        }
+        self.is_end_told |= self.has_ended && self.happened.len() <= 1;
+        self.happened.front().cloned()
+    }
 }
 
 impl Shared {
@@ -37,13 +93,9 @@ impl Shared {
         self.state.lock().expect("whoever held it did not panic")
     }
 
-    fn tell(&self, happening: Happening) {
-        self.state().happened.push_back(happening);
-    }
-
     /// Ends the load when nobody asks for it any more.
     fn check_lease(&self) {
-        if self.state().renewed.elapsed() > LEASE && !self.stop.swap(true, Ordering::Relaxed) {
+        if self.state().is_abandoned() && !self.stop.swap(true, Ordering::Relaxed) {
             tracing::warn!("nothing heard from the coordinator for {LEASE:?}: its load is ended");
         }
     }
@@ -54,13 +106,7 @@ impl Load {
     pub(super) fn start(lease: u64, plan: Plan) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            state: Mutex::new(State {
-                happened: VecDeque::new(),
-                known: 0,
-                begins_at: None,
-                renewed: Instant::now(),
-                is_over: false,
-            }),
+            state: Mutex::new(State::new()),
         });
         let thread = std::thread::Builder::new()
             .name("agent's load".into())
@@ -75,9 +121,9 @@ impl Load {
         })
     }
 
-    /// Whether it has ended by itself.
+    /// Whether another may take its place.
     pub(super) fn is_over(&self) -> bool {
-        self.shared.state().is_over
+        self.shared.state().is_over()
     }
 
     pub(super) fn begin_in(&self, time: Duration) {
@@ -90,12 +136,7 @@ impl Load {
 
     /// What happened after the first `known` things.
     pub(super) fn next(&self, known: u64) -> Option<Happening> {
-        let mut state = self.shared.state();
-        state.renewed = Instant::now();
-        while state.known < known && state.happened.pop_front().is_some() {
-            state.known += 1;
-        }
-        state.happened.front().cloned()
+        self.shared.state().next(known)
     }
 }
 
@@ -118,18 +159,84 @@ fn run(shared: &Shared, plan: &Plan) {
     let outcome = plan.run_from(&mut gate, &shared.stop, &mut |event| {
         shared.check_lease();
         match event {
-            Event::Ready => shared.tell(Happening::Ready),
+            Event::Ready => shared.state().tell(Happening::Ready),
             Event::Interval(interval) => {
                 let end = interval.start + interval.length;
-                shared.tell(Happening::Interval(Counts::of(&interval.record, end)));
+                // Made before the lock is taken: the coordinator's questions don't wait for it.
+                let counts = Counts::of(&interval.record, end);
+                shared.state().tell(Happening::Interval(counts))
             }
-            Event::Begin | Event::Server(..) | Event::Tick => (),
+            Event::Begin | Event::Server(..) | Event::Tick => Ok(()),
         }
-        Ok(())
     });
-    shared.tell(match outcome {
+    shared.state().tell_end(match outcome {
         Ok(outcome) => Happening::Done(Ending::of(&outcome)),
         Err(why) => Happening::Failed(why),
     });
-    shared.state().is_over = true;
+}
+
+/// Things that a coordinator may leave unconfirmed; a lease of the shortest intervals (10 ms) has half
+/// as many.
+const UNCONFIRMED_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done() -> Happening {
+        Happening::Done(Ending {
+            window_ns: 1,
+            is_interrupted: false,
+            is_target_lost: false,
+        })
+    }
+
+    #[test]
+    fn a_load_is_over_when_its_coordinator_has_heard_of_its_end() {
+        let mut state = State::new();
+        state.begins_at = Some(Instant::now());
+        state.tell(Happening::Ready).unwrap();
+        assert_eq!(state.next(0), Some(Happening::Ready));
+        assert!(!state.is_over());
+        state.tell_end(done());
+        assert!(!state.is_over(), "nobody has heard of the end");
+        assert_eq!(state.next(0), Some(Happening::Ready));
+        assert!(!state.is_over(), "asked again for the same");
+        assert_eq!(state.next(1), Some(done()));
+        assert!(state.is_over());
+    }
+
+    #[test]
+    fn a_load_that_nobody_fetches_is_over_with_its_lease() {
+        let mut state = State::new();
+        state.begins_at = Some(Instant::now());
+        state.tell_end(done());
+        assert!(!state.is_over());
+        state.renewed = Instant::now().checked_sub(LEASE * 2).unwrap();
+        assert!(state.is_over());
+    }
+
+    #[test]
+    fn a_load_that_never_began_is_over_at_its_end() {
+        let mut state = State::new();
+        assert!(!state.is_over());
+        state.tell_end(Happening::Failed("interrupted".into()));
+        assert!(state.is_over());
+    }
+
+    #[test]
+    fn a_coordinator_that_confirms_nothing_ends_its_load() {
+        let mut state = State::new();
+        for _ in 0..UNCONFIRMED_MAX {
+            state.tell(Happening::Ready).unwrap();
+            assert_eq!(state.next(0), Some(Happening::Ready));
+        }
+        let why = state.tell(Happening::Ready).unwrap_err();
+        assert!(why.contains("coordinator"), "{why}");
+        // What is confirmed makes room, and the end has a place of its own.
+        assert_eq!(state.next(1), Some(Happening::Ready));
+        state.tell(Happening::Ready).unwrap();
+        state.tell_end(done());
+        assert_eq!(state.next(UNCONFIRMED_MAX as u64 + 1), Some(done()));
+    }
 }
