@@ -22,6 +22,7 @@ on_both_engines!(
     a_cancelled_handler_is_dropped,
     a_flood_of_cancels_is_refused,
     a_flood_of_pings_is_refused,
+    a_flood_of_pongs_is_refused,
     a_flood_of_resolutions_is_refused,
     a_deadline_runs_from_arrival_and_drops_the_handler,
     absurd_deadlines_are_taken_as_they_are,
@@ -190,6 +191,18 @@ fn a_flood_of_pings_is_refused(engine: Engine) {
     };
     assert_eq!(goaway.reason(), 14);
     assert!((32..=64).contains(&pongs), "{pongs} answered");
+    assert_eq!((rig.rejected("flood"), rig.rejected_in_all()), (1, 1));
+    bystander.echo_works(1);
+}
+
+fn a_flood_of_pongs_is_refused(engine: Engine) {
+    let rig = Rig::start(engine);
+    let mut bystander = rig.peer();
+    let mut peer = rig.peer();
+    for token in 1..=100 {
+        peer.send(&Frame::new(PONG, token, b""));
+    }
+    assert_eq!(peer.expect_goaway().reason(), 14);
     assert_eq!((rig.rejected("flood"), rig.rejected_in_all()), (1, 1));
     bystander.echo_works(1);
 }

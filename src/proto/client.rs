@@ -265,11 +265,14 @@ impl<W> ClientConnection<W> {
                 return Ok(Some(ClientEvent::Ready));
             }
             // A server that refuses the handshake says why in a GOAWAY.
-            (Kind::Goaway, _) => return self.handle_goaway(frame.payload(chunk)).map(Some),
+            (Kind::Goaway, _) => {
+                self.link.handle_bare(now_ns)?;
+                return self.handle_goaway(frame.payload(chunk)).map(Some);
+            }
             (_, false) => return Err(Violation::NotRingcall),
             (Kind::Resolved, true) => self.handle_resolved(call_id, frame.payload(chunk), out)?,
             (Kind::Ping, true) => self.link.handle_ping(call_id, now_ns, out)?,
-            (Kind::Pong, true) => (),
+            (Kind::Pong, true) => self.link.handle_bare(now_ns)?,
             (kind, true) => return Err(Violation::Unexpected { kind: kind as u8 }),
         }
         Ok(None)

@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flood::FloodGauge;
 use super::framer::{DirectBody, Frame, Framer, Midway};
 use super::frames::append_bare;
 use super::handshake::Handshake;
 use super::header::{Header, Kind};
-use super::limits::{CONTROL_BYTES_MAX, Limits, PING_WINDOW, PINGS_PER_WINDOW_MAX};
+use super::limits::{CONTROL_BYTES_MAX, Limits};
 use super::violation::Violation;
 
 /// Framing and liveness of one connection, driven by bytes and a monotonic clock in nanoseconds.
@@ -33,6 +34,7 @@ pub struct Link {
     /// Whether nothing more of the peer is acted on.
     has_ended: bool,
     pings: FloodGauge,
+    bare: FloodGauge,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +45,6 @@ struct Partial {
     received_before: usize,
     /// When to look at it next.
     check_ns: u64,
-}
-
-#[derive(Debug, Default)]
-struct FloodGauge {
-    window_start_ns: u64,
-    count: u32,
 }
 
 impl Link {
@@ -67,6 +63,7 @@ impl Link {
             is_paused: false,
             has_ended: false,
             pings: FloodGauge::default(),
+            bare: FloodGauge::default(),
         }
     }
 
@@ -189,18 +186,14 @@ impl Link {
         now_ns: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
-        if now_ns.saturating_sub(self.pings.window_start_ns) > nanos(PING_WINDOW) {
-            self.pings = FloodGauge {
-                window_start_ns: now_ns,
-                count: 0,
-            };
-        }
-        self.pings.count += 1;
-        if self.pings.count > PINGS_PER_WINDOW_MAX {
-            return Err(Violation::Flood { what: "ping" });
-        }
+        self.pings.count("ping", now_ns)?;
         append_bare(out, Kind::Pong, token);
         Ok(())
+    }
+
+    /// A PONG, or a GOAWAY that changes nothing. That bytes arrived is all it says, and noted already.
+    pub fn handle_bare(&mut self, now_ns: u64) -> Result<(), Violation> {
+        self.bare.count("pong or goaway", now_ns)
     }
 
     /// When [`Link::handle_timeout`] wants to be called; it may be called earlier.
@@ -397,19 +390,6 @@ mod tests {
         assert_eq!(link.handle_timeout(34 * SECOND, &mut Vec::new()), Ok(()));
         let stalled = link.handle_timeout(35 * SECOND, &mut Vec::new());
         assert_eq!(stalled, Err(Violation::WriteStall));
-    }
-
-    #[test]
-    fn pings_are_answered_up_to_a_rate() {
-        let (mut link, mut out) = (link(), Vec::new());
-        for _ in 0..PINGS_PER_WINDOW_MAX {
-            link.handle_ping(7, SECOND, &mut out).unwrap();
-        }
-        assert_eq!(
-            link.handle_ping(7, SECOND, &mut out),
-            Err(Violation::Flood { what: "ping" })
-        );
-        assert_eq!(link.handle_ping(7, 3 * SECOND, &mut out), Ok(()));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod client;
+mod flood;
 pub mod framer;
 pub mod frames;
 pub mod goaway;

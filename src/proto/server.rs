@@ -177,9 +177,8 @@ impl ServerConnection {
             (Kind::Resolve, true) => self.handle_resolve(frame, chunk, directory, out)?,
             (Kind::Cancel, true) => return self.handle_cancel(header.call_id),
             (Kind::Ping, true) => self.link.handle_ping(header.call_id, now_ns, out)?,
-            // That bytes arrived is the answer; see `Link`. A client's GOAWAY only announces that
-            // it will close.
-            (Kind::Pong | Kind::Goaway, true) => (),
+            // A client's GOAWAY only announces that it will close.
+            (Kind::Pong | Kind::Goaway, true) => self.link.handle_bare(now_ns)?,
             (kind, true) => return Err(Violation::Unexpected { kind: kind as u8 }),
         }
         Ok(None)

@@ -60,6 +60,10 @@ fn limit_rows() -> Vec<String> {
             "| PING frames | | {PINGS_PER_WINDOW_MAX} in {} s |",
             PING_WINDOW.as_secs()
         ),
+        format!(
+            "| PONG and GOAWAY frames together | | {PINGS_PER_WINDOW_MAX} in {} s |",
+            PING_WINDOW.as_secs()
+        ),
         format!("| CANCEL frames | | {CANCELS_BEYOND_REQUESTS_MAX} more than"),
         format!("| Message of ERROR and GOAWAY | | {STATUS_MESSAGE_BYTES_MAX} bytes |"),
         format!(
