@@ -39,9 +39,9 @@ pub struct SweepArgs {
 /// Options of `loadgen search`.
 #[derive(Args, Debug)]
 pub struct SearchArgs {
-    /// The first rate; from there it is doubled, or halved
-    #[arg(long, value_name = "RATE", default_value = "10k", value_parser = parse_rate)]
-    pub(super) start: f64,
+    /// The first rate; from there it is doubled, or halved [default: --rate]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(super) start: Option<f64>,
     /// No rate above this is tried
     #[arg(long, value_name = "RATE", default_value = "10M", value_parser = parse_rate)]
     pub(super) max: f64,

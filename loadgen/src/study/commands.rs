@@ -89,7 +89,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
         .parse()
         .map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
     let settings = Settings {
-        start_per_s: args.start,
+        start_per_s: args.start.unwrap_or(args.load.rate),
         rate_max_per_s: args.max,
         tolerance: TOLERANCE,
         confirmations: args.confirm,
