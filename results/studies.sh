@@ -14,7 +14,7 @@ load=(--method get=0.9,put=0.1 --conns 1 --depth 512 --payload fixed:64
 
 # Where to begin. At light loads tonic's client is too slow for the rule on send lag: a call that comes
 # while another is being sent waits longer than 50 µs, so its search begins higher.
-declare -A first_rate=([ringcall]=100k [tonic]=25k)
+declare -A first_rate=([ringcall]=10k [tonic]=25k)
 
 cargo build --release -p loadgen
 # What is kept is replaced only when both are done.

@@ -4,7 +4,7 @@
 //! lowest that did not is halved until it is 2 % wide, and the answer is confirmed by further loads.
 //! Where chance could have decided all failures, higher rates are tried until one surely fails.
 //! A load that does not pass is tried once more: whatever disturbs a machine makes latencies longer,
-//! never shorter.
+//! never shorter. One that was no measurement, since the generator was late, is tried three times more.
 
 use super::judge::{Judgement, Verdict, judge};
 use super::record::{SearchAnswer, SearchProbe, SearchRecord};
@@ -172,22 +172,28 @@ pub fn conduct<P: Probe>(
     let mut probes: Vec<SearchProbe> = Vec::new();
     let mut is_stopped = false;
     while let Some((rate_per_s, phase)) = search.next_rate().filter(|_| !is_stopped) {
-        let mut verdict = Verdict::Invalid;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        let verdict = loop {
             let load = Load {
                 calls_min: calls_wanted(slo),
                 ..Load::at_rate(rate_per_s, seed + probes.len() as u64)
             };
             let probed = probe.probe(&load)?;
             let judgement = judge(&probed, slo);
-            verdict = judgement.verdict;
+            let verdict = judgement.verdict;
+            attempts += 1;
             let point = probed.point.point;
             probes.push(note(point, rate_per_s, phase, judgement));
             is_stopped = !observe(&probes[probes.len() - 1]);
-            if verdict == Verdict::Passed || is_stopped {
-                break;
+            let attempts_max = match verdict {
+                Verdict::Passed => 1,
+                Verdict::Invalid => ATTEMPTS_INVALID,
+                Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => ATTEMPTS,
+            };
+            if attempts >= attempts_max || is_stopped {
+                break verdict;
             }
-        }
+        };
         if !is_stopped {
             search.handle(verdict);
         }
@@ -263,6 +269,8 @@ const BRACKET: f64 = 1.05;
 const BRACKET_MAX: f64 = 1.5;
 /// Loads at a rate before it counts as failed.
 const ATTEMPTS: u32 = 2;
+/// The same for loads that were no measurement, which say nothing of the server.
+const ATTEMPTS_INVALID: u32 = 4;
 
 #[cfg(test)]
 mod tests {
