@@ -25,6 +25,14 @@ pub fn mm1_quantile_s(quantile: f64, rate_per_s: f64, service_s: f64) -> f64 {
     -(1.0 - quantile).ln() * mm1_mean_s(rate_per_s, service_s)
 }
 
+/// Mean time in a queue with one server, Poisson arrivals and service times of this mean and variance
+/// (M/G/1, by Pollaczek and Khinchine).
+pub fn mg1_mean_s(rate_per_s: f64, service_s: f64, variance_s2: f64) -> f64 {
+    let busy_ratio = rate_per_s * service_s;
+    let second_moment = service_s * service_s + variance_s2;
+    service_s + rate_per_s * second_moment / (2.0 * (1.0 - busy_ratio))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,19 +53,6 @@ mod tests {
         assert_near(mm1_quantile_s(0.99, 4000.0, 200e-6), 4.605e-3);
         assert_near(mm1_quantile_s(0.999, 4000.0, 200e-6), 6.908e-3);
     }
-}
-
-/// Mean time in a queue with one server, Poisson arrivals and service times of this mean and variance
-/// (M/G/1, by Pollaczek and Khinchine).
-pub fn mg1_mean_s(rate_per_s: f64, service_s: f64, variance_s2: f64) -> f64 {
-    let busy_ratio = rate_per_s * service_s;
-    let second_moment = service_s * service_s + variance_s2;
-    service_s + rate_per_s * second_moment / (2.0 * (1.0 - busy_ratio))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn the_general_queue_contains_the_special_ones() {
