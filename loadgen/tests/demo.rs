@@ -6,7 +6,7 @@ use std::process::Output;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use support::{complaint, run};
+use support::{complaint, loadgen, run};
 
 /// Demonstrations pin themselves to the same CPUs: two at once would starve each other.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -60,7 +60,13 @@ fn the_demonstration_prints_one_json_object() {
 
 #[test]
 fn the_table_is_for_people() {
-    let output = run_alone(&["--seconds", "1.2"]);
+    // Its page goes where the system keeps what is temporary.
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = loadgen(&["--seconds", "1.2"]);
+    let output = {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        command.env("TMPDIR", folder.path()).output().unwrap()
+    };
     assert!(output.status.success(), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
@@ -73,6 +79,14 @@ fn the_table_is_for_people() {
     ] {
         assert!(text.contains(part), "{part:?}\n{text}");
     }
+    let (_, path) = text.split_once("\npictures and report: ").expect("a page");
+    let page = std::fs::read_to_string(path.trim_end()).unwrap();
+    assert_eq!(page.matches("<svg").count(), 2);
+    for part in ["Latency over tcp", "Latency over unix", "p99.9"] {
+        assert!(page.contains(part), "{part:?}");
+    }
+    // Nothing else is left behind.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

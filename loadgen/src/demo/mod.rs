@@ -1,6 +1,7 @@
 //! `loadgen demo`: the sample server on one CPU, measured from another.
 
 mod client;
+mod picture;
 mod plan;
 mod progress;
 mod report;
@@ -19,6 +20,7 @@ use self::progress::Progress;
 use self::report::{Measured, Report};
 use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
+use crate::report::document::Document;
 use crate::results::Protocol;
 use crate::target::child::{ServerProcess, Wanted};
 use crate::target::interrupts;
@@ -30,15 +32,23 @@ use crate::{print, print_json};
 /// # Errors
 /// When a step fails; the text says which and why. No process is left behind.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
-    let report = measure(args.seconds).map_err(Failure::Other)?;
+    let (report, page) = measure(args.seconds).map_err(Failure::Other)?;
     match args.format {
-        Format::Text => print(&report.to_string())?,
+        Format::Text => {
+            print(&report.to_string())?;
+            match picture::keep(&page) {
+                Ok(path) => print(&format!("\npictures and report: {}\n", path.display()))?,
+                Err(error) => eprintln!(
+                    "the report could not be kept: {error}; TMPDIR may name another place"
+                ),
+            }
+        }
         Format::Json => print_json(&report)?,
     }
     Ok(())
 }
 
-fn measure(measure_in_all: Duration) -> Result<Report, String> {
+fn measure(measure_in_all: Duration) -> Result<(Report, Document), String> {
     let is_interrupted = interrupts::watch().map_err(|error| error.to_string())?;
     let environment = ringcall::environment();
     let placement = Placement::choose(&environment);
@@ -67,7 +77,9 @@ fn measure(measure_in_all: Duration) -> Result<Report, String> {
         .stop()
         .map_err(|error| format!("the server's process: {error}"))?;
     let notes = placement::notes(&environment, placement);
-    Ok(Report::new(placement, notes, &steps, &measured))
+    let report = Report::new(placement, notes, &steps, &measured);
+    let page = picture::page(&report, &steps, &measured);
+    Ok((report, page))
 }
 
 /// Runs the load on a thread of its own, and watches it and the server meanwhile.
