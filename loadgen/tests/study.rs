@@ -99,12 +99,19 @@ fn an_objective_that_nothing_meets_has_its_exit_code() {
         "100ms",
     ];
     let study = Study::run(&arguments);
-    assert_eq!(study.code(), 3, "{}", complaint(&study.output));
     let record = study.record();
     assert!(record["answer"].is_null());
     let probes = record["probes"].as_array().unwrap();
     assert!(probes.iter().all(|probe| probe["verdict"] != "passed"));
-    assert!(study.report().contains("No load met the objective"));
+    // A machine so busy that the generator is late at any rate finds nothing, and says so.
+    let is_undecided = probes.iter().all(|probe| probe["verdict"] == "invalid");
+    let (code, headline) = if is_undecided {
+        (4, "the generator, not the server, was the limit")
+    } else {
+        (3, "No load met the objective")
+    };
+    assert_eq!(study.code(), code, "{}", complaint(&study.output));
+    assert!(study.report().contains(headline));
 }
 
 #[test]
@@ -120,7 +127,10 @@ fn a_search_stops_at_its_maximum() {
     // A machine so busy that the generator is late at any rate finds nothing, and says so.
     match study.code() {
         0 => assert!(record["answer"]["rate_per_s"].as_f64().unwrap() <= highest),
-        code => assert!(code == 3 && record["answer"].is_null(), "{code}"),
+        code => assert!(
+            [3, 4].contains(&code) && record["answer"].is_null(),
+            "{code}"
+        ),
     }
 }
 

@@ -120,7 +120,13 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
 
 fn search_failure(record: &SearchRecord) -> Option<Failure> {
     let has_none = record.is_complete && record.answer.is_none();
-    has_none.then(|| Failure::SloViolated(format!("no rate meets {}", record.slo)))
+    has_none.then(|| {
+        if record.is_undecided() {
+            let why = "no rate could be measured: the generator was late; give it more CPUs (--pin) or hosts (--agents)";
+            return Failure::Invalid(why.into());
+        }
+        Failure::SloViolated(format!("no rate meets {}", record.slo))
+    })
 }
 
 /// Compares two servers, or two folders.

@@ -43,6 +43,16 @@ pub struct SearchRecord {
     pub answer: Option<SearchAnswer>,
 }
 
+impl SearchRecord {
+    /// Whether there is no answer although the server has refused nothing: the loads that did not pass
+    /// were no measurements.
+    pub fn is_undecided(&self) -> bool {
+        let is_refusal =
+            |probe: &SearchProbe| !matches!(probe.verdict, Verdict::Passed | Verdict::Invalid);
+        self.answer.is_none() && !self.probes.iter().any(is_refusal)
+    }
+}
+
 /// A load of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchProbe {
@@ -137,6 +147,36 @@ const FILE: &str = "study.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_is_decided_by_what_the_server_refuses() {
+        let probe = |verdict| SearchProbe {
+            point: 0,
+            rate_per_s: 1000.0,
+            phase: Phase::Ramp,
+            verdict,
+            reasons: Vec::new(),
+            quantile_ns: None,
+        };
+        let record = |verdicts: &[Verdict], answer| SearchRecord {
+            slo: "p99<1ms".into(),
+            tolerance: 0.02,
+            is_complete: true,
+            probes: verdicts.iter().copied().map(probe).collect(),
+            answer,
+        };
+        assert!(
+            record(&[Verdict::Invalid, Verdict::Passed, Verdict::Invalid], None).is_undecided()
+        );
+        assert!(!record(&[Verdict::Invalid, Verdict::Failed], None).is_undecided());
+        let answer = SearchAnswer {
+            rate_per_s: 1000.0,
+            failed_per_s: None,
+            limit: None,
+            is_generator_limited: true,
+        };
+        assert!(!record(&[Verdict::Invalid], Some(answer)).is_undecided());
+    }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {

@@ -8,7 +8,6 @@ use crate::report::evidence::Point;
 use crate::report::outlook::{Facts, what_breaks_first};
 use crate::report::surroundings::command;
 use crate::report::verdict::{self, Capacity};
-use crate::study::judge::Verdict;
 use crate::study::record::StudyRecord;
 use crate::units::format_ns;
 
@@ -81,19 +80,10 @@ impl View<'_> {
 
     /// Whether a search has no answer for lack of valid loads.
     fn is_generator_late(&self) -> bool {
-        let records = self
-            .evidence
-            .folders
-            .iter()
-            .filter_map(|folder| folder.record.as_ref());
-        records.into_iter().any(|record| match record {
-            StudyRecord::Search(search) => {
-                let refused = |verdict| {
-                    let probes = search.probes.iter();
-                    probes.filter(|probe| probe.verdict == verdict).count()
-                };
-                search.answer.is_none() && refused(Verdict::Invalid) > refused(Verdict::Failed)
-            }
+        let folders = self.evidence.folders.iter();
+        let mut records = folders.filter_map(|folder| folder.record.as_ref());
+        records.any(|record| match record {
+            StudyRecord::Search(search) => search.is_undecided(),
             StudyRecord::Sweep { .. } | StudyRecord::Compare(_) => false,
         })
     }
