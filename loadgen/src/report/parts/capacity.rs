@@ -114,6 +114,9 @@ impl View<'_> {
         };
         let interval = match capacity.failed_per_s {
             Some(failed) => format!("surely not {}", rate(failed)),
+            None if capacity.is_generator_limited => {
+                "a lower bound: the generator could not offer more on schedule".into()
+            }
             None => "no higher load has surely failed".into(),
         };
         let headroom = self.planning.headroom * 100.0;
@@ -175,8 +178,17 @@ fn headline(capacity: &Capacity) -> String {
         Some(failed) => format!("; at {} it surely does not", rate(failed)),
         None => String::new(),
     };
+    // A bound that the generator has set says nothing of the server above it.
+    let (at_least, bound) = if capacity.is_generator_limited {
+        (
+            "at least ",
+            "; more was not measured, since the generator was late",
+        )
+    } else {
+        ("", "")
+    };
     format!(
-        "One instance carries {} and keeps `{}`{confirmed}{above}.",
+        "One instance carries {at_least}{} and keeps `{}`{confirmed}{above}{bound}.",
         rate(capacity.rate_per_s),
         capacity.slo
     )
