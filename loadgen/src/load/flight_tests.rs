@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
+use crate::analysis::queueing::{self, Queue};
 use crate::load::plan::Part;
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
@@ -177,20 +178,23 @@ fn queue(arrival: &Arrival, service: &str) -> (f64, f64) {
 
 #[test]
 fn queues_are_as_long_as_theory_says() {
-    let (dd1_s, _) = queue(&Arrival::Uniform, "fixed:200us");
-    assert!((dd1_s / 200e-6 - 1.0).abs() < 0.01, "{dd1_s}");
-    let (md1_s, _) = queue(&Arrival::Poisson, "fixed:200us");
-    assert!(
-        (md1_s / theory::md1_mean_s(4000.0, 200e-6) - 1.0).abs() < 0.05,
-        "{md1_s}"
-    );
-    let (mm1_s, mm1_p99_s) = queue(&Arrival::Poisson, "exp:200us");
-    assert!(
-        (mm1_s / theory::mm1_mean_s(4000.0, 200e-6) - 1.0).abs() < 0.08,
-        "{mm1_s}"
-    );
-    let expected_s = theory::mm1_quantile_s(0.99, 4000.0, 200e-6);
-    assert!((mm1_p99_s / expected_s - 1.0).abs() < 0.12, "{mm1_p99_s}");
+    let theory = |kind| Queue {
+        kind,
+        arrivals_per_s: 4000.0,
+        services_per_s: 5000.0,
+    };
+    let is_near = |measured: f64, expected: f64, tolerance: f64| {
+        let ratio = measured / expected;
+        assert!((ratio - 1.0).abs() < tolerance, "{measured}, {expected}");
+    };
+    let (mean_s, _) = queue(&Arrival::Uniform, "fixed:200us");
+    is_near(mean_s, theory(queueing::Kind::FixedFixed).mean_s(), 0.01);
+    let (mean_s, _) = queue(&Arrival::Poisson, "fixed:200us");
+    is_near(mean_s, theory(queueing::Kind::RandomFixed).mean_s(), 0.05);
+    let (mean_s, p99_s) = queue(&Arrival::Poisson, "exp:200us");
+    let theory = theory(queueing::Kind::RandomRandom);
+    is_near(mean_s, theory.mean_s(), 0.08);
+    is_near(p99_s, theory.quantile_s(0.99), 0.12);
 }
 
 #[test]

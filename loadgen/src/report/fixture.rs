@@ -5,8 +5,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::results::*;
+use crate::study::conduct;
 use crate::study::record::StudyRecord;
-use crate::study::search::{self, Settings};
+use crate::study::search::Settings;
 use crate::study::simulated::Server;
 use crate::study::sweep::{Axis, CURVE, Plan};
 use crate::study::{Load, Probe, Probed};
@@ -22,7 +23,7 @@ pub(crate) fn search() -> TempDir {
     };
     let mut probe = Recorded::new("search", 1);
     probe.server.window_s = 20.0;
-    let record = search::conduct(&mut probe, &slo, settings, 1, |_| true).unwrap();
+    let record = conduct::conduct(&mut probe, &slo, settings, 1, |_| true).unwrap();
     let rate = record.answer.as_ref().unwrap().rate_per_s;
     let rates = CURVE.iter().map(|share| share * rate).collect();
     for load in Plan::Rates(rates).loads(1, 0.0, 7) {

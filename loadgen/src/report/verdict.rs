@@ -87,7 +87,7 @@ pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
                 failed_per_s: answer.failed_per_s,
                 limit: answer.limit.clone(),
                 is_generator_limited: answer.is_generator_limited,
-                is_confirmed: true,
+                is_confirmed: answer.confirmations > 0,
                 cpu_s_per_call: near.and_then(cpu_s_per_call),
             })
         });

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::args::{CompareArgs, SearchArgs, SweepArgs};
 use super::compare::{self, ComparisonRecord};
+use super::conduct;
 use super::live::{Live, Other};
 use super::record::{SearchProbe, SearchRecord, StudyRecord};
-use super::search::{self, Settings};
+use super::search::Settings;
 use super::sweep::{CURVE, Plan};
 use super::{Load, Probe, Side, calls_for};
 use crate::analysis::slo::Slo;
@@ -96,7 +97,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
     };
     let mut live = Live::start(&args.load, "search", None)?;
     let stopped = live.stopped();
-    let record = search::conduct(&mut live, &slo, settings, args.load.seed, |probe| {
+    let record = conduct::conduct(&mut live, &slo, settings, args.load.seed, |probe| {
         tell_search(probe, &slo);
         !stopped.get()
     })?;

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod commands;
 pub mod compare;
+pub mod conduct;
 pub mod judge;
 mod live;
 pub mod record;

@@ -73,13 +73,16 @@ pub struct SearchProbe {
 /// What a search has found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchAnswer {
-    /// The highest rate that passed and was confirmed.
+    /// The highest rate that passed and that no valid load has refuted.
     pub rate_per_s: f64,
+    /// Further loads that have passed at it.
+    pub confirmations: u32,
     /// The lowest rate above it that surely failed.
     pub failed_per_s: Option<f64>,
     /// Why the next higher rate did not pass; `None`: no higher one was tried.
     pub limit: Option<String>,
-    /// Whether that was the generator's fault, so that the server may carry more.
+    /// Whether that was the generator's fault, so that the server may carry more; also when it was too
+    /// late to confirm the rate.
     pub is_generator_limited: bool,
 }
 
@@ -171,6 +174,7 @@ mod tests {
         assert!(!record(&[Verdict::Invalid, Verdict::Failed], None).is_undecided());
         let answer = SearchAnswer {
             rate_per_s: 1000.0,
+            confirmations: 2,
             failed_per_s: None,
             limit: None,
             is_generator_limited: true,

@@ -3,13 +3,10 @@
 //! The rate is doubled until a load fails, then the gap between the highest that passed and the
 //! lowest that did not is halved until it is 2 % wide, and the answer is confirmed by further loads.
 //! Where chance could have decided all failures, higher rates are tried until one surely fails.
-//! A load that does not pass is tried once more: whatever disturbs a machine makes latencies longer,
-//! never shorter. One that was no measurement, since the generator was late, is tried three times more.
+//! A rate that can't be measured bounds the search for want of a better bound, but refutes
+//! nothing: what passed stays, and the search looks beyond it once more before it settles.
 
-use super::judge::{Judgement, Verdict, judge};
-use super::record::{SearchAnswer, SearchProbe, SearchRecord};
-use super::{Load, Probe, calls_for};
-use crate::analysis::slo::{Metric, Slo};
+use super::judge::Verdict;
 
 /// How to search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,16 +37,18 @@ pub enum Phase {
 
 /// A search without the loads: it says what to try next, and takes what that has shown.
 ///
-/// Input: [`Search::handle`]. Output: [`Search::next_rate`], then [`Search::answer_per_s`] when
-/// there is no next.
+/// Input: [`Search::handle`]. Output: [`Search::next_rate`], then [`Search::answer`] when there is no
+/// next.
 #[derive(Clone, Debug)]
 pub struct Search {
     settings: Settings,
     /// The highest rate that passed and that no load has refuted since.
     passed_per_s: Option<f64>,
-    /// The lowest that did not.
-    failed_per_s: Option<f64>,
-    /// Whether a rate has surely failed, or could not be measured.
+    /// The lowest above it that was measured and did not pass.
+    refused_per_s: Option<f64>,
+    /// The lowest above it that could not be measured.
+    unmeasured_per_s: Option<f64>,
+    /// Whether a rate has surely failed.
     is_bracketed: bool,
     /// The rate of the last bracketing load.
     bracket_per_s: f64,
@@ -57,7 +56,17 @@ pub struct Search {
     confirmed: u32,
     /// Share of the rate that the next refuted confirmation takes off.
     step_back: f64,
+    /// How often it may still look beyond what could not be measured.
+    looks: u32,
     is_over: bool,
+}
+
+/// What the loads at a rate have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Refused,
+    Unmeasured,
 }
 
 impl Search {
@@ -67,12 +76,14 @@ impl Search {
         Self {
             settings,
             passed_per_s: None,
-            failed_per_s: None,
+            refused_per_s: None,
+            unmeasured_per_s: None,
             is_bracketed: false,
             bracket_per_s: 0.0,
             phase: Phase::Ramp,
             confirmed: 0,
             step_back: settings.tolerance,
+            looks: LOOKS,
             is_over: false,
         }
     }
@@ -82,11 +93,11 @@ impl Search {
         if self.is_over {
             return None;
         }
-        let rate = match (self.phase, self.passed_per_s, self.failed_per_s) {
+        let rate = match (self.phase, self.passed_per_s, self.ceiling_per_s()) {
             (Phase::Ramp, None, None) => self.settings.start_per_s,
-            (Phase::Ramp, None, Some(failed)) => failed / RAMP,
+            (Phase::Ramp, None, Some(ceiling)) => ceiling / RAMP,
             (Phase::Ramp, Some(passed), _) => passed * RAMP,
-            (Phase::Bisect, Some(passed), Some(failed)) => f64::midpoint(passed, failed),
+            (Phase::Bisect, Some(passed), Some(ceiling)) => f64::midpoint(passed, ceiling),
             (Phase::Confirm, Some(passed), _) => passed,
             (Phase::Bracket, Some(passed), _) => self.bracket_per_s.max(passed) * BRACKET,
             (Phase::Bisect | Phase::Confirm | Phase::Bracket, ..) => return None,
@@ -99,22 +110,41 @@ impl Search {
         let Some((rate, phase)) = self.next_rate() else {
             return;
         };
-        self.is_bracketed |= matches!(verdict, Verdict::Failed | Verdict::Invalid);
-        match (phase, verdict == Verdict::Passed) {
-            (Phase::Bracket, _) => self.bracket_per_s = rate,
-            (Phase::Confirm, true) => self.confirmed += 1,
-            (Phase::Confirm, false) => {
+        self.is_bracketed |= verdict == Verdict::Failed;
+        let outcome = match verdict {
+            Verdict::Passed => Outcome::Passed,
+            Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => Outcome::Refused,
+            Verdict::Invalid => Outcome::Unmeasured,
+        };
+        match (phase, outcome) {
+            (Phase::Bracket, Outcome::Passed | Outcome::Refused) => self.bracket_per_s = rate,
+            (Phase::Confirm, Outcome::Passed) => self.confirmed += 1,
+            (Phase::Confirm, Outcome::Refused) => {
                 // The load that found this rate was lucky. Lower ones pass more easily, so the next
                 // candidate is not searched for again, but only confirmed.
-                self.failed_per_s = Some(rate);
+                self.refused_per_s = Some(rate);
                 self.passed_per_s = Some(rate * (1.0 - self.step_back));
                 self.step_back *= 2.0;
                 self.confirmed = 0;
             }
-            (_, true) => self.passed_per_s = Some(rate),
-            (_, false) => self.failed_per_s = Some(rate),
+            // Nothing speaks against the answer; that it was confirmed less often is told with it.
+            (Phase::Confirm, Outcome::Unmeasured) => self.is_over = true,
+            (Phase::Ramp | Phase::Bisect, Outcome::Passed) => {
+                self.passed_per_s = Some(rate);
+                self.unmeasured_per_s = self.unmeasured_per_s.filter(|above| *above > rate);
+            }
+            (Phase::Ramp | Phase::Bisect, Outcome::Refused) => self.refused_per_s = Some(rate),
+            (Phase::Ramp | Phase::Bisect | Phase::Bracket, Outcome::Unmeasured) => {
+                self.unmeasured_per_s = Some(rate);
+            }
         }
         self.advance();
+    }
+
+    /// The lowest rate that bounds the search from above.
+    fn ceiling_per_s(&self) -> Option<f64> {
+        let bounds = [self.refused_per_s, self.unmeasured_per_s];
+        bounds.into_iter().flatten().min_by(f64::total_cmp)
     }
 
     fn advance(&mut self) {
@@ -124,14 +154,21 @@ impl Search {
             confirmations,
             ..
         } = self.settings;
-        match (self.phase, self.passed_per_s, self.failed_per_s) {
+        let is_near = |bound: f64, passed: f64| bound - passed <= tolerance * passed;
+        match (self.phase, self.passed_per_s, self.ceiling_per_s()) {
             (Phase::Bracket | Phase::Confirm, ..) => (),
-            (_, Some(passed), Some(failed)) if failed - passed <= tolerance * passed => {
-                self.phase = Phase::Confirm;
+            (_, Some(passed), Some(ceiling)) if is_near(ceiling, passed) => {
+                let is_refused = self.refused_per_s.is_some_and(|rate| is_near(rate, passed));
+                self.phase = if is_refused || self.looks == 0 {
+                    Phase::Confirm
+                } else {
+                    self.looks -= 1;
+                    self.look_beyond()
+                };
             }
             (_, Some(_), Some(_)) => self.phase = Phase::Bisect,
             (_, Some(passed), None) if passed >= rate_max_per_s => self.phase = Phase::Confirm,
-            (_, None, Some(failed)) if failed * RAMP_DOWN_MAX <= self.settings.start_per_s => {
+            (_, None, Some(ceiling)) if ceiling * RAMP_DOWN_MAX <= self.settings.start_per_s => {
                 self.is_over = true;
             }
             _ => (),
@@ -143,118 +180,48 @@ impl Search {
             self.passed_per_s = None;
             self.is_over = true;
         }
-        let is_at_end = self.failed_per_s.is_none()
+        let is_at_end = self.refused_per_s.is_none()
+            || self.unmeasured_per_s.is_some()
             || self.is_bracketed
             || self.bracket_per_s >= rate_max_per_s
             || self.bracket_per_s >= BRACKET_MAX * self.passed_per_s.unwrap_or(0.0);
         self.is_over |= self.phase == Phase::Bracket && is_at_end;
     }
 
-    /// The highest rate that passed and was confirmed, when the search is over.
-    pub fn answer_per_s(&self) -> Option<f64> {
-        self.passed_per_s.filter(|_| self.is_over)
-    }
-}
-
-/// Searches with real loads. `seed` is that of the first; each has its own. `observe` sees each load
-/// and may end the search by returning false.
-///
-/// # Errors
-/// When a load could not be run.
-pub fn conduct<P: Probe>(
-    probe: &mut P,
-    slo: &Slo,
-    settings: Settings,
-    seed: u64,
-    mut observe: impl FnMut(&SearchProbe) -> bool,
-) -> Result<SearchRecord, P::Error> {
-    let mut search = Search::new(settings);
-    let mut probes: Vec<SearchProbe> = Vec::new();
-    let mut is_stopped = false;
-    while let Some((rate_per_s, phase)) = search.next_rate().filter(|_| !is_stopped) {
-        let mut attempts = 0;
-        let verdict = loop {
-            let load = Load {
-                calls_min: calls_wanted(slo),
-                ..Load::at_rate(rate_per_s, seed + probes.len() as u64)
-            };
-            let probed = probe.probe(&load)?;
-            let judgement = judge(&probed, slo);
-            let verdict = judgement.verdict;
-            attempts += 1;
-            let point = probed.point.point;
-            probes.push(note(point, rate_per_s, phase, judgement));
-            is_stopped = !observe(&probes[probes.len() - 1]);
-            let attempts_max = match verdict {
-                Verdict::Passed => 1,
-                Verdict::Invalid => ATTEMPTS_INVALID,
-                Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => ATTEMPTS,
-            };
-            if attempts >= attempts_max || is_stopped {
-                break verdict;
-            }
-        };
-        if !is_stopped {
-            search.handle(verdict);
+    /// Forgets what could not be measured: whatever held up the generator may have passed.
+    fn look_beyond(&mut self) -> Phase {
+        self.unmeasured_per_s = None;
+        match self.refused_per_s {
+            Some(_) => Phase::Bisect,
+            None => Phase::Ramp,
         }
     }
-    let answer = search.answer_per_s().map(|rate| answer(rate, &probes));
-    Ok(SearchRecord {
-        slo: slo.to_string(),
-        tolerance: settings.tolerance,
-        is_complete: !is_stopped,
-        probes,
-        answer,
-    })
-}
 
-fn note(point: u32, rate_per_s: f64, phase: Phase, judgement: Judgement) -> SearchProbe {
-    SearchProbe {
-        point,
-        rate_per_s,
-        phase,
-        verdict: judgement.verdict,
-        reasons: judgement.reasons,
-        quantile_ns: judgement.leading_ns.map(Into::into),
+    /// What was found; `None` while the search is not over, and when no rate passed.
+    pub fn answer(&self) -> Option<Found> {
+        let rate_per_s = self.passed_per_s.filter(|_| self.is_over)?;
+        let ceiling_per_s = self.ceiling_per_s();
+        let is_unmeasured = ceiling_per_s.is_some() && ceiling_per_s == self.unmeasured_per_s;
+        Some(Found {
+            rate_per_s,
+            confirmations: self.confirmed,
+            ceiling_per_s,
+            is_generator_limited: is_unmeasured || self.confirmed < self.settings.confirmations,
+        })
     }
 }
 
-/// The answer with what bounds it from above: the lowest rate above it that surely failed.
-fn answer(rate_per_s: f64, probes: &[SearchProbe]) -> SearchAnswer {
-    let above = |probe: &&SearchProbe| probe.rate_per_s > rate_per_s;
-    let lowest = |kinds: &[Verdict]| {
-        // Of several attempts at a rate the last has decided.
-        probes
-            .iter()
-            .rev()
-            .filter(above)
-            .filter(|probe| kinds.contains(&probe.verdict))
-            .min_by(|a, b| a.rate_per_s.total_cmp(&b.rate_per_s))
-    };
-    let refused = lowest(&[
-        Verdict::Failed,
-        Verdict::Unsure,
-        Verdict::TooFewCalls,
-        Verdict::Invalid,
-    ]);
-    SearchAnswer {
-        rate_per_s,
-        failed_per_s: lowest(&[Verdict::Failed]).map(|probe| probe.rate_per_s),
-        is_generator_limited: refused.is_some_and(|probe| probe.verdict == Verdict::Invalid),
-        limit: refused.map(|probe| probe.reasons.join("; ")),
-    }
-}
-
-/// Calls for the quantile of the objective that needs most of them.
-fn calls_wanted(slo: &Slo) -> f64 {
-    let needs = slo
-        .objectives()
-        .iter()
-        .map(|objective| match objective.metric {
-            Metric::Quantile(quantile) => calls_for(quantile),
-            _ => 0.0,
-        });
-    needs.fold(0.0, f64::max)
+/// The answer of a search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// The highest rate that passed and that no valid load has refuted.
+    pub rate_per_s: f64,
+    /// Further loads that have passed at it.
+    pub confirmations: u32,
+    /// The next higher rate, which did not pass; `None`: the search's maximum passed.
+    pub ceiling_per_s: Option<f64>,
+    /// Whether the generator set the bound, or was too late to confirm the rate.
+    pub is_generator_limited: bool,
 }
 
 /// By how much the rate grows, or falls, until the objective lies between two rates.
@@ -267,15 +234,12 @@ const STEP_BACK_MAX: f64 = 0.5;
 const BRACKET: f64 = 1.05;
 /// When so much more than the answer has not surely failed either, the loads are too short to say.
 const BRACKET_MAX: f64 = 1.5;
-/// Loads at a rate before it counts as failed.
-const ATTEMPTS: u32 = 2;
-/// The same for loads that were no measurement, which say nothing of the server.
-const ATTEMPTS_INVALID: u32 = 4;
+/// How often a search looks beyond rates that could not be measured.
+const LOOKS: u32 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::simulated::Server;
 
     const SETTINGS: Settings = Settings {
         start_per_s: 500.0,
@@ -301,7 +265,7 @@ mod tests {
             assert!(loads < 100, "endless");
             search.handle(verdict(rate <= limit_per_s));
         }
-        (search.answer_per_s(), loads)
+        (search.answer().map(|found| found.rate_per_s), loads)
     }
 
     #[test]
@@ -344,7 +308,7 @@ mod tests {
                 _ => Verdict::Unsure,
             });
         }
-        let answer = search.answer_per_s().unwrap();
+        let answer = search.answer().unwrap().rate_per_s;
         assert!((bracket[0] / answer - 1.05).abs() < 1e-9, "{bracket:?}");
         assert!(bracket.iter().rev().skip(1).all(|rate| *rate <= 4500.0));
         assert!(*bracket.last().unwrap() > 4500.0);
@@ -375,47 +339,61 @@ mod tests {
                 .all(|(step, expected)| (step - expected).abs() < 1e-9),
             "{steps:?}"
         );
-        assert_eq!(search.answer_per_s(), confirmations.last().copied());
+        let found = search.answer().unwrap();
+        assert_eq!(Some(found.rate_per_s), confirmations.last().copied());
+        assert!(!found.is_generator_limited);
+    }
+
+    /// Searches for a limit of 4079/s where the loads that `is_late` names, by rate, phase and number, are no
+    /// measurements.
+    fn with_late_loads(is_late: impl Fn(f64, Phase, usize) -> bool) -> (Found, Vec<(f64, Phase)>) {
+        let mut search = Search::new(SETTINGS);
+        let mut loads = Vec::new();
+        while let Some((rate, phase)) = search.next_rate() {
+            assert!(loads.len() < 100, "endless");
+            search.handle(if is_late(rate, phase, loads.len()) {
+                Verdict::Invalid
+            } else {
+                verdict(rate <= 4079.0)
+            });
+            loads.push((rate, phase));
+        }
+        (search.answer().unwrap(), loads)
     }
 
     #[test]
-    fn a_random_queue_carries_what_the_model_says() {
-        // p99 = ln 100 / (μ - λ) = 5 ms at λ = 4079/s.
-        let mut server = Server {
-            window_s: 60.0,
-            ..Server::random(5000.0)
-        };
-        let slo = "p99<=5ms".parse().unwrap();
-        let record = conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap();
-        let answer = record.answer.unwrap();
-        // The upper bound has to pass, so the answer is rather below.
-        let rate = answer.rate_per_s;
-        assert!((0.95 * 4079.0..=1.01 * 4079.0).contains(&rate), "{rate}");
-        assert!(!answer.is_generator_limited);
-        assert!(answer.failed_per_s.unwrap() > rate);
-        assert_eq!(record.probes.len(), server.loads.len());
-        assert!(server.loads.iter().all(|load| load.calls_min > 11_999.0));
+    fn a_generator_that_was_late_once_does_not_bound_the_answer() {
+        let limit = 4079.0 / 1.021..=4079.0;
+        // The ramp's loads are at 500, 1000, 2000, 4000.
+        for late in 0..4 {
+            let (found, _) = with_late_loads(|_, _, load| load == late);
+            assert!(limit.contains(&found.rate_per_s), "{late}: {found:?}");
+            assert!(!found.is_generator_limited, "{late}: {found:?}");
+            assert_eq!(found.confirmations, SETTINGS.confirmations);
+        }
+        // A stretch of late loads is forgotten after another look, too.
+        let (found, _) = with_late_loads(|rate, _, load| rate > 1100.0 && load < 8);
+        assert!(limit.contains(&found.rate_per_s), "{found:?}");
     }
 
     #[test]
-    fn a_generator_that_gives_up_first_is_named() {
-        let mut server = Server::random(50_000.0);
-        server.window_s = 2.0;
-        server.generator_max_per_s = 6000.0;
-        let slo = "p99<5ms".parse().unwrap();
-        let record = conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap();
-        let answer = record.answer.unwrap();
-        assert!((5800.0..=6000.0).contains(&answer.rate_per_s));
-        assert!(answer.is_generator_limited);
-        assert_eq!(answer.limit.as_deref(), Some("the generator was late"));
+    fn what_passed_is_not_taken_back_for_want_of_a_measurement() {
+        let (found, loads) = with_late_loads(|_, phase, _| phase == Phase::Confirm);
+        let passed = loads.iter().map(|(rate, _)| *rate);
+        let highest = passed.filter(|rate| *rate <= 4079.0).fold(0.0, f64::max);
+        assert_eq!(found.rate_per_s, highest);
+        assert!(found.is_generator_limited && found.confirmations == 0);
+        let confirmations = loads.iter().filter(|(_, phase)| *phase == Phase::Confirm);
+        assert_eq!(confirmations.count(), 1);
     }
 
     #[test]
-    fn a_search_that_is_stopped_keeps_its_loads() {
-        let mut server = Server::random(5000.0);
-        let slo = "p99<5ms".parse().unwrap();
-        let record = conduct(&mut server, &slo, SETTINGS, 1, |probe| probe.point < 2).unwrap();
-        assert_eq!(record.probes.len(), 3);
-        assert!(!record.is_complete && record.answer.is_none());
+    fn what_is_never_measured_bounds_the_answer() {
+        let (found, loads) = with_late_loads(|rate, _, _| rate > 3000.0);
+        assert!((2940.0..=3000.0).contains(&found.rate_per_s), "{found:?}");
+        assert!(found.is_generator_limited);
+        assert!(found.ceiling_per_s.unwrap() > 3000.0);
+        assert_eq!(found.confirmations, SETTINGS.confirmations);
+        assert!(loads.iter().all(|(_, phase)| *phase != Phase::Bracket));
     }
 }
