@@ -2,7 +2,7 @@
 
 use super::goaway::Goaway;
 use super::header::{Header, Kind};
-use super::limits::padded;
+use super::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
 use super::status::Status;
 
 /// Appends a frame whose payload `write` appends; its length is filled in then. On an error of
@@ -28,6 +28,19 @@ pub fn append<E>(
     }
     std::mem::forget(unfinished);
     Ok(())
+}
+
+/// Appends a frame whose payload is serialised already.
+#[inline(always)]
+pub fn append_copy(out: &mut Vec<u8>, mut header: Header, payload: &[u8]) {
+    header.payload_bytes = payload.len() as u32;
+    let padding = padded(payload.len()) - payload.len();
+    out.reserve(HEADER_BYTES + payload.len() + padding);
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(payload);
+    if padding > 0 {
+        out.extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+    }
 }
 
 /// A frame that is taken back when this is dropped.

@@ -28,6 +28,8 @@ enum Content<T> {
     Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
     /// Received as it is, and validated then.
     Received(Chunk),
+    /// Nothing any more.
+    Sent,
     /// A body that is sent from where it lies, and what follows it in the payload. Boxed, because
     /// small replies should not be moved about in the size of the largest.
     Body(Box<(Bytes, Root)>),
@@ -56,7 +58,11 @@ impl<T: Message> Reply<T> {
     /// Whether dropping it would do nothing.
     #[inline(always)]
     pub(crate) fn needs_no_drop(&self) -> bool {
-        !std::mem::needs_drop::<T>() && matches!(self.content, Content::Value(_))
+        match self.content {
+            Content::Value(_) => !std::mem::needs_drop::<T>(),
+            Content::Sent => true,
+            _ => false,
+        }
     }
 
     /// Appends the response frame of a call; on failure nothing stays behind. It is sent once: it
@@ -73,6 +79,11 @@ impl<T: Message> Reply<T> {
             Content::Value(value) => frames::append(queue.filling(), header, |out| {
                 encode_payload::<T>(&*value, payload_bytes_max, out)
             }),
+            Content::Received(chunk) if chunk.as_slice().len() < COPY_BYTES_MAX => {
+                let sent = send_copy(chunk.as_slice(), header, payload_bytes_max, queue);
+                self.content = Content::Sent;
+                sent
+            }
             other => other.send(header, payload_bytes_max, queue),
         }
     }
@@ -88,7 +99,7 @@ impl<T> Content<T> {
         queue: &mut SendQueue,
     ) -> Result<(), TooLong> {
         match self {
-            Self::Value(_) => unreachable!("values are serialised by the reply"),
+            Self::Value(_) | Self::Sent => unreachable!("the reply has sent it itself"),
             Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(TooLong))?;
                 if payload.len() >= COPY_BYTES_MAX {
@@ -99,11 +110,10 @@ impl<T> Content<T> {
                 super::scratch::put(payload);
                 sent
             }
-            Self::Received(chunk) if chunk.as_slice().len() >= COPY_BYTES_MAX => {
+            Self::Received(chunk) => {
                 let part = Part::Received(chunk.clone());
                 send_part(part, header, payload_bytes_max, queue)
             }
-            Self::Received(chunk) => send_copy(chunk.as_slice(), header, payload_bytes_max, queue),
             Self::Body(body) => {
                 let (body, root) = &mut **body;
                 let body = std::mem::take(body);
@@ -113,6 +123,7 @@ impl<T> Content<T> {
     }
 }
 
+#[inline(always)]
 fn send_copy(
     payload: &[u8],
     header: Header,
@@ -122,10 +133,8 @@ fn send_copy(
     if payload.len() > payload_bytes_max as usize {
         return Err(TooLong);
     }
-    frames::append(queue.filling(), header, |out| {
-        out.extend_from_slice(payload);
-        Ok(())
-    })
+    frames::append_copy(queue.filling(), header, payload);
+    Ok(())
 }
 
 /// Sends a payload from where it lies.

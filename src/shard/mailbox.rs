@@ -1,8 +1,8 @@
 //! How other threads reach a shard: wake one of its tasks, or tell it to drain.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 
 use crossbeam::queue::SegQueue;
@@ -15,10 +15,20 @@ use rustix::event::{EventfdFlags, eventfd};
 pub(crate) struct Mailbox {
     woken: SegQueue<u32>,
     drain: AtomicBool,
-    /// Whether the shard sleeps, or is about to, and needs the eventfd to be written.
-    is_parked: AtomicBool,
+    /// Whether the shard sleeps, or is about to, and which eventfd wakes it.
+    rest: AtomicU8,
     eventfd: OwnedFd,
+    /// Wakes from naps. It is not the other, which the kernel signals on behalf of the very ring that
+    /// would read it: such signals are deferred, and were lost where two came together (Linux 6.18).
+    nap_eventfd: OnceLock<OwnedFd>,
 }
+
+/// The shard looks for work by itself.
+const AWAKE: u8 = 0;
+/// It sleeps until the eventfd is written.
+const PARKED: u8 = 1;
+/// It sleeps until the eventfd of naps is written.
+const NAPPING: u8 = 2;
 
 impl Mailbox {
     /// Fails when the process has no descriptor left.
@@ -28,9 +38,17 @@ impl Mailbox {
         Ok(Arc::new(Self {
             woken: SegQueue::new(),
             drain: AtomicBool::new(false),
-            is_parked: AtomicBool::new(false),
+            rest: AtomicU8::new(AWAKE),
             eventfd: eventfd(0, flags)?,
+            nap_eventfd: OnceLock::new(),
         }))
+    }
+
+    /// The descriptor that becomes readable when a shard that naps must wake up. Whoever asks for it
+    /// may use [`Mailbox::announce_nap`].
+    pub(crate) fn nap_eventfd(&self) -> std::io::Result<BorrowedFd<'_>> {
+        let made = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(self.nap_eventfd.get_or_init(|| made).as_fd())
     }
 
     /// The descriptor that becomes readable when the shard must wake up.
@@ -68,22 +86,31 @@ impl Mailbox {
     /// this, and sleep only if there is none: then either it sees what a waker queued before, or
     /// the waker sees the announcement and writes to the eventfd.
     pub(crate) fn announce_park(&self) {
-        self.is_parked.store(true, Ordering::Relaxed);
+        self.rest.store(PARKED, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The same before a sleep from which the eventfd of naps wakes.
+    pub(crate) fn announce_nap(&self) {
+        self.rest.store(NAPPING, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// Takes the announcement back.
     pub(crate) fn unpark(&self) {
-        self.is_parked.store(false, Ordering::Relaxed);
+        self.rest.store(AWAKE, Ordering::Relaxed);
     }
 
     fn notify(&self) {
         fence(Ordering::SeqCst);
-        if self.is_parked.swap(false, Ordering::Relaxed) {
-            // It can fail only when 2^64 wake-ups are unread, and then the shard is awake.
-            if let Err(error) = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()) {
-                tracing::debug!(%error, "eventfd not written");
-            }
+        let eventfd = match self.rest.swap(AWAKE, Ordering::AcqRel) {
+            PARKED => &self.eventfd,
+            NAPPING => self.nap_eventfd.get().expect("announced after it was made"),
+            _ => return,
+        };
+        // It can fail only when 2^64 wake-ups are unread, and then the shard is awake.
+        if let Err(error) = rustix::io::write(eventfd, &1_u64.to_ne_bytes()) {
+            tracing::debug!(%error, "eventfd not written");
         }
     }
 
@@ -165,5 +192,18 @@ mod tests {
         mailbox.announce_park();
         mailbox.waker(2).waker().wake_by_ref();
         assert_eq!(rustix::io::read(mailbox.eventfd(), &mut count), Ok(8));
+    }
+
+    #[test]
+    fn a_napping_shard_is_woken_by_the_eventfd_of_naps_alone() {
+        let mailbox = Mailbox::new(true).expect("a descriptor");
+        let nap_eventfd = mailbox.nap_eventfd().expect("a descriptor");
+        let mut count = [0; 8];
+        mailbox.announce_nap();
+        mailbox.waker(1).waker().wake_by_ref();
+        mailbox.waker(2).waker().wake_by_ref();
+        assert_eq!(rustix::io::read(nap_eventfd, &mut count), Ok(8));
+        assert_eq!(u64::from_ne_bytes(count), 1, "awake after the first");
+        assert!(rustix::io::read(mailbox.eventfd(), &mut count).is_err());
     }
 }

@@ -101,7 +101,15 @@ async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
         if was_busy || !engine.is_idle() {
             busy_ns = now_ns;
         } else if now_ns - busy_ns >= spin_ns {
-            sleeper.sleep(&mut engine).await?;
+            let until_yield_ns = (yielded_ns + YIELD_EVERY_NS).saturating_sub(now_ns);
+            if until_yield_ns > 0 && engine.shard.tasks.waiting() == 0 {
+                // Calls follow each other closely: waking by way of the executor would cost each of
+                // them as much as all else.
+                engine.nap(until_yield_ns)?;
+            } else {
+                sleeper.sleep(&mut engine).await?;
+                yielded_ns = engine.shard.clock.now_ns();
+            }
             continue;
         } else if engine.shard.tasks.waiting() > 0 && now_ns - busy_ns > LOOK_AFTER_EXECUTOR_NS {
             glommio::executor().yield_task_queue_now().await;

@@ -38,7 +38,7 @@ impl Engine {
         config: &EngineConfig,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
-        let ring = Ring::new(Rc::clone(&shard.pool), shard.mailbox.eventfd())?;
+        let ring = Ring::new(Rc::clone(&shard.pool), &shard.mailbox)?;
         Ok(Self {
             sockets: Sockets::new(config.stream.clone()),
             listeners: Listeners::new(listeners),
@@ -123,6 +123,10 @@ impl Engine {
                 self.timeout = self.timeout.filter(|(_, awaited_ns)| *awaited_ns != due_ns);
                 Ok(())
             }
+            Operation::Wakeup { .. } => {
+                self.ring.was_woken();
+                Ok(())
+            }
             Operation::Cancel => Ok(()),
         }
     }
@@ -160,6 +164,20 @@ impl Engine {
             }
             std::hint::spin_loop();
         }
+    }
+
+    /// Sleeps in the ring until something completes, another thread wakes the shard, a timer is due, or
+    /// so much time has passed. As with every sleep, wakers are told before the last look for work.
+    fn nap(&mut self, at_most_ns: u64) -> io::Result<()> {
+        self.shard.end_turn();
+        self.ring.await_wakeup()?;
+        self.shard.mailbox.announce_nap();
+        if !self.ring.has_completions() && !self.shard.has_work() {
+            let until_due_ns = self.until_due_ns().unwrap_or(u64::MAX);
+            self.ring.wait(at_most_ns.min(until_due_ns))?;
+        }
+        self.shard.mailbox.unpark();
+        Ok(())
     }
 
     /// Nanoseconds until a timer is due; `None`: no timer.

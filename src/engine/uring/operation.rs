@@ -33,6 +33,8 @@ pub(super) enum Operation {
     },
     /// A wake-up for the shard's timers, which comes at `due_ns`.
     Timeout { time: Box<Timespec>, due_ns: u64 },
+    /// The wake-ups that other threads have written for a shard that naps.
+    Wakeup { count: Box<[u8; 8]> },
     /// The end of another operation.
     Cancel,
 }

@@ -5,10 +5,10 @@
 )]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use io_uring::types::{Fd, Timespec};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buf_ring::{BufRing, GROUP};
@@ -17,6 +17,7 @@ use crate::buf::RecvPool;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::refusal::{Refusal, Step};
 use crate::platform::ring::{build_ring, ring_bytes};
+use crate::shard::mailbox::Mailbox;
 
 /// A completion. `operation` is the whole operation at its last one, and a copy of what it is for
 /// at earlier ones of a multishot.
@@ -41,6 +42,10 @@ pub(super) struct Ring {
     /// Completions taken off the ring in this turn: `user_data`, result, flags.
     batch: Vec<(u64, i32, u32)>,
     spare_time: Option<Box<Timespec>>,
+    /// Written by whoever wakes the shard from a nap.
+    nap_eventfd: Rc<OwnedFd>,
+    /// Whether it is being read.
+    awaits_wakeup: bool,
     /// Whether the kernel announces pending work in shared memory; else each look is a call.
     announces_work: bool,
 }
@@ -57,7 +62,7 @@ pub(crate) fn locked_bytes() -> u64 {
 
 impl Ring {
     /// Builds the ring on the shard's thread, which alone may use it, and gives it the buffers.
-    pub(super) fn new(pool: Rc<RecvPool>, eventfd: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(super) fn new(pool: Rc<RecvPool>, mailbox: &Mailbox) -> io::Result<Self> {
         // It is a memory limit, as a rule, that a small ring of the probe did not reach.
         let refused = |error: io::Error| {
             io::Error::new(
@@ -67,13 +72,17 @@ impl Ring {
         };
         let (io, flags) = build_ring(SUBMISSIONS, COMPLETIONS).map_err(refused)?;
         let buffers = BufRing::register(&io, pool).map_err(refused)?;
-        io.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        io.submitter()
+            .register_eventfd(mailbox.eventfd().as_raw_fd())?;
+        let nap_eventfd = Rc::new(mailbox.nap_eventfd()?.try_clone_to_owned()?);
         let mut this = Self {
             io,
             operations: Operations::default(),
             buffers,
             batch: Vec::with_capacity(SUBMISSIONS as usize),
             spare_time: None,
+            nap_eventfd,
+            awaits_wakeup: false,
             announces_work: flags.cooperative,
         };
         this.wake_by_eventfd(false);
@@ -113,9 +122,7 @@ impl Ring {
     /// Wakes the shard after this time, in nanoseconds, which will be at `due_ns`.
     pub(super) fn start_timeout(&mut self, after_ns: u64, due_ns: u64) -> io::Result<OpKey> {
         let mut time = self.spare_time.take().unwrap_or_default();
-        *time = Timespec::new()
-            .sec(after_ns / 1_000_000_000)
-            .nsec((after_ns % 1_000_000_000) as u32);
+        *time = timespec(after_ns);
         // On the heap, where it stays wherever the box moves.
         let address = &raw const *time;
         let timeout = Operation::Timeout { time, due_ns };
@@ -165,6 +172,36 @@ impl Ring {
     #[inline]
     pub(super) fn enter(&mut self) -> io::Result<()> {
         match self.io.submit() {
+            Ok(_) => Ok(()),
+            Err(error) => self.after_failed_enter(error),
+        }
+    }
+
+    /// Sees to it that a wake-up by another thread ends [`Ring::wait`].
+    pub(super) fn await_wakeup(&mut self) -> io::Result<()> {
+        if !self.awaits_wakeup {
+            let fd = Rc::clone(&self.nap_eventfd);
+            self.start(
+                &fd,
+                Operation::Wakeup {
+                    count: Box::default(),
+                },
+            )?;
+            self.awaits_wakeup = true;
+        }
+        Ok(())
+    }
+
+    /// Takes note of such a wake-up.
+    pub(super) fn was_woken(&mut self) {
+        self.awaits_wakeup = false;
+    }
+
+    /// Submits what was started and sleeps until something completes, for so many nanoseconds at most.
+    pub(super) fn wait(&mut self, at_most_ns: u64) -> io::Result<()> {
+        let time = timespec(at_most_ns);
+        let arguments = SubmitArgs::new().timespec(&time);
+        match self.io.submitter().submit_with_args(1, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => self.after_failed_enter(error),
         }
@@ -274,8 +311,14 @@ impl Drop for Ring {
     }
 }
 
+fn timespec(ns: u64) -> Timespec {
+    Timespec::new()
+        .sec(ns / 1_000_000_000)
+        .nsec((ns % 1_000_000_000) as u32)
+}
+
 /// Describes an operation to the kernel. Every pointer leads to heap memory that the operation
-/// owns: a boxed address or time, the buffer of a body, the parts of a message and their vectors.
+/// owns: a boxed address, count or time, the buffer of a body, the parts of a message and their vectors.
 /// None of it moves when the operation's slot does.
 fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
     match operation {
@@ -305,6 +348,9 @@ fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
         } => describe_send(message, vectors, fd),
         Operation::Connect { address, .. } => {
             opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
+        }
+        Operation::Wakeup { count } => {
+            opcode::Read::new(fd, count.as_mut_ptr(), count.len() as u32).build()
         }
         Operation::Timeout { .. } | Operation::Cancel => {
             unreachable!("these have no descriptor and are described where they are started")
