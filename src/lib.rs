@@ -80,6 +80,7 @@ mod shard;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
 pub use engine::{Engine, Idle};
+pub use platform::address::{Address, AddressError};
 pub use platform::environment::{Environment, IoUring};
 pub use platform::rlimit::Limit as ResourceLimit;
 pub use proto::limits::Limits;

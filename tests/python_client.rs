@@ -23,7 +23,7 @@ trait Arithmetic {
     async fn add(operands: Operands) -> i64;
 }
 
-#[ringcall::service(name = "reals.v1")]
+#[ringcall::service(name = "sum.v1")]
 trait Reals {
     async fn sum(numbers: Vec<f64>) -> f64;
 }
@@ -74,8 +74,8 @@ greeter.v1/hello('Ada') = 'Hello, Ada!'
 greeter.v1/hello('Grace Hopper') = 'Hello, Grace Hopper!'
 arithmetic.v1/add({'a': 40, 'b': 2}) = 42
 arithmetic.v1/add({'a': 9223372036854775807, 'b': 1}) failed: OUT_OF_RANGE: the sum does not fit into 64 bits
-reals.v1/sum([0.5, 1.25, -3.0]) = -1.25
-reals.v1/sum([]) = 0.0
+sum.v1/sum([0.5, 1.25, -3.0]) = -1.25
+sum.v1/sum([]) = 0.0
 kv.v1/get('user:1') = [1, 2, 3]
 kv.v1/get('nobody') = None
 ";

@@ -24,6 +24,8 @@ on_both_engines!(
     a_server_ends_whenever_it_is_told_to,
     a_handler_that_calls_on_is_finished,
     a_call_that_expires_behind_another_is_not_executed,
+    while_it_drains_nobody_connects,
+    a_drain_may_last_for_ever,
 );
 
 #[ringcall::service(name = "gate.v1")]
@@ -80,6 +82,54 @@ fn builder(engine: Engine) -> ServerBuilder {
         .shards(NonZeroUsize::MIN)
         .engine(engine)
         .drain_timeout(DRAIN_TIMEOUT)
+}
+
+/// Calls from another thread.
+fn pass(address: &str, number: u32) -> thread::JoinHandle<Result<u32, Status>> {
+    let address = address.to_owned();
+    thread::spawn(move || {
+        let client = GateClient::connect_blocking(&address)?;
+        let answer = client.pass(number).wait()?;
+        Ok(answer.to_native())
+    })
+}
+
+/// Whoever connects is refused at once and can turn to another server; a call in flight ends.
+fn while_it_drains_nobody_connects(engine: Engine) {
+    let (server, arrivals, opened) = gate(engine);
+    let address = server.addresses()[0].clone();
+    let calling = pass(&address, 1);
+    arrivals.recv().expect("it arrives");
+    server.shut_down();
+    let socket_address = address.strip_prefix("tcp://").unwrap();
+    // The shard closes its listener in its next turn.
+    let refused = (0..).find_map(|_| std::net::TcpStream::connect(socket_address).err());
+    let refused = refused.expect("connecting fails in the end");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    opened.add_permits(1);
+    assert_eq!(calling.join().unwrap().expect("is answered"), 1);
+    server.wait().expect("no shard has failed");
+}
+
+fn a_drain_may_last_for_ever(engine: Engine) {
+    let (arrived, arrivals) = channel();
+    let opened = Arc::new(Semaphore::new(0));
+    let keep = Arc::clone(&opened);
+    let server = builder(engine)
+        .drain_timeout(Duration::MAX)
+        .serve(move |_| {
+            GateServer::new(Keeper {
+                arrived: arrived.clone(),
+                opened: Arc::clone(&keep),
+            })
+        })
+        .expect("starts");
+    let calling = pass(&server.addresses()[0], 2);
+    arrivals.recv().expect("it arrives");
+    server.shut_down();
+    opened.add_permits(1);
+    assert_eq!(calling.join().unwrap().expect("is answered"), 2);
+    server.wait().expect("no shard has failed");
 }
 
 fn gate(engine: Engine) -> (Server, std::sync::mpsc::Receiver<u32>, Arc<Semaphore>) {

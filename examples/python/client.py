@@ -263,7 +263,7 @@ OPERANDS = Struct(a=I64, b=I64)
 METHODS = {
     "greeter.v1/hello": (STRING, STRING),
     "arithmetic.v1/add": (OPERANDS, I64),
-    "reals.v1/sum": (Vec(F64), F64),
+    "sum.v1/sum": (Vec(F64), F64),
     "kv.v1/get": (STRING, Option(Vec(U8))),
 }
 
@@ -275,8 +275,8 @@ def main(address):
         ("greeter.v1/hello", "Grace Hopper"),
         ("arithmetic.v1/add", {"a": 40, "b": 2}),
         ("arithmetic.v1/add", {"a": 2**63 - 1, "b": 1}),
-        ("reals.v1/sum", [0.5, 1.25, -3.0]),
-        ("reals.v1/sum", []),
+        ("sum.v1/sum", [0.5, 1.25, -3.0]),
+        ("sum.v1/sum", []),
         ("kv.v1/get", "user:1"),
         ("kv.v1/get", "nobody"),
     ]:

@@ -19,6 +19,27 @@ pub fn parse_time(text: &str) -> Option<Duration> {
     (ns <= NS_MAX).then(|| Duration::from_nanos(ns.round() as u64))
 }
 
+/// Reads calls per second: `20000`, `20k`, `1.5M`.
+///
+/// # Errors
+/// In words for the user.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k') => (&text[..text.len() - 1], 1e3),
+        Some(b'M') => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let rate = digits.parse::<f64>().ok().map(|number| number * factor);
+    rate.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate))
+        .ok_or_else(|| {
+            format!("`{text}` is no rate: use calls per second from 0.1 to 100M, such as 20000, 20k or 1.5M")
+        })
+}
+
+const RATE_MIN: f64 = 0.1;
+const RATE_MAX: f64 = 1e8;
+
 /// A time with three digits: `1.23 ms`.
 pub fn format_ns(ns: f64) -> String {
     let (number, unit) = match ns {

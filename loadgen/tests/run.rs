@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use loadgen::results::{Completion, ResultReader};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use support::measured::{
     Run, assert_consistent, assert_measured, await_interval, end, json, start,
 };
@@ -236,7 +236,8 @@ fn an_interrupted_run_keeps_what_it_has_and_marks_it() {
     let one = Run::new(&["--duration", "60s"]);
     let (child, mut lines) = start(&one);
     await_interval(&mut lines);
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    // As a terminal does: to all processes of the group, the server that was started among them.
+    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
     let output = end(child, lines);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert_eq!(json(&output)["completion"], "interrupted");

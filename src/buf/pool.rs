@@ -11,7 +11,7 @@
     reason = "the kernel fills this memory while no reference to it exists, which safe slices can't express"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -32,12 +32,13 @@ pub struct RecvPool {
 }
 
 impl RecvPool {
-    /// Allocates `count` zeroed buffers of `buffer_bytes` each, page-aligned.
+    /// Allocates `count` zeroed buffers of `buffer_bytes` each, page-aligned. `None`: there is not so
+    /// much memory.
     ///
     /// # Panics
     /// When `count` is 0 or above 32768, or `buffer_bytes` is 0 or no multiple of 16: configuration
     /// is checked before.
-    pub fn new(count: u16, buffer_bytes: usize) -> Rc<Self> {
+    pub fn try_new(count: u16, buffer_bytes: usize) -> Option<Rc<Self>> {
         assert!((1..=32_768).contains(&count), "1 to 32768 receive buffers");
         assert!(
             buffer_bytes > 0 && buffer_bytes.is_multiple_of(16),
@@ -47,15 +48,23 @@ impl RecvPool {
             .expect("32768 buffers of at most 1 GiB fit the address space");
         // SAFETY: the layout's size is not zero: both factors were just checked.
         let memory = unsafe { alloc_zeroed(layout) };
-        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
-        Rc::new(Self {
+        let memory = NonNull::new(memory)?;
+        Some(Rc::new(Self {
             memory,
             layout,
             buffer_bytes,
             shared: (0..count).map(|_| SharedBuf::unheld()).collect(),
             free: RefCell::new((0..count).rev().collect()),
             held: Cell::new(0),
-        })
+        }))
+    }
+
+    /// The same where there is memory for it.
+    ///
+    /// # Panics
+    /// As [`RecvPool::try_new`], and without memory.
+    pub fn new(count: u16, buffer_bytes: usize) -> Rc<Self> {
+        Self::try_new(count, buffer_bytes).expect("memory for the receive buffers")
     }
 
     /// Number of buffers.

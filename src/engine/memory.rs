@@ -45,6 +45,7 @@ impl MemoryConnection {
             engine_config: EngineConfig {
                 idle: Idle::Spin,
                 stream: StreamOptions::default(),
+                tokio: None,
             },
             counters: Arc::new(Counters::default()),
             mailbox: Mailbox::new(true).expect("a descriptor for the mailbox"),

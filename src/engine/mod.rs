@@ -79,10 +79,12 @@ pub(crate) struct Listener {
 pub(crate) struct EngineConfig {
     pub(crate) idle: Idle,
     pub(crate) stream: StreamOptions,
+    /// The tokio runtime of handlers, where the engine itself is none.
+    pub(crate) tokio: Option<tokio::runtime::Handle>,
 }
 
 /// Makes the services of a shard, on its thread.
-pub(crate) type Factory = dyn FnOnce(&Shard) -> Vec<Box<dyn Service>>;
+pub(crate) type Factory = dyn FnOnce(&Shard) -> Result<Vec<Box<dyn Service>>, String>;
 
 /// Everything that a shard's thread needs.
 pub(crate) struct ShardStart {
@@ -129,11 +131,18 @@ impl ShardStart {
             self.shard_config.clone(),
             Arc::clone(&self.counters),
             Arc::clone(&self.mailbox),
-        );
+        )
+        .map_err(|why| format!("shard {} can't start: {why}", self.place.id))?;
         shard.begin_turn();
         let services = factory(&Shard {
             core: Rc::clone(&shard),
-        });
+        })
+        .map_err(|why| {
+            format!(
+                "the services of shard {} can't be made: {why}",
+                self.place.id
+            )
+        })?;
         let table = ServiceTable::new(services)?;
         if table.is_empty() && self.place.serves {
             return Err("the server has no method: the factory returned no service".into());
@@ -153,7 +162,7 @@ impl ShardStart {
         make_engine: impl FnOnce(Rc<ShardCore>, &EngineConfig, Vec<Listener>) -> io::Result<E>,
     ) -> Option<(E, EngineConfig)> {
         let listeners = std::mem::take(&mut self.listeners);
-        let factory = std::mem::replace(&mut self.factory, Box::new(|_| Vec::new()));
+        let factory = std::mem::replace(&mut self.factory, Box::new(|_| Ok(Vec::new())));
         let shard = match self.make_shard(factory) {
             Ok(shard) => shard,
             Err(why) => {

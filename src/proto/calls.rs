@@ -82,9 +82,16 @@ impl<W> Calls<W> {
         Some(waiter)
     }
 
-    /// Whether a call with this id was ever made.
+    /// Whether a call with this id may have been made: of those that have ended only the last in each
+    /// place is known.
     pub fn was_made(&self, call_id: u64) -> bool {
-        call_id >> SLOT_BITS <= self.sequence
+        let slot = (call_id & (CALLS_MAX as u64 - 1)) as usize;
+        let is_sequenced = call_id >> SLOT_BITS > 0;
+        is_sequenced
+            && self
+                .slots
+                .get(slot)
+                .is_some_and(|slot| call_id <= slot.call_id)
     }
 
     /// Takes the waiters of the calls whose id is above this one.
@@ -131,6 +138,9 @@ mod tests {
         );
         assert_eq!((calls.remove(third), calls.len()), (Some('c'), 1));
         assert!(calls.was_made(third) && !calls.was_made(third + (1 << 30)));
+        // No such place, a sequence that no call has, and a later call in a place that had an earlier.
+        assert!(!calls.was_made(third + 50) && !calls.was_made(1));
+        assert!(!calls.was_made(third + (1 << SLOT_BITS)));
         let late = calls.insert('d');
         assert_eq!(calls.take_above(second), ['d']);
         assert_eq!((calls.remove(late), calls.len()), (None, 1));

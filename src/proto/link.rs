@@ -292,10 +292,18 @@ impl Link {
     }
 }
 
-/// Nanoseconds of a configured time; those are at most a day.
+/// Nanoseconds of a time; one that is longer than any clock runs becomes the longest that, added to
+/// such a clock, still is a time.
 pub const fn nanos(time: Duration) -> u64 {
-    time.as_nanos() as u64
+    let ns = time.as_nanos();
+    if ns > NANOS_MAX as u128 {
+        NANOS_MAX
+    } else {
+        ns as u64
+    }
 }
+
+const NANOS_MAX: u64 = u64::MAX / 2;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::companion::Companion;
 use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
 use crate::engine::{
@@ -51,7 +52,7 @@ pub(super) const RECV_BUFFERS: u16 = 256;
 pub(super) const RECV_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Makes the services of every shard, each on its own thread.
-type SharedFactory = dyn Fn(&Shard) -> Vec<Box<dyn Service>> + Send + Sync;
+type SharedFactory = dyn Fn(&Shard) -> Result<Vec<Box<dyn Service>>, String> + Send + Sync;
 
 /// Stack of a shard's thread. Validation follows at most 64 pointers and handlers run on it.
 const SHARD_STACK_BYTES: usize = 8 << 20;
@@ -176,7 +177,11 @@ impl ServerBuilder {
         {
             // What the probe found was not enough: locked memory for all shards, as a rule.
             say_fallback(why);
+            let first = why.clone();
             started = self.start(Engine::Epoll, String::new(), &cpus, &factory)?;
+            if let Err(failures) = &mut started {
+                failures.insert(0, StartFailure::Engine(first));
+            }
         }
         started.map_err(|failures| {
             let texts = failures.into_iter().map(StartFailure::into_text);
@@ -262,7 +267,11 @@ impl ServerBuilder {
             ended: Mutex::new(ended),
             watchdog: None,
             _listening: Vec::new(),
+            _companion: None,
         };
+        if engine != Engine::Epoll {
+            server._companion = Some(Companion::start().map_err(ServeError::Start)?);
+        }
         let mut listeners: Vec<Vec<Listener>> = cpus.iter().map(|_| Vec::new()).collect();
         for one in &mut listening {
             let is_tcp = one.bound_address().is_tcp();
@@ -296,6 +305,7 @@ impl ServerBuilder {
             let engine_config = EngineConfig {
                 idle: self.idle,
                 stream: self.stream.clone(),
+                tokio: server._companion.as_ref().map(Companion::handle),
             };
             let make_start = move || ShardStart {
                 place,

@@ -104,7 +104,7 @@ impl LocalRuntimeBuilder {
                     let value = main.await;
                     *result.borrow_mut() = Some(value);
                 });
-                Vec::new()
+                Ok(Vec::new())
             }
         };
         let start = ShardStart {
@@ -125,6 +125,7 @@ impl LocalRuntimeBuilder {
             engine_config: EngineConfig {
                 idle: self.idle,
                 stream: StreamOptions::default(),
+                tokio: None,
             },
             counters: Arc::new(Counters::default()),
             mailbox,

@@ -1,6 +1,7 @@
 //! Building, running and ending a server.
 
 mod builder;
+mod companion;
 mod local_runtime;
 mod metrics;
 mod stack;
@@ -14,6 +15,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use self::companion::Companion;
 use self::watchdog::Watchdog;
 use crate::engine::Failures;
 use crate::platform::listen::Listening;
@@ -34,6 +36,8 @@ pub struct Server {
     ended: Mutex<Receiver<()>>,
     /// Removes socket files when the server ends.
     _listening: Vec<Listening>,
+    /// Ends after the shards, whose handlers use it.
+    _companion: Option<Companion>,
 }
 
 /// What other threads hold of a shard.

@@ -105,14 +105,24 @@ const LOW_WATER_DIVISOR: usize = 4;
 
 impl ShardCore {
     /// A shard without services yet.
+    ///
+    /// # Errors
+    /// When there is no memory for its receive buffers.
     pub(crate) fn new(
         place: Place,
         config: ShardConfig,
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
-    ) -> Rc<Self> {
-        let pool = RecvPool::new(config.recv_buffers, config.recv_buffer_bytes);
-        Rc::new(Self {
+    ) -> Result<Rc<Self>, String> {
+        let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
+        let pool = RecvPool::try_new(count, bytes).ok_or_else(|| {
+            format!(
+                "no memory for {count} receive buffers of {bytes} bytes: use fewer shards, or fewer or smaller \
+                 buffers (ServerBuilder::recv_buffers), or raise what limits the process (`ulimit -v`, the memory \
+                 limit of its container)"
+            )
+        })?;
+        Ok(Rc::new(Self {
             place,
             config,
             pool,
@@ -129,7 +139,7 @@ impl ShardCore {
             connects: RefCell::default(),
             spare_buffers: RefCell::default(),
             drain_until_ns: Cell::new(None),
-        })
+        }))
     }
 
     /// Starts a turn: reads the clock.

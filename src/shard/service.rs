@@ -23,21 +23,31 @@ pub trait Service: 'static {
     fn call(&self, method: u16, call: IncomingCall<'_>);
 }
 
-/// What the factory of a server makes for each shard: a service, or a tuple of up to six.
+/// What the factory of a server makes for each shard: a service, a tuple of up to six, or a `Result` of
+/// either whose error says why they can't be made.
 pub trait IntoServices {
     /// The services, in order.
-    fn into_services(self) -> Vec<Box<dyn Service>>;
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    fn into_services(self) -> Result<Vec<Box<dyn Service>>, String>;
+}
+
+impl<S: IntoServices, E: std::fmt::Display> IntoServices for Result<S, E> {
+    fn into_services(self) -> Result<Vec<Box<dyn Service>>, String> {
+        self.map_err(|error| error.to_string())?.into_services()
+    }
 }
 
 impl<S: Service> IntoServices for S {
-    fn into_services(self) -> Vec<Box<dyn Service>> {
-        vec![Box::new(self)]
+    fn into_services(self) -> Result<Vec<Box<dyn Service>>, String> {
+        Ok(vec![Box::new(self)])
     }
 }
 
 impl IntoServices for Vec<Box<dyn Service>> {
-    fn into_services(self) -> Self {
-        self
+    fn into_services(self) -> Result<Vec<Box<dyn Service>>, String> {
+        Ok(self)
     }
 }
 
@@ -45,9 +55,9 @@ macro_rules! tuples {
     ($(($($service:ident),+))*) => {
         $(impl<$($service: Service),+> IntoServices for ($($service,)+) {
             #[expect(non_snake_case, reason = "the type parameters name the variables too")]
-            fn into_services(self) -> Vec<Box<dyn Service>> {
+            fn into_services(self) -> Result<Vec<Box<dyn Service>>, String> {
                 let ($($service,)+) = self;
-                vec![$(Box::new($service)),+]
+                Ok(vec![$(Box::new($service)),+])
             }
         })*
     };

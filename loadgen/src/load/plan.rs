@@ -79,6 +79,11 @@ pub enum Arrivals {
     },
 }
 
+/// The highest rate of an open loop that takes so long.
+pub fn rate_max_per_s(time: Duration) -> f64 {
+    CALLS_MAX / time.as_secs_f64()
+}
+
 impl Plan {
     /// What is wrong with it.
     ///

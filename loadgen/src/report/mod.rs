@@ -28,7 +28,7 @@ use crate::analysis::slo::Slo;
 use crate::failure::Failure;
 use crate::print;
 use crate::study::compare::ComparisonRecord;
-use crate::study::sweep::parse_rate;
+use crate::units::parse_rate;
 
 /// Options of `loadgen report`.
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 
 use super::document::{Block, Section};
 use super::evidence::{Evidence, Folder};
+use crate::results::LoopKind;
 use crate::results::{LimitPair, LoadSettings, Manifest, Protocol, Uring};
 use crate::units::format_count;
 
@@ -132,12 +133,14 @@ fn describe(load: &LoadSettings) -> String {
         let percent = share.share_ratio * 100.0;
         format!("{} {percent:.0} %", share.method)
     });
+    let arrivals = match load.loop_kind {
+        LoopKind::Open => format!("open loop, {} arrivals", load.arrival),
+        LoopKind::Closed => "closed loop".into(),
+    };
     format!(
-        "{}; {}, {} arrivals; {} connections × {} in flight; payload {}; warm-up {} s (left out), \
-         window {} s, time-out {} s; {} generator threads",
+        "{}; {arrivals}; {} connections × {} in flight, unless a load says otherwise; payload {}; \
+         warm-up {} s (left out), window {} s, time-out {} s; {} generator threads",
         methods.collect::<Vec<_>>().join(", "),
-        load.loop_kind,
-        load.arrival,
         load.conns,
         load.depth,
         load.payload,

@@ -107,21 +107,21 @@ pub fn objective(evidence: &Evidence, slo: Option<&Slo>) -> Option<Slo> {
 
 fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
     let slo = objective(evidence, slo)?;
-    let mut passed: Option<&Point> = None;
-    let mut refused = None;
-    for point in evidence.curve() {
-        let judgement = judge(&probed(point), &slo);
-        match judgement.verdict {
-            Judged::Passed => passed = Some(point),
-            // It was too short for this objective, and says nothing against it.
-            Judged::TooFewCalls => (),
-            verdict => {
-                refused = Some((point.summary.offered_per_s, verdict, judgement.reasons));
-                break;
-            }
-        }
-    }
-    let passed = passed?;
+    let curve: Vec<_> = evidence
+        .curve()
+        .into_iter()
+        .map(|point| (point, judge(&probed(point), &slo)))
+        .collect();
+    let highest = highest_passed(curve.iter().map(|(_, judgement)| judgement.verdict))?;
+    let (passed, _) = &curve[highest];
+    // One that was too short for this objective says nothing against it.
+    let refused = curve[highest + 1..]
+        .iter()
+        .find(|(_, judgement)| judgement.verdict != Judged::TooFewCalls)
+        .map(|(point, judgement)| {
+            let reasons = judgement.reasons.clone();
+            (point.summary.offered_per_s, judgement.verdict, reasons)
+        });
     Some(Capacity {
         slo,
         rate_per_s: passed.summary.offered_per_s,
@@ -136,6 +136,29 @@ fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
         is_confirmed: false,
         cpu_s_per_call: cpu_s_per_call(passed),
     })
+}
+
+/// The last of the loads of a curve that passed, in order of their rates, up to which the server can be
+/// said to have passed: what disturbs a machine makes latencies longer, never shorter, so a failure is
+/// taken for a disturbance when more loads have passed above it than failed below them.
+fn highest_passed(verdicts: impl Iterator<Item = Judged>) -> Option<usize> {
+    let mut highest = None;
+    // Since the lowest failure that is not outweighed yet.
+    let (mut failures, mut passes) = (0, 0);
+    for (at, verdict) in verdicts.enumerate() {
+        match verdict {
+            Judged::Passed if failures == 0 => highest = Some(at),
+            Judged::Passed => {
+                passes += 1;
+                if passes > failures {
+                    (failures, passes, highest) = (0, 0, Some(at));
+                }
+            }
+            Judged::Failed | Judged::Unsure => failures += 1,
+            Judged::TooFewCalls | Judged::Invalid => (),
+        }
+    }
+    highest
 }
 
 fn probed(point: &Point) -> Probed {

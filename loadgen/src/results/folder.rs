@@ -80,8 +80,8 @@ impl ResultWriter {
         began: SystemTime,
     ) -> Result<Self, FolderError> {
         let path = parent.join(folder_name(manifest));
-        let made = fs::create_dir_all(parent).and_then(|()| fs::create_dir(&path));
-        made.map_err(failed("make", &path))?;
+        let made = fs::create_dir_all(parent).and_then(|()| make_new(&path));
+        let path = made.map_err(failed("make", &path))?;
         let writer = Self { path };
         writer.replace_json(MANIFEST, manifest)?;
         let header = histograms::encode_header(began).map_err(failed("write", &writer.path))?;
@@ -205,6 +205,23 @@ impl ResultWriter {
             .map_err(failed("write", &path))
     }
 }
+
+/// Makes a folder that is not there yet: with a number when another was made in the same second.
+fn make_new(path: &Path) -> io::Result<PathBuf> {
+    let mut made = path.to_owned();
+    for number in 2.. {
+        match fs::create_dir(&made) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number <= SAME_MAX => {
+                made = PathBuf::from(format!("{}-{number}", path.display()));
+            }
+            result => return result.map(|()| made),
+        }
+    }
+    unreachable!("numbers above the highest are not tried")
+}
+
+/// Folders of one name.
+const SAME_MAX: u32 = 100;
 
 /// Reads a folder.
 #[derive(Debug)]

@@ -160,6 +160,8 @@ fn a_full_disk_is_named_with_a_way_out() {
 fn a_folder_is_never_overwritten() {
     let parent = tempfile::tempdir().unwrap();
     let began = wall_clock();
-    ResultWriter::create(parent.path(), &manifest(), began).unwrap();
-    assert!(ResultWriter::create(parent.path(), &manifest(), began).is_err());
+    let [first, second] =
+        [(); 2].map(|()| ResultWriter::create(parent.path(), &manifest(), began).unwrap());
+    assert_ne!(first.path(), second.path());
+    assert!(second.path().to_str().unwrap().ends_with("-2"));
 }

@@ -126,6 +126,11 @@ pub struct PointSummary {
     /// Time average of the calls between their intended time and their end, seen by looking at each
     /// turn of the generator. By Little's law it is `offered_per_s` × mean response time.
     pub in_flight_mean: f64,
+    /// Calls that were permitted to be in flight, over all connections. Others that are due wait, and
+    /// count as in flight too.
+    pub in_flight_max: u32,
+    /// Shards of the server, if they are known; otherwise 0.
+    pub server_shards: u32,
     /// What the server's process used, if it is known which one that is.
     pub server: Option<ServerUse>,
     /// Why the first call failed that did.

@@ -10,7 +10,7 @@ use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::Protocol;
-use crate::units::parse_time;
+use crate::units::{parse_rate, parse_time};
 
 /// Options of `loadgen run`.
 #[derive(Args, Clone, Debug)]
@@ -101,6 +101,9 @@ pub struct LoadArgs {
     /// Last part of the result folder's name
     #[arg(long, value_name = "NAME", default_value = "run", value_parser = name)]
     pub(crate) name: String,
+    /// Whether the loads of a study are closed loops, whatever these options say.
+    #[arg(skip)]
+    pub(crate) is_closed_study: bool,
 }
 
 impl LoadArgs {
@@ -167,17 +170,6 @@ impl LoadArgs {
         }
         Ok(plan)
     }
-}
-
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let (number, factor) = match text.strip_suffix(['k', 'M']) {
-        Some(number) if text.ends_with('k') => (number, 1e3),
-        Some(number) => (number, 1e6),
-        None => (text, 1.0),
-    };
-    let rate: Option<f64> = number.parse().ok().map(|number: f64| number * factor);
-    rate.filter(|rate| (0.1..=1e8).contains(rate))
-        .ok_or_else(|| "use calls per second, such as 20000, 20k or 1.5M".into())
 }
 
 fn time(text: &str) -> Result<Duration, String> {

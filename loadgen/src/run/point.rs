@@ -18,6 +18,7 @@ pub(crate) fn summarise(
     plan: &Plan,
     outcome: &Outcome,
     slo: Option<&Slo>,
+    server_shards: Option<u32>,
 ) -> PointSummary {
     let total = outcome.record.total();
     let latency = latency(&total.times);
@@ -48,6 +49,8 @@ pub(crate) fn summarise(
         books: total.books,
         latency,
         in_flight_mean: outcome.record.in_flight_ns / outcome.window.as_nanos().max(1) as f64,
+        in_flight_max: (plan.conns * plan.depth) as u32,
+        server_shards: server_shards.unwrap_or(0),
         server: server_use(outcome),
         first_error: outcome.record.first_error.clone(),
         methods: methods

@@ -53,14 +53,16 @@ impl Session {
     pub fn start(args: &LoadArgs, study: &str) -> Result<Self, Failure> {
         // Before anything is started for it.
         Shown::check(args.tui)?;
+        args.target.as_deref().map_or(Ok(()), check_address)?;
         args.plan("", vec![None], None).map_err(Failure::Usage)?;
         let slo = args.slo.as_deref().map(str::parse).transpose();
         let slo = slo.map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
         let stop = interrupts::watch()?;
         let place = Place::find(args)?;
         let manifest = manifest(args, study, &place);
-        let folder = ResultWriter::create(&args.out, &manifest, wall_clock())
-            .map_err(|error| Failure::Other(error.to_string()))?;
+        let other = |error: crate::results::FolderError| Failure::Other(error.to_string());
+        let folder = ResultWriter::create(&args.out, &manifest, wall_clock()).map_err(other)?;
+        folder.write_summary(&unfinished(&[])).map_err(other)?;
         Ok(Self {
             args: args.clone(),
             slo,
@@ -81,6 +83,11 @@ impl Session {
     /// What a reader of the figures must know.
     pub fn caveats(&self) -> &[String] {
         &self.place.caveats
+    }
+
+    /// What was measured so far.
+    pub fn points(&self) -> &[PointSummary] {
+        &self.points
     }
 
     /// Whether somebody wants the measurement to end.
@@ -126,12 +133,24 @@ impl Session {
         let (responses_ns, write_error) = watch.finish();
         self.write_error = self.write_error.take().or(write_error);
         let start_s = offset.as_secs_f64();
-        let mut point = point::summarise(number, label, start_s, plan, &outcome, self.slo.as_ref());
+        let mut point = point::summarise(
+            number,
+            label,
+            start_s,
+            plan,
+            &outcome,
+            self.slo.as_ref(),
+            self.place.server_shards,
+        );
         if self.place.has_server_ended() {
             point.completion = Completion::TargetLost;
         }
         self.write_point(&point, plan, &outcome, &growth(&before, &after));
         self.points.push(point.clone());
+        // Whatever happens later, what was measured up to here can be read.
+        if let Err(error) = self.folder.write_summary(&unfinished(&self.points)) {
+            self.write_error.get_or_insert(error.to_string());
+        }
         Ok(Measured {
             point,
             responses_ns,
@@ -193,7 +212,7 @@ impl Session {
         if !is_worth_it || self.is_interrupted() || self.place.fleet.is_some() {
             return None;
         }
-        match ceiling::measure(CEILING_TIME) {
+        match ceiling::measure(self.args.protocol, CEILING_TIME) {
             Ok(ceiling) => Some(ceiling),
             Err(why) => {
                 tracing::warn!(why, "the generator's own ceiling is not known");
@@ -232,6 +251,17 @@ impl Session {
     }
 }
 
+/// Refuses what is no address.
+///
+/// # Errors
+/// What is wrong with it, and a right one.
+pub(crate) fn check_address(text: &str) -> Result<(), Failure> {
+    let parsed: Result<ringcall::Address, _> = text.parse();
+    parsed
+        .map(drop)
+        .map_err(|error| Failure::Usage(error.to_string()))
+}
+
 /// What the shell is answered: anything that went wrong first, then what makes the rest worthless,
 /// then the objective.
 fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
@@ -247,6 +277,17 @@ fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
         3
     } else {
         0
+    }
+}
+
+/// The summary of a measurement that has not come to its end.
+fn unfinished(points: &[PointSummary]) -> Summary {
+    Summary {
+        schema_version: SCHEMA_VERSION,
+        completion: Completion::Interrupted,
+        exit_code: 1,
+        ceiling: None,
+        points: points.to_vec(),
     }
 }
 
@@ -273,7 +314,7 @@ fn growth(before: &[ShardRow], after: &[ShardRow]) -> Vec<ShardRow> {
 fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
     let workload = args.workload().ok();
     let methods = workload.iter().flat_map(|workload| &workload.methods);
-    let is_closed = args.closed.is_some();
+    let is_closed = args.closed.is_some() || args.is_closed_study;
     Manifest {
         schema_version: SCHEMA_VERSION,
         started_utc: environment::now_utc(),
@@ -335,5 +376,45 @@ pub(crate) fn label(plan: &Plan) -> String {
             rate_per_s,
         } => format!("{rate_per_s:.0}/s {arrival}"),
         Arrivals::Closed { callers } => format!("{callers} callers, closed loop"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{SloOutcome, Validity};
+    use crate::study::simulated::Server;
+    use crate::study::{Load, Probe};
+
+    fn summary(is_valid: bool, is_met: bool, completion: Completion) -> Summary {
+        let Ok(probed) = Server::random(5000.0).probe(&Load::at_rate(100.0, 1));
+        let mut point = probed.point;
+        point.validity = Validity {
+            is_valid,
+            reasons: Vec::new(),
+        };
+        point.slo = Some(SloOutcome {
+            is_met,
+            checks: Vec::new(),
+        });
+        Summary {
+            completion,
+            ..unfinished(&[point])
+        }
+    }
+
+    #[test]
+    fn the_worst_decides_the_exit_code() {
+        let code = |is_valid, is_met, completion| {
+            exit_code(&summary(is_valid, is_met, completion), None, false)
+        };
+        assert_eq!(code(true, true, Completion::Complete), 0);
+        assert_eq!(code(true, false, Completion::Complete), 3);
+        assert_eq!(code(false, false, Completion::Complete), 4);
+        assert_eq!(code(false, true, Completion::Interrupted), 1);
+        let good = summary(true, true, Completion::Complete);
+        assert_eq!(exit_code(&good, None, true), 1, "results were not written");
+        let late = summary(false, false, Completion::Complete);
+        assert_eq!(exit_code(&late, Some(0), false), 0, "a study's own verdict");
     }
 }

@@ -22,7 +22,11 @@ pub(super) struct Watch<'a> {
     folder: &'a ResultWriter,
     stop: &'a AtomicBool,
     shown: Shown,
+    /// Response times of the window, in stretches of equal length.
     responses_ns: Vec<Histogram<u64>>,
+    /// Intervals in each of them, but the last, and in that.
+    per_stretch: usize,
+    in_last: usize,
     write_error: Option<String>,
 }
 
@@ -43,6 +47,8 @@ impl<'a> Watch<'a> {
             stop,
             shown,
             responses_ns: Vec::new(),
+            per_stretch: 1,
+            in_last: 0,
             write_error: None,
         }
     }
@@ -70,17 +76,40 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Response times of each interval, and why something could not be written.
+    /// Response times of each stretch of the window, and why something could not be written.
     pub(super) fn finish(self) -> (Vec<Histogram<u64>>, Option<String>) {
         (self.responses_ns, self.write_error)
+    }
+
+    /// Keeps the response times of an interval. However long the window is, there are few stretches:
+    /// when there would be more, each two neighbours become one.
+    fn keep(&mut self, times: &Histogram<u64>) {
+        let last = self.responses_ns.last_mut();
+        if let Some(last) = last.filter(|_| self.in_last < self.per_stretch) {
+            last.add(times).expect("all have the same bounds");
+            self.in_last += 1;
+            return;
+        }
+        if self.responses_ns.len() == STRETCHES_MAX {
+            let all = std::mem::take(&mut self.responses_ns);
+            let mut all = all.into_iter();
+            while let (Some(mut first), second) = (all.next(), all.next()) {
+                if let Some(second) = second {
+                    first.add(second).expect("all have the same bounds");
+                }
+                self.responses_ns.push(first);
+            }
+            self.per_stretch *= 2;
+        }
+        self.responses_ns.push(times.clone());
+        self.in_last = 1;
     }
 
     fn interval(&mut self, interval: &Interval) -> Result<(), FolderError> {
         let total = interval.record.total();
         let response = Spread::of(total.times.of(Kind::Response));
         let lag = Spread::of(total.times.of(Kind::SendLag));
-        self.responses_ns
-            .push(total.times.of(Kind::Response).clone());
+        self.keep(total.times.of(Kind::Response));
         self.shown.interval(interval, &response);
         let length_ns = interval.length.as_nanos().max(1) as f64;
         self.folder.add_intervals(&[IntervalRow {
@@ -143,3 +172,6 @@ impl<'a> Watch<'a> {
         }])
     }
 }
+
+/// More than the confidence bounds of a quantile make use of.
+const STRETCHES_MAX: usize = 48;

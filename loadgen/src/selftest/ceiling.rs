@@ -1,4 +1,5 @@
-//! The highest rate that one thread of the generator offers, against a server that does nothing.
+//! The highest rate that one thread of the generator offers, against a server that does nothing else
+//! than speak the protocol.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -29,10 +30,10 @@ pub(super) struct Tried {
 ///
 /// # Errors
 /// When the server or a thread can't be started.
-pub(crate) fn measure(time: Duration) -> Result<Ceiling, String> {
+pub(crate) fn measure(protocol: Protocol, time: Duration) -> Result<Ceiling, String> {
     let placement = Placement::choose(&ringcall::environment());
     Ok(judge(
-        &search(placement, time)?,
+        &search(protocol, placement, time)?,
         look(placement, time).as_ref(),
     ))
 }
@@ -57,16 +58,20 @@ pub(super) fn judge(tried: &[Tried], stillness: Option<&Stillness>) -> Ceiling {
 }
 
 /// Finds the rate of a closed loop, and then tries shares of it as open loops.
-pub(super) fn search(placement: Option<Placement>, time: Duration) -> Result<Vec<Tried>, String> {
+pub(super) fn search(
+    protocol: Protocol,
+    placement: Option<Placement>,
+    time: Duration,
+) -> Result<Vec<Tried>, String> {
     let wanted = Wanted {
-        protocol: Protocol::Ringcall,
+        protocol,
         shards: 1,
         cpus: placement.map(|placement| vec![placement.server]),
     };
     let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)?;
     let cpu = placement.map(|placement| placement.client);
     let plan = |arrivals| Plan {
-        protocol: Protocol::Ringcall,
+        protocol,
         address: server.addresses()[0].clone(),
         workload: Workload::echo(PAYLOAD_BYTES),
         arrivals,

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::load::plan::Part;
 use crate::load::schedule::{Arrival, Schedule};
 use crate::load::work::Workload;
-use crate::results::Ceiling;
+use crate::results::{Ceiling, Protocol};
 use crate::target::placement::Placement;
 use crate::units::{format_count, format_ns};
 use crate::{print, print_json};
@@ -49,7 +49,8 @@ struct Arrivals {
 /// When a server or a thread can't be started, or arrivals are not what they should be.
 pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
     let placement = Placement::choose(&ringcall::environment());
-    let mut tried = ceiling::search(placement, args.seconds).map_err(Failure::Other)?;
+    let mut tried =
+        ceiling::search(Protocol::Ringcall, placement, args.seconds).map_err(Failure::Other)?;
     let stillness = ceiling::look(placement, args.seconds);
     let ceiling = ceiling::judge(&tried, stillness.as_ref());
     for tried in tried.iter_mut().filter(|tried| tried.is_open) {

@@ -15,12 +15,14 @@ use super::{Load, Probe, Side, calls_for};
 use crate::analysis::slo::Slo;
 use crate::cli::Format;
 use crate::failure::Failure;
+use crate::load::plan::rate_max_per_s;
 use crate::report::document::Document;
 use crate::report::evidence::Evidence;
 use crate::report::verdict::Planning;
 use crate::report::{self, markdown};
 use crate::results::PointSummary;
 use crate::run::args::LoadArgs;
+use crate::run::session::check_address;
 use crate::units::format_ns;
 use crate::{print, print_json};
 
@@ -34,7 +36,11 @@ pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     if is_open {
         refuse_closed(&args.load)?;
     }
-    let mut live = Live::start(&args.load, "sweep", None)?;
+    let load = LoadArgs {
+        is_closed_study: !is_open,
+        ..args.load.clone()
+    };
+    let mut live = Live::start(&load, "sweep", None)?;
     let plan = match plan {
         Some(plan) => plan,
         None => rates_around_the_highest(&mut live, args.load.seed)?,
@@ -47,8 +53,28 @@ pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         let probed = live.probe(&load)?;
         tell(&probed.point);
     }
+    let failure = sweep_failure(live.session.points());
     let record = StudyRecord::Sweep { axis };
-    end(live, &record, None, args.planning.into(), args.format)
+    end(live, &record, failure, args.planning.into(), args.format)
+}
+
+/// A sweep goes where the server is overloaded, so it has not failed as long as there is a valid load,
+/// and one that meets the objective, if there is one.
+fn sweep_failure(points: &[PointSummary]) -> Option<Failure> {
+    let valid = || points.iter().filter(|point| point.validity.is_valid);
+    if valid().next().is_none() {
+        let why = points
+            .first()
+            .map(|point| point.validity.reasons.join("; "));
+        return Some(Failure::Invalid(format!(
+            "no load was a measurement: {}",
+            why.unwrap_or_else(|| "none was run".into())
+        )));
+    }
+    let missed = |point: &PointSummary| point.slo.as_ref().is_some_and(|slo| !slo.is_met);
+    valid()
+        .all(missed)
+        .then(|| Failure::SloViolated("no load meets the objective".into()))
 }
 
 /// Ten rates around that of a closed loop, which is the most that the server carries however long
@@ -91,7 +117,9 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
         .map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
     let settings = Settings {
         start_per_s: args.start.unwrap_or(args.load.rate),
-        rate_max_per_s: args.max,
+        rate_max_per_s: args
+            .max
+            .min(rate_max_per_s(args.load.warmup + args.load.duration)),
         tolerance: TOLERANCE,
         confirmations: args.confirm,
     };
@@ -138,6 +166,16 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     if let [a, b] = &args.folders[..] {
         return compare_folders(a, b, args);
     }
+    let rounds_min = compare::rounds_min(args.level, 1);
+    if args.rounds < rounds_min {
+        return Err(Failure::Usage(format!(
+            "--rounds {} can't find anything at --level {}: no chance would be small enough; use at least {rounds_min}",
+            args.rounds, args.level
+        )));
+    }
+    if let Some(address) = &args.against {
+        check_address(address)?;
+    }
     let other = args.against.as_ref().map(|address| Other {
         address: address.clone(),
         protocol: args.against_protocol.unwrap_or(args.load.protocol),
@@ -173,12 +211,13 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
 fn compare_folders(a: &Path, b: &Path, args: &CompareArgs) -> Result<(), Failure> {
     let evidence = [Evidence::read(&[a])?, Evidence::read(&[b])?];
     let rounds = paired_rounds(&evidence);
-    if rounds.len() < 2 {
+    let rounds_min = compare::rounds_min(args.level, 1);
+    if rounds.len() < rounds_min as usize {
         return Err(Failure::Usage(format!(
-            "the folders share {} rounds of two points each at the same load, and a comparison needs at least {}: \
-             measure both with `loadgen sweep --rates RATE --repeat 16`",
+            "the folders share {} rounds of two points each at the same load, and a comparison at level {} needs at \
+             least {rounds_min}: measure both with `loadgen sweep --rates RATE --repeat 16`",
             rounds.len(),
-            compare::rounds_min(args.level, 1)
+            args.level
         )));
     }
     let [a, b] = [&evidence[0], &evidence[1]].map(|side| side.folders[0].name.clone());
@@ -230,6 +269,14 @@ fn paired_rounds(evidence: &[Evidence; 2]) -> Vec<Vec<(Side, PointSummary)>> {
 }
 
 fn comparison_failure(record: &ComparisonRecord) -> Option<Failure> {
+    let rounds_min = compare::rounds_min(record.level, record.findings.len().max(1));
+    if record.rounds.len() < rounds_min as usize {
+        eprintln!(
+            "{} valid rounds are too few to find a difference in one of {} measures alone: that takes {rounds_min}",
+            record.rounds.len(),
+            record.findings.len()
+        );
+    }
     if record.findings.is_empty() {
         let why = "no round was valid: there is nothing to compare";
         return Some(Failure::Invalid(why.into()));

@@ -41,6 +41,8 @@ pub struct Round {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
+    /// Calls offered for one that did not fail.
+    CallsPerSuccess,
     /// Median response time.
     P50,
     /// 99th percentile.
@@ -69,11 +71,23 @@ pub struct ComparisonFinding {
 
 impl Measure {
     /// All.
-    pub const ALL: [Self; 4] = [Self::P50, Self::P99, Self::CpuPerCall, Self::TimePerCall];
+    pub const ALL: [Self; 5] = [
+        Self::CallsPerSuccess,
+        Self::P50,
+        Self::P99,
+        Self::CpuPerCall,
+        Self::TimePerCall,
+    ];
 
     /// What a point says; `None` when it says nothing.
     fn of(self, point: &PointSummary) -> Option<f64> {
         let value = match self {
+            // Latencies are those of calls that were answered; this is where the others show.
+            Self::CallsPerSuccess => {
+                let books = point.books;
+                let others = books.scheduled.saturating_sub(books.error + books.timeout);
+                books.scheduled as f64 / others.max(1) as f64
+            }
             Self::P50 => point.latency.response.percentile_ns(50.0)? as f64,
             Self::P99 => point.latency.response.percentile_ns(99.0)? as f64,
             Self::CpuPerCall => point.server?.cpu_us_per_call,
@@ -86,6 +100,7 @@ impl Measure {
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
+            Self::CallsPerSuccess => "calls offered per success",
             Self::P50 => "p50 response time",
             Self::P99 => "p99 response time",
             Self::CpuPerCall => "server CPU per call",
@@ -217,6 +232,10 @@ fn findings(rounds: &[Quad], level: f64) -> Vec<ComparisonFinding> {
             })
             .collect();
         let Some(logs) = logs else { continue };
+        // Nothing failed anywhere, say: then there is nothing to test, and no chance to correct for.
+        if logs.iter().flatten().all(|log| *log == logs[0][0]) {
+            continue;
+        }
         let differences: Vec<f64> = logs
             .iter()
             .map(|[a1, a2, b1, b2]| b1.midpoint(*b2) - a1.midpoint(*a2))
@@ -271,6 +290,31 @@ mod tests {
         let loads = loads(&Load::at_rate(6000.0, 0), 8, seed);
         let names = ["a".to_owned(), "b".to_owned()];
         conduct(&mut server, names, &loads, 0.05, |_| true).unwrap()
+    }
+
+    #[test]
+    fn a_server_that_fails_calls_is_worse() {
+        let mut server = Server::random(50_000.0);
+        let mut rounds = Vec::new();
+        for round in 0..8 {
+            let mut points = Vec::new();
+            for side in [Side::A, Side::B, Side::B, Side::A] {
+                let load = Load::at_rate(1000.0, round);
+                let Ok(probed) = server.probe(&load);
+                let mut point = probed.point;
+                if side == Side::B {
+                    // Those that succeed are as fast as A's.
+                    point.books.error = point.books.ok / 2;
+                    point.books.ok -= point.books.error;
+                }
+                points.push((side, point));
+            }
+            rounds.push(points);
+        }
+        let record = evaluate("a".into(), "b".into(), 0.05, true, &rounds);
+        let failures = &record.findings[0];
+        assert_eq!(failures.measure, Measure::CallsPerSuccess);
+        assert!(failures.is_regression && (1.9..2.1).contains(&failures.ratio.value));
     }
 
     #[test]

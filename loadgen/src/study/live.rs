@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Load, Probe, Probed, Side};
 use crate::failure::Failure;
 use crate::load::generator::{Arrivals, Plan};
+use crate::load::schedule::Arrival;
 use crate::results::{Completion, Protocol};
 use crate::run::args::LoadArgs;
 use crate::run::session::Session;
@@ -36,6 +37,10 @@ impl Live {
         other: Option<Other>,
     ) -> Result<Self, Failure> {
         let mut args = args.clone();
+        if study != "compare" && matches!(args.arrival, Arrival::Trace(_)) {
+            let why = "a trace has its own rate, which a study can't vary: use --arrival uniform, poisson or gamma:CV";
+            return Err(Failure::Usage(why.into()));
+        }
         // The name of a single run says nothing here.
         if args.name == "run" {
             args.name = study.to_owned();
@@ -54,6 +59,10 @@ impl Live {
         Rc::clone(&self.is_stopped)
     }
 
+    /// What a load is here.
+    ///
+    /// # Errors
+    /// When it is more than a schedule holds.
     fn plan(&self, load: &Load) -> Result<Plan, Failure> {
         let mut plan = self.session.plan()?;
         plan.conns = load.conns.map_or(plan.conns, |conns| conns as usize);
@@ -78,6 +87,7 @@ impl Live {
                 };
             }
         }
+        plan.check().map_err(Failure::Usage)?;
         if let (Side::B, Some(other)) = (load.side, &self.other) {
             plan.address.clone_from(&other.address);
             plan.protocol = other.protocol;

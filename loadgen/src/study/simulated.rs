@@ -119,6 +119,8 @@ impl Probe for Server {
                 send_lag: Spread::default(),
             },
             in_flight_mean: 0.0,
+            in_flight_max: 1024,
+            server_shards: 1,
             server: Some(ServerUse {
                 cpu_us_per_call: 1e6 / services_per_s,
                 cpus_busy: achieved_per_s / services_per_s,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Load;
+use crate::units::parse_rate;
 
 /// What differs between the loads of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,22 +111,6 @@ pub fn parse_rates(text: &str) -> Result<Vec<f64>, String> {
         .collect())
 }
 
-/// A rate: `20000`, `20k`, `1.5M`.
-///
-/// # Errors
-/// In words for the user.
-pub fn parse_rate(text: &str) -> Result<f64, String> {
-    let text = text.trim();
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'k') => (&text[..text.len() - 1], 1e3),
-        Some(b'M') => (&text[..text.len() - 1], 1e6),
-        _ => (text, 1.0),
-    };
-    let rate = digits.parse::<f64>().ok().map(|number| number * factor);
-    rate.filter(|rate| rate.is_finite() && *rate >= 1.0)
-        .ok_or_else(|| format!("`{text}` is no rate: use calls per second like 20000, 20k or 1.5M"))
-}
-
 /// Rates for a range, and for a curve.
 pub const STEPS: usize = 10;
 /// Where a curve is looked at, as shares of a rate that matters: mostly near it, and a little beyond.
@@ -178,7 +163,9 @@ mod tests {
         let range = parse_rates("1k..512k").unwrap();
         assert_eq!((range.len(), range[0], range[9]), (10, 1e3, 512e3));
         assert_eq!(range[1], 2e3);
-        for wrong in ["", "0", "-5", "x", "5K", "10k..1k", "nan", "inf", "1,,2"] {
+        for wrong in [
+            "", "0", "-5", "x", "5K", "10k..1k", "nan", "inf", "1,,2", "1e300", "101M",
+        ] {
             assert!(parse_rates(wrong).is_err(), "{wrong}");
         }
     }

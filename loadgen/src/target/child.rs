@@ -1,6 +1,7 @@
 //! The sample server in a process of its own.
 
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -125,7 +126,10 @@ fn spawn(listen: &[String], wanted: &Wanted) -> io::Result<Child> {
         .arg("--listen")
         .args(listen)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        // The terminal's Ctrl-C is for the generator, which then ends its server: one that ended at
+        // once would make the calls in flight fail.
+        .process_group(0);
     if std::env::var_os("RUST_LOG").is_none() {
         command.env("RUST_LOG", "warn");
     }

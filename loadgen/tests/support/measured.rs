@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
@@ -139,6 +140,8 @@ pub fn start(one: &Run) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // A group of its own, which can be sent signals.
+        .process_group(0)
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap());

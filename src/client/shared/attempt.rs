@@ -73,9 +73,12 @@ enum Stream {
     Unix(UnixStream),
 }
 
+/// A longer time is as good as none, and may be more than a clock can hold.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Connects to the first address of the target that answers.
 async fn connect(target: &CallTarget, timeout: Duration) -> Result<Stream, Status> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
     let found = tokio::time::timeout_at(deadline.into(), target.look_up()).await;
     let addresses = found.map_err(|_| target.cannot_connect(&no_answer(timeout)))??;
     let mut candidates = Candidates::new(addresses, deadline);

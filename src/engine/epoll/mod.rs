@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 use self::watched::watch;
 use super::{EngineConfig, Idle, Listener, ShardStart};
 use crate::platform::options::StreamOptions;
+use crate::platform::refusal::{Refusal, Step};
 use crate::shard::ShardCore;
 use crate::shard::conn::{Conn, Stage};
 
@@ -58,7 +59,8 @@ pub(super) fn run(start: ShardStart) -> io::Result<()> {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            start.fail(&format!("no runtime: {error}"));
+            let refusal = Refusal::from_io(Step::EpollRuntime, &error);
+            start.fail(&refusal.to_string());
             return Ok(());
         }
     };

@@ -21,7 +21,8 @@ pub(super) struct Listeners {
 }
 
 struct State {
-    fd: Rc<OwnedFd>,
+    /// `None` once the shard drains.
+    fd: Option<Rc<OwnedFd>>,
     is_tcp: bool,
     key: Option<super::operation::OpKey>,
     /// Not to be started before this time.
@@ -33,7 +34,7 @@ struct State {
 impl Listeners {
     pub(super) fn new(listeners: Vec<Listener>) -> Self {
         let listeners = listeners.into_iter().map(|listener| State {
-            fd: Rc::new(listener.fd),
+            fd: Some(Rc::new(listener.fd)),
             is_tcp: listener.is_tcp,
             key: None,
             retry_ns: None,
@@ -60,6 +61,9 @@ impl Listeners {
         self.is_stale = false;
         for (index, state) in self.listeners.iter_mut().enumerate() {
             if is_draining {
+                // With the accept's own hold on it, the socket closes: whoever connects from now on is
+                // refused, and not left to wait for the end.
+                state.fd = None;
                 if let Some(key) = state.key
                     && !std::mem::replace(&mut state.is_cancelled, true)
                 {
@@ -67,9 +71,9 @@ impl Listeners {
                 }
                 continue;
             }
-            if state.key.is_some() {
+            let Some(fd) = state.fd.as_ref().filter(|_| state.key.is_none()) else {
                 continue;
-            }
+            };
             if state.retry_ns.is_some_and(|retry_ns| now_ns < retry_ns) {
                 self.is_stale = true;
                 continue;
@@ -78,7 +82,7 @@ impl Listeners {
             let accept = Operation::Accept {
                 listener: index as u32,
             };
-            state.key = Some(ring.start(&state.fd, accept)?);
+            state.key = Some(ring.start(fd, accept)?);
         }
         Ok(())
     }

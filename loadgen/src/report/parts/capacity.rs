@@ -147,7 +147,17 @@ impl View<'_> {
                 rate(capacity.rated_per_s(self.planning)),
                 self.planning.spare
             );
-            figures.push(figure("Instances needed", instances.to_string(), note));
+            // What bounds the rate from below bounds their number from above.
+            let at_most = if capacity.is_generator_limited {
+                "at most "
+            } else {
+                ""
+            };
+            figures.push(figure(
+                "Instances needed",
+                format!("{at_most}{instances}"),
+                note,
+            ));
         }
         figures
     }

@@ -3,6 +3,7 @@
 //! `capacity` is the verdict, `curves` shows the load, `shards` shows scaling and waiting.
 
 mod capacity;
+mod closed;
 mod curves;
 mod shards;
 
@@ -13,7 +14,7 @@ use super::verdict::{self, Capacity, Planning};
 use crate::analysis::slo::Slo;
 use crate::units::format_count;
 
-/// Parts 1 to 9.
+/// Parts 1 to 9, and closed loops where there are any.
 pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Vec<Section> {
     let capacity = verdict::capacity(evidence, slo);
     let curve = evidence.curve();
@@ -26,7 +27,7 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
         curve,
         planning,
     };
-    vec![
+    let mut sections = vec![
         view.verdict(),
         view.hockey_stick(),
         view.achieved(),
@@ -36,7 +37,9 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
         view.scaling(),
         view.waiting(),
         view.balance(),
-    ]
+    ];
+    sections.extend(view.closed_loops());
+    sections
 }
 
 /// What the parts look at.

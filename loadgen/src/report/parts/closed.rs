@@ -1,0 +1,72 @@
+//! What closed loops have shown.
+
+use super::{View, section};
+use crate::report::document::{Block, Section, Table};
+use crate::report::evidence::Point;
+use crate::results::LoopKind;
+use crate::units::{format_count, format_ns};
+
+impl View<'_> {
+    /// The loads whose callers wait for their answers; `None` when there were none.
+    pub(super) fn closed_loops(&self) -> Option<Section> {
+        let is_closed = |point: &&Point| point.summary.loop_kind == LoopKind::Closed;
+        let mut points: Vec<&Point> = self.evidence.points.iter().filter(is_closed).collect();
+        points.sort_by_key(|point| (point.row.shards, point.row.conns, point.row.depth));
+        if points.is_empty() {
+            return None;
+        }
+        let head = [
+            "load",
+            "shards",
+            "connections",
+            "in flight on each",
+            "calls/s",
+            "p50",
+            "p99",
+            "p99.9",
+            "server CPU per call",
+            "valid",
+        ];
+        let blocks = vec![
+            Block::Text(
+                "Each caller waits for its answer before it calls again: a slow server is asked less \
+                 often. So these latencies are not what callers see who don't wait for each other; \
+                 the rates say what the server does at most."
+                    .into(),
+            ),
+            Block::Table(Table {
+                head: head.map(str::to_owned).to_vec(),
+                rows: points.into_iter().map(row).collect(),
+            }),
+        ];
+        Some(section("Closed loops", blocks))
+    }
+}
+
+fn row(point: &Point) -> Vec<String> {
+    const NONE: &str = "–";
+    let summary = &point.summary;
+    let percentile = |percent| {
+        let ns = summary.latency.response.percentile_ns(percent);
+        ns.map_or_else(|| NONE.to_owned(), |ns| format_ns(ns as f64))
+    };
+    let shards = point.row.shards;
+    let cpu = summary.server.map(|server| server.cpu_us_per_call * 1e3);
+    vec![
+        summary.label.clone(),
+        shards.map_or_else(|| NONE.to_owned(), |shards| shards.to_string()),
+        point.row.conns.to_string(),
+        point.row.depth.to_string(),
+        format_count(summary.achieved_per_s.round() as u64),
+        percentile(50.0),
+        percentile(99.0),
+        percentile(99.9),
+        cpu.map_or_else(|| NONE.to_owned(), format_ns),
+        if summary.validity.is_valid {
+            "yes"
+        } else {
+            "no"
+        }
+        .to_owned(),
+    ]
+}
