@@ -166,6 +166,26 @@ fn too_little_locked_memory_is_explained_or_done_without() {
     assert_eq!(said.matches("can't be used").count(), 1, "{said}");
 }
 
+#[test]
+fn too_little_memory_is_explained() {
+    let Some(task) = child::task() else {
+        for engine in ["uring", "epoll"] {
+            child::passes("too_little_memory_is_explained", engine);
+        }
+        return;
+    };
+    child::set_limit(libc::RLIMIT_AS, 4 << 30);
+    // 32 GiB.
+    let started = Rig::try_with(engine(&task), |builder| {
+        builder.recv_buffers(32_768, 1 << 20)
+    });
+    let text = started.expect_err("no memory").to_string();
+    assert!(
+        text.contains("32768 receive buffers of 1048576 bytes") && text.contains("ulimit -v"),
+        "{text}"
+    );
+}
+
 fn serves(rig: &Rig, engine: &str) {
     assert_eq!(rig.server.engine(), engine);
     rig.peer().echo_works(1);

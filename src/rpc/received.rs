@@ -130,6 +130,16 @@ where
     }
 }
 
+/// As the archived form is written: numbers and strings are.
+impl<T: Message, P: Payload> fmt::Display for Received<T, P>
+where
+    Archived<T>: fmt::Display,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::encode::encode_payload;
@@ -151,6 +161,10 @@ mod tests {
         let request = Request::<Vec<u32>>::validate(chunk).expect("valid");
         assert_eq!(pool.free_count(), 0);
         assert_eq!((request.len(), request.to_owned()), (3, vec![1, 2, 3]));
+        assert_eq!(
+            request.first().map(ToString::to_string).as_deref(),
+            Some("1")
+        );
         drop(request);
         assert_eq!(pool.free_count(), 1);
     }
