@@ -54,7 +54,15 @@ impl Study {
 #[test]
 fn a_sweep_measures_each_rate_and_reports() {
     let study = Study::run(&["sweep", "--rates", "300,600,900", "--duration", "300ms"]);
-    assert_eq!(study.code(), 0, "{}", complaint(&study.output));
+    let summary = ResultReader::open(&study.folder())
+        .unwrap()
+        .summary()
+        .unwrap();
+    // Overload is what a sweep looks for, so one valid load is enough; a machine that is busy enough
+    // leaves none.
+    let has_valid = summary.points.iter().any(|point| point.validity.is_valid);
+    let code = if has_valid { 0 } else { 4 };
+    assert_eq!(study.code(), code, "{}", complaint(&study.output));
     let told: Value = serde_json::from_slice(&study.output.stdout).unwrap();
     assert_eq!(told["study"]["kind"], "sweep");
     assert_eq!(told["study"]["axis"], "rate");

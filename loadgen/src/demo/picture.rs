@@ -77,7 +77,8 @@ fn table(report: &Report) -> Table {
             format!("{:.1}", row.p99_us),
             format!("{:.1}", row.p999_us),
             row.errors.to_string(),
-            format!("{:.2}", row.server_cpu_us_per_call),
+            row.server_cpu_us_per_call
+                .map_or_else(|| "–".to_owned(), |cost| format!("{cost:.2}")),
         ]
     };
     Table {

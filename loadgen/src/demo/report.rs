@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::plan::{PAYLOAD_BYTES, Step, WARM_UP};
 use crate::load::generator::Outcome;
 use crate::results::Kind;
+use crate::run::point::faults_of;
 use crate::samples::stats::ShardStats;
 use crate::target::placement::Placement;
 
@@ -42,7 +43,10 @@ pub(super) struct Row {
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
     pub(super) errors: u64,
-    pub(super) server_cpu_us_per_call: f64,
+    /// `null` where no call was answered.
+    pub(super) server_cpu_us_per_call: Option<f64>,
+    /// Whether the row is a measurement: the load kept its schedule. A closed loop has none.
+    pub(super) is_valid: bool,
 }
 
 impl Row {
@@ -66,7 +70,11 @@ impl Row {
             p99_us: us(0.99),
             p999_us: us(0.999),
             errors: books.scheduled - books.ok,
-            server_cpu_us_per_call: rounded(outcome.server_cpu_us_per_call().unwrap_or(f64::NAN)),
+            server_cpu_us_per_call: outcome
+                .server_cpu_us_per_call()
+                .filter(|cost| cost.is_finite())
+                .map(rounded),
+            is_valid: faults_of(outcome).is_empty(),
         }
     }
 
@@ -85,6 +93,7 @@ impl Report {
     ) -> Self {
         notes.extend(placement.and_then(|_| disturbance(measured.load_cpus)));
         notes.extend(failures(steps, measured));
+        notes.extend(faults(steps, measured));
         let rows = steps.iter().zip(&measured.outcomes);
         let (before, after) = (&measured.before, &measured.after);
         let in_place = (after.in_place + after.direct) - (before.in_place + before.direct);
@@ -140,6 +149,15 @@ fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item
         (failed > 0).then(|| format!("{step}: {failed} calls failed, the first with {why}"))
     };
     rows.filter_map(note)
+}
+
+/// Notes on rows that are no measurements.
+fn faults<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item = String> + 'a {
+    let rows = steps.iter().zip(&measured.outcomes);
+    rows.flat_map(|(step, outcome)| {
+        let faults = faults_of(outcome).into_iter();
+        faults.map(move |fault| format!("{step} is INVALID: {fault}"))
+    })
 }
 
 /// With less than this of its CPU the load was disturbed.

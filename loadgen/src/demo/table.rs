@@ -107,7 +107,10 @@ fn table(rows: &[Row]) -> Table {
     for row in rows {
         table.add_row([
             row.transport.to_owned(),
-            row.mode_in_words.clone(),
+            match row.is_valid {
+                true => row.mode_in_words.clone(),
+                false => format!("{}: INVALID", row.mode_in_words),
+            },
             row.conns.to_string(),
             match row.offered_per_s {
                 Some(_) => format!("≤ {}", row.depth),
@@ -118,7 +121,8 @@ fn table(rows: &[Row]) -> Table {
             latency(row, 0.99, row.p99_us),
             latency(row, 0.999, row.p999_us),
             row.errors.to_string(),
-            format!("{:.2}", row.server_cpu_us_per_call),
+            row.server_cpu_us_per_call
+                .map_or_else(|| "–".to_owned(), |cost| format!("{cost:.2}")),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {

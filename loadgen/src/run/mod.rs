@@ -2,7 +2,7 @@
 
 pub mod args;
 mod place;
-mod point;
+pub(crate) mod point;
 mod progress;
 mod screen;
 pub mod session;

@@ -95,6 +95,12 @@ fn validity(outcome: &Outcome, total: &Tally, whole: &Latency) -> Validity {
     }
 }
 
+/// Why an outcome is no measurement; empty if it is one.
+pub(crate) fn faults_of(outcome: &Outcome) -> Vec<String> {
+    let total = outcome.record.total();
+    faults(&total.books, &latency(&total.times), &total.times)
+}
+
 fn faults(books: &Books, latency: &Latency, times: &Times) -> Vec<String> {
     let mut reasons = books.check(latency);
     if books.scheduled == 0 {
