@@ -3,13 +3,13 @@
 # TCP on ringcall, and the same over gRPC by tonic. Each is a search for the highest rate at an
 # objective, the curve around it, and a report. Takes about ten minutes on a quiet machine.
 #
-# SECONDS_PER_LOAD (default 5) and OBJECTIVE may be set. A virtual machine
-# that stops for some milliseconds now and then may keep none; OBJECTIVE='p99<5ms' allows for that.
+# SECONDS_PER_LOAD (default 5) and OBJECTIVE may be set. The default objective allows for virtual
+# machines that stop for some milliseconds now and then; on hardware of your own ask for p99<1ms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 load=(--method get=0.9,put=0.1 --conns 1 --depth 512 --payload fixed:64
-    --slo "${OBJECTIVE:-p99<1ms,err<0.1%}" --warmup 1s --interval 1s
+    --slo "${OBJECTIVE:-p99<5ms,err<0.1%}" --warmup 1s --interval 1s
     --duration "${SECONDS_PER_LOAD:-5}s" --peak 500k --growth 1.5 --spare 1 --headroom 0.3)
 
 # Where to begin. At light loads tonic's client is too slow for the rule on send lag: a call that comes

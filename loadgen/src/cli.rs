@@ -209,7 +209,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         })
 }
 
-fn parse_idle(text: &str) -> Result<Idle, String> {
+pub(crate) fn parse_idle(text: &str) -> Result<Idle, String> {
     match text {
         "park" => return Ok(Idle::Park),
         "spin" => return Ok(Idle::Spin),

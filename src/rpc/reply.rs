@@ -26,10 +26,8 @@ enum Content<T> {
     Value(T),
     /// Serialised already, from borrowed data.
     Payload(Result<Vec<u8>, TooLong>, PhantomData<fn() -> T>),
-    /// Received as it is, and validated then.
-    Received(Chunk),
-    /// Nothing any more.
-    Sent,
+    /// Received as it is, and validated then. `None` once it was copied out.
+    Received(Option<Chunk>),
     /// A body that is sent from where it lies, and what follows it in the payload. Boxed, because
     /// small replies should not be moved about in the size of the largest.
     Body(Box<(Bytes, Root)>),
@@ -60,7 +58,7 @@ impl<T: Message> Reply<T> {
     pub(crate) fn needs_no_drop(&self) -> bool {
         match self.content {
             Content::Value(_) => !std::mem::needs_drop::<T>(),
-            Content::Sent => true,
+            Content::Received(None) => true,
             _ => false,
         }
     }
@@ -79,11 +77,13 @@ impl<T: Message> Reply<T> {
             Content::Value(value) => frames::append(queue.filling(), header, |out| {
                 encode_payload::<T>(&*value, payload_bytes_max, out)
             }),
-            Content::Received(chunk) if chunk.as_slice().len() < COPY_BYTES_MAX => {
-                let sent = send_copy(chunk.as_slice(), header, payload_bytes_max, queue);
-                self.content = Content::Sent;
-                sent
-            }
+            Content::Received(received) => match received.take() {
+                Some(chunk) if chunk.as_slice().len() < COPY_BYTES_MAX => {
+                    send_copy(chunk.as_slice(), header, payload_bytes_max, queue)
+                }
+                Some(chunk) => send_part(Part::Received(chunk), header, payload_bytes_max, queue),
+                None => unreachable!("a reply is sent once"),
+            },
             other => other.send(header, payload_bytes_max, queue),
         }
     }
@@ -99,7 +99,7 @@ impl<T> Content<T> {
         queue: &mut SendQueue,
     ) -> Result<(), TooLong> {
         match self {
-            Self::Value(_) | Self::Sent => unreachable!("the reply has sent it itself"),
+            Self::Value(_) | Self::Received(_) => unreachable!("the reply sends these itself"),
             Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(TooLong))?;
                 if payload.len() >= COPY_BYTES_MAX {
@@ -109,10 +109,6 @@ impl<T> Content<T> {
                 let sent = send_copy(&payload, header, payload_bytes_max, queue);
                 super::scratch::put(payload);
                 sent
-            }
-            Self::Received(chunk) => {
-                let part = Part::Received(chunk.clone());
-                send_part(part, header, payload_bytes_max, queue)
             }
             Self::Body(body) => {
                 let (body, root) = &mut **body;
@@ -163,7 +159,7 @@ impl<T: Message> From<Received<T, Chunk>> for Reply<T> {
     /// in turn. Its bytes are not serialised again.
     fn from(received: Received<T, Chunk>) -> Self {
         Self {
-            content: Content::Received(received.into_payload()),
+            content: Content::Received(Some(received.into_payload())),
         }
     }
 }

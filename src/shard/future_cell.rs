@@ -18,6 +18,16 @@ pub(super) trait Work: 'static {
     fn poll(self: Pin<&mut Self>, origin: Origin<'_>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
+/// What a future borrows from beside it: lent by whoever starts the future, until it must be kept.
+pub(super) trait Keep: 'static {
+    /// Makes it its own: the future goes on after its first poll. Called at most once.
+    fn keep(&self);
+}
+
+impl Keep for () {
+    fn keep(&self) {}
+}
+
 /// Holds at most one future, pinned, in memory that is kept for the next one, and beside it what
 /// that future borrows.
 ///
@@ -45,7 +55,7 @@ const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 /// A cell whose future was just put in, and whose type is still known: its first poll goes through
 /// no pointer.
-pub(super) struct Fresh<'a, O, W: Work> {
+pub(super) struct Fresh<'a, O: Keep, W: Work> {
     cell: &'a mut FutureCell,
     types: PhantomData<(W, O)>,
 }
@@ -75,7 +85,7 @@ impl FutureCell {
     /// # Panics
     /// When a future is there already, or with `make`; then the cell stays empty.
     #[inline(always)]
-    pub(super) unsafe fn put<O: 'static, W: Work>(
+    pub(super) unsafe fn put<O: Keep, W: Work>(
         &mut self,
         own: impl FnOnce() -> O,
         make: impl FnOnce(&'static O) -> W,
@@ -144,7 +154,7 @@ impl FutureCell {
     }
 }
 
-impl<O, W: Work> Fresh<'_, O, W> {
+impl<O: Keep, W: Work> Fresh<'_, O, W> {
     /// The first poll. A future that is ready is dropped at once; one that waits or panics stays in
     /// the cell.
     #[inline(always)]
@@ -161,10 +171,14 @@ impl<O, W: Work> Fresh<'_, O, W> {
     }
 }
 
-/// A future that did not end at its first poll is held. Most end, and are never marked.
-impl<O, W: Work> Drop for Fresh<'_, O, W> {
+/// A future that did not end at its first poll is held, with what it borrows. Most end, and are never
+/// marked.
+impl<O: Keep, W: Work> Drop for Fresh<'_, O, W> {
     #[inline(always)]
     fn drop(&mut self) {
+        let (_, offset) = const { together::<O, W>() };
+        // SAFETY: `put` has just written an `O` there, and nothing has dropped it.
+        unsafe { self.cell.memory.add(offset).cast::<O>().as_ref() }.keep();
         self.cell.held = Some(Held {
             poll: poll_as::<W>,
             drop: drop_as::<O, W>,

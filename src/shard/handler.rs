@@ -4,6 +4,7 @@
     reason = "the future of a handler borrows the handler and its context, which lie beside it"
 )]
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
@@ -15,8 +16,8 @@ use pin_project_lite::pin_project;
 use super::answer;
 use super::conn::Conn;
 use super::context::Context;
-use super::future_cell::{Fresh, FutureCell, Work};
-use super::tasks::Origin;
+use super::future_cell::{Fresh, FutureCell, Keep, Work};
+use super::tasks::{Origin, Started, Tasks};
 use crate::proto::status::Status;
 use crate::rpc::message::Message;
 use crate::rpc::received::Request;
@@ -37,40 +38,87 @@ pub trait Method<H>: 'static {
     ) -> impl Future<Output = Result<Reply<Self::Response>, Status>> + 'a;
 }
 
-/// What the future of a handler borrows.
-pub(super) struct Borrowed<H> {
-    handler: Rc<H>,
-    cx: Context,
+/// What the future of a handler borrows. Most handlers end at their first poll, during which whoever
+/// calls them holds both: only those that wait count themselves among the holders.
+struct Borrowed<H> {
+    handler: ManuallyDrop<Rc<H>>,
+    cx: ManuallyDrop<Context>,
+    is_kept: Cell<bool>,
 }
 
-/// Puts the future of a handler into its cell.
+impl<H> Borrowed<H> {
+    /// # Safety
+    /// Both are held by others until this is kept or gone.
+    #[inline(always)]
+    unsafe fn lend(handler: &Rc<H>, conn: &Rc<Conn>, deadline_ns: u64) -> Self {
+        // SAFETY: these are second owners that are not counted, which is sound as long as a counted one
+        // lives, as the caller promises, and none of them is dropped: `drop` sees to that.
+        let (handler, conn) = unsafe {
+            (
+                Rc::from_raw(Rc::as_ptr(handler)),
+                Rc::from_raw(Rc::as_ptr(conn)),
+            )
+        };
+        Self {
+            handler: ManuallyDrop::new(handler),
+            cx: ManuallyDrop::new(Context { conn, deadline_ns }),
+            is_kept: Cell::new(false),
+        }
+    }
+}
+
+impl<H: 'static> Keep for Borrowed<H> {
+    #[cold]
+    fn keep(&self) {
+        if !self.is_kept.replace(true) {
+            std::mem::forget((Rc::clone(&self.handler), Rc::clone(&self.cx.conn)));
+        }
+    }
+}
+
+impl<H> Drop for Borrowed<H> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.is_kept.get() {
+            // SAFETY: they are counted since `keep`, and not used again.
+            unsafe {
+                ManuallyDrop::drop(&mut self.handler);
+                ManuallyDrop::drop(&mut self.cx);
+            }
+        }
+    }
+}
+
+/// Polls the handler of a call for the first time.
 #[inline(always)]
-pub(super) fn put_handler<'a, M: Method<H>, H: 'static>(
-    cell: &'a mut FutureCell,
+pub(super) fn start_handler<M: Method<H>, H: 'static>(
+    tasks: &Tasks,
     handler: &Rc<H>,
     conn: &Rc<Conn>,
+    call_id: u64,
     deadline_ns: u64,
-    request: ManuallyDrop<Request<M::Request>>,
-) -> Fresh<'a, Borrowed<H>, impl Work + use<M, H>> {
-    let own = || Borrowed {
-        handler: Rc::clone(handler),
-        cx: Context {
-            conn: Rc::clone(conn),
-            deadline_ns,
-        },
+    request: Request<M::Request>,
+) -> Started {
+    // Dropped by the handler. A destructor on this side, were there one, would keep the request from
+    // staying in registers.
+    let request = ManuallyDrop::new(request);
+    // SAFETY: `handler` and `conn` are held until this function returns, and `Tasks::start` lets no
+    // future live longer that is not kept.
+    let own = || unsafe { Borrowed::lend(handler, conn, deadline_ns) };
+    let make = |borrowed: &'static Borrowed<H>| Answer {
+        handler: M::run(
+            &*borrowed.handler,
+            &borrowed.cx,
+            ManuallyDrop::into_inner(request),
+        ),
+        response: PhantomData,
     };
-    // SAFETY: `Method::run` takes references of any lifetime, so it can't tell this one from
-    // another: all it may do with it is to use it in the future that it returns.
-    unsafe {
-        cell.put(own, |borrowed| Answer {
-            handler: M::run(
-                &*borrowed.handler,
-                &borrowed.cx,
-                ManuallyDrop::into_inner(request),
-            ),
-            response: PhantomData,
-        })
-    }
+    tasks.start(
+        // SAFETY: `Method::run` takes references of any lifetime, so it can't tell this one from
+        // another: all it may do with it is to use it in the future that it returns.
+        |cell| unsafe { cell.put(own, make) },
+        Origin::Call { conn, call_id },
+    )
 }
 
 /// Puts a future that belongs to no call into its cell.

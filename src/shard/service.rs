@@ -2,13 +2,12 @@
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use super::answer;
 use super::conn::Conn;
-use super::handler::{Method, put_handler};
-use super::tasks::{Origin, Started};
+use super::handler::{Method, start_handler};
+use super::tasks::Started;
 use crate::buf::Chunk;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
@@ -98,13 +97,8 @@ impl IncomingCall<'_> {
             return answer::refuse_invalid(conn, call_id);
         };
         shard.counters.requests.add(1);
-        // Dropped by the handler. A destructor on this side, were there one, would keep the request
-        // from staying in registers.
-        let request = ManuallyDrop::new(request);
-        let started = shard.tasks.start(
-            |cell| put_handler::<M, H>(cell, handler, conn, deadline_ns, request),
-            Origin::Call { conn, call_id },
-        );
+        let started =
+            start_handler::<M, H>(&shard.tasks, handler, conn, call_id, deadline_ns, request);
         match started {
             // Most handlers; they are entered in no book.
             Started::Done => (),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::conn::Conn;
 use super::counters::Counters;
-use super::future_cell::{Fresh, FutureCell, Work};
+use super::future_cell::{Fresh, FutureCell, Keep, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
 
@@ -167,7 +167,7 @@ impl Tasks {
     /// Polls a new future, which `put` puts into its place, at once. Only if it waits does it become
     /// a task.
     #[inline(always)]
-    pub(super) fn start<O, W: Work>(
+    pub(super) fn start<O: Keep, W: Work>(
         &self,
         put: impl for<'a> FnOnce(&'a mut FutureCell) -> Fresh<'a, O, W>,
         origin: Origin<'_>,

@@ -22,7 +22,7 @@ use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
 use crate::report::document::Document;
 use crate::results::Protocol;
-use crate::target::child::{ServerProcess, Wanted};
+use crate::target::child::{IDLE_USUAL, ServerProcess, Wanted};
 use crate::target::interrupts;
 use crate::target::placement::{self, Placement};
 use crate::{print, print_json};
@@ -62,6 +62,7 @@ fn measure(measure_in_all: Duration) -> Result<(Report, Document), String> {
         protocol: Protocol::Ringcall,
         shards: 1,
         cpus: placement.map(|placement| vec![placement.server]),
+        idle: IDLE_USUAL.into(),
     };
     let mut server = ServerProcess::start(&listen, &wanted)
         .map_err(|error| format!("the server's process: {error}"))?;

@@ -233,6 +233,7 @@ fn manifest(study: &str, shards: u32) -> Manifest {
             transport: "tcp".into(),
             is_own_server: true,
             server_shards: Some(shards),
+            server_idle: Some("park".into()),
             methods: vec![MethodShare {
                 method: "spin".into(),
                 share_ratio: 1.0,

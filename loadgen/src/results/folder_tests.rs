@@ -44,6 +44,7 @@ fn manifest() -> Manifest {
             transport: "tcp".into(),
             is_own_server: true,
             server_shards: Some(1),
+            server_idle: Some("park".into()),
             methods: vec![MethodShare {
                 method: "echo".into(),
                 share_ratio: 1.0,

@@ -140,6 +140,8 @@ pub struct LoadSettings {
     pub is_own_server: bool,
     /// The server's shards, where it told.
     pub server_shards: Option<u32>,
+    /// What its shards do when they have nothing to do, if this program started it.
+    pub server_idle: Option<String>,
     /// The methods and their shares.
     pub methods: Vec<MethodShare>,
     /// Open or closed loop.

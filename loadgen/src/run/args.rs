@@ -83,6 +83,10 @@ pub struct LoadArgs {
     /// Shards of the server that is started
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "target", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: u32,
+    /// What a shard of that server does when it has nothing to do: park, spin, or spin:50us. Only with
+    /// park is its CPU time that of calls alone
+    #[arg(long, value_name = "HOW", default_value = "park", conflicts_with = "target", value_parser = idle)]
+    pub(crate) idle: String,
     /// Seed: the same gives the same calls at the same times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -174,6 +178,10 @@ impl LoadArgs {
 
 fn time(text: &str) -> Result<Duration, String> {
     parse_time(text).ok_or_else(|| "use a time with its unit, such as 200us, 10ms or 5s".into())
+}
+
+fn idle(text: &str) -> Result<String, String> {
+    crate::cli::parse_idle(text).map(|_| text.to_owned())
 }
 
 fn name(text: &str) -> Result<String, String> {

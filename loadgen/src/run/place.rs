@@ -78,6 +78,7 @@ impl Place {
             protocol: args.protocol,
             shards,
             cpus: is_pinned.then_some(free),
+            idle: args.idle.clone(),
         };
         let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)
             .map_err(|error| Failure::Other(format!("the server's process: {error}")))?;

@@ -334,6 +334,7 @@ fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
             transport: place.transport().into(),
             is_own_server: args.target.is_none(),
             server_shards: place.server_shards,
+            server_idle: args.target.is_none().then(|| args.idle.clone()),
             methods: methods
                 .map(|(method, share_ratio)| MethodShare {
                     method: method.name().into(),

@@ -11,7 +11,7 @@ use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::{Ceiling, KeptRate, Kind, Protocol};
-use crate::target::child::{ServerProcess, Wanted};
+use crate::target::child::{IDLE_USUAL, ServerProcess, Wanted};
 use crate::target::placement::Placement;
 
 /// A load and how it went.
@@ -67,6 +67,7 @@ pub(super) fn search(
         protocol,
         shards: 1,
         cpus: placement.map(|placement| vec![placement.server]),
+        idle: IDLE_USUAL.into(),
     };
     let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)?;
     let cpu = placement.map(|placement| placement.client);

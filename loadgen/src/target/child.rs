@@ -27,6 +27,8 @@ pub(crate) struct Wanted {
     pub(crate) shards: usize,
     /// Where they run; `None`: anywhere.
     pub(crate) cpus: Option<Vec<usize>>,
+    /// What its shards do when they have nothing to do, as `serve --idle` takes it.
+    pub(crate) idle: String,
 }
 
 impl ServerProcess {
@@ -115,6 +117,7 @@ fn spawn(listen: &[String], wanted: &Wanted) -> io::Result<Child> {
         .args(["serve", "--exit-with-stdin"])
         .args(["--shards", &wanted.shards.to_string()])
         .args(["--protocol", &wanted.protocol.to_string()])
+        .args(["--idle", &wanted.idle])
         .args([
             "--pin",
             if wanted.cpus.is_some() {
@@ -164,3 +167,6 @@ fn lines_of(stdout: ChildStdout) -> io::Result<Receiver<String>> {
 
 /// Time that the server has to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What shards do when they have nothing to do, unless something else is asked for.
+pub(crate) const IDLE_USUAL: &str = "spin:50us";
