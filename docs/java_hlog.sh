@@ -6,7 +6,7 @@
 # Without a folder it measures a short load first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export HDRHISTOGRAM_JAR=${HDRHISTOGRAM_JAR:-/usr/share/java/HdrHistogram.jar}
+export HDRHISTOGRAM_JAR=${HDRHISTOGRAM_JAR:-/usr/share/java/hdrhistogram.jar}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -9,6 +9,10 @@ trap 'rm -f "$measured"' EXIT
 # A truth that does not hold ends this here, and leaves the document alone.
 cargo test -p loadgen --release --features truths --test truths -- --test-threads 1 --nocapture \
     | tee "$measured"
+if [ -e "${HDRHISTOGRAM_JAR:-/usr/share/java/hdrhistogram.jar}" ]; then
+    java=$(docs/java_hlog.sh | tail -1)
+    echo "TRUTH | \`latency.hlog\`, read by Java's HistogramLogProcessor (\`docs/java_hlog.sh\`) | $java | the same |" >>"$measured"
+fi
 python3 - "$measured" <<'PYTHON'
 import pathlib, sys
 lines = pathlib.Path(sys.argv[1]).read_text().splitlines()

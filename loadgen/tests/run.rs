@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use loadgen::results::{Completion, ResultReader};
@@ -271,6 +272,32 @@ fn results_that_can_not_be_written_are_a_failure_with_a_way_out() {
     let why = complaint(&output);
     assert_eq!(output.status.code(), Some(1), "{why}");
     assert!(why.contains("occupied"), "{why}");
+}
+
+#[test]
+fn a_full_disk_leaves_a_partial_result_that_can_be_reported() {
+    let one = Run::new(&["--rate", "5k", "--duration", "20s", "--interval", "10ms"]);
+    // No file may grow beyond 64 blocks of 512 bytes; the log of histograms is the first that would.
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let script = r#"ulimit -f 64; trap "" XFSZ; exec "$@""#;
+    let output = Command::new("sh")
+        .args(["-c", script, "sh", program])
+        .args(one.arguments())
+        .output()
+        .unwrap();
+    let why = complaint(&output);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(
+        why.contains("latency.hlog") && why.contains("too large"),
+        "{why}"
+    );
+    let reader = ResultReader::open(&one.folder()).unwrap();
+    assert_ne!(reader.summary().unwrap().completion, Completion::Complete);
+    assert!(!reader.histograms().unwrap().is_empty());
+    let report = run(&["report", one.folder().to_str().unwrap()]);
+    assert!(report.status.success(), "{}", complaint(&report));
+    let text = fs::read_to_string(one.folder().join("report.md")).unwrap();
+    assert!(text.contains("ended early"), "{text}");
 }
 
 #[test]

@@ -176,14 +176,19 @@ impl ResultWriter {
             fs::write(&beside, text)?;
             fs::rename(&beside, &path)
         };
-        write().map_err(failed("write", &path))
+        write().map_err(|error| {
+            // Half a file helps nobody, and where the disk is full its room does.
+            fs::remove_file(&beside).unwrap_or_default();
+            failed("write", &path)(error)
+        })
     }
 
     fn append_rows<T: Serialize>(&self, name: &str, rows: &[T]) -> Result<(), FolderError> {
         let path = self.path.join(name);
+        let is_new = fs::metadata(&path).map_or(true, |file| file.len() == 0);
         let encode = || -> io::Result<Vec<u8>> {
             let mut writer = csv::WriterBuilder::new()
-                .has_headers(!path.exists())
+                .has_headers(is_new)
                 .from_writer(Vec::new());
             for row in rows {
                 writer.serialize(row)?;
@@ -199,10 +204,15 @@ impl ResultWriter {
             return Ok(());
         }
         let path = self.path.join(name);
-        let mut open = OpenOptions::new();
-        let file = open.create(true).append(true).open(&path);
-        file.and_then(|mut file: File| file.write_all(bytes))
-            .map_err(failed("write", &path))
+        let append = || {
+            let mut file: File = OpenOptions::new().create(true).append(true).open(&path)?;
+            let before = file.metadata()?.len();
+            file.write_all(bytes).inspect_err(|_| {
+                // Readers want whole lines. Where even this fails, they leave out the last.
+                file.set_len(before).unwrap_or_default();
+            })
+        };
+        append().map_err(failed("write", &path))
     }
 }
 
@@ -275,7 +285,7 @@ impl ResultReader {
     /// # Errors
     /// When it can't be read.
     pub fn points(&self) -> Result<Vec<PointRow>, FolderError> {
-        self.rows(POINTS)
+        self.rows_if_any(POINTS)
     }
 
     /// `timeseries.csv`.
@@ -309,7 +319,7 @@ impl ResultReader {
     pub fn histograms(&self) -> Result<Vec<IntervalHistogram>, FolderError> {
         let path = self.path.join(HLOG);
         let log = fs::read(&path).map_err(failed("read", &path))?;
-        histograms::decode(&log).map_err(|why| {
+        histograms::decode(whole_lines(&log)).map_err(|why| {
             let error = io::Error::new(io::ErrorKind::InvalidData, why);
             failed("read", &path)(error)
         })
@@ -333,10 +343,17 @@ impl ResultReader {
 
     fn rows<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, FolderError> {
         let path = self.path.join(name);
-        let rows = csv::Reader::from_path(&path)
-            .and_then(|mut reader| reader.deserialize().collect::<Result<_, _>>());
+        let text = fs::read(&path).map_err(failed("read", &path))?;
+        let mut reader = csv::Reader::from_reader(whole_lines(&text));
+        let rows = reader.deserialize().collect::<Result<_, _>>();
         rows.map_err(io::Error::from).map_err(failed("read", &path))
     }
+}
+
+/// Without a last line that was not written to its end.
+fn whole_lines(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte == b'\n');
+    &text[..end.map_or(0, |end| end + 1)]
 }
 
 fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> FolderError {
