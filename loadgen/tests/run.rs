@@ -276,10 +276,10 @@ fn results_that_can_not_be_written_are_a_failure_with_a_way_out() {
 
 #[test]
 fn a_full_disk_leaves_a_partial_result_that_can_be_reported() {
-    let one = Run::new(&["--rate", "5k", "--duration", "20s", "--interval", "10ms"]);
-    // No file may grow beyond 64 blocks of 512 bytes; the log of histograms is the first that would.
+    let one = Run::new(&["--rate", "5k", "--duration", "20s", "--interval", "20ms"]);
+    // No file may grow beyond 24 blocks of 512 bytes; the log of histograms is the first that would.
     let program = env!("CARGO_BIN_EXE_loadgen");
-    let script = r#"ulimit -f 64; trap "" XFSZ; exec "$@""#;
+    let script = r#"ulimit -f 24; trap "" XFSZ; exec "$@""#;
     let output = Command::new("sh")
         .args(["-c", script, "sh", program])
         .args(one.arguments())
