@@ -80,6 +80,12 @@ impl Connection {
     async fn run(mut self, waker: Rc<Notify>) {
         loop {
             let engine = Rc::clone(&self.engine);
+            // Attention that was asked for up to here is given now; asked for later, once more.
+            tokio::select! {
+                biased;
+                () = waker.notified() => (),
+                () = std::future::ready(()) => (),
+            }
             match engine.turn(|| self.advance()) {
                 Progress::Goes => (),
                 Progress::Over => break,
@@ -90,9 +96,10 @@ impl Connection {
             tokio::select! {
                 () = waker.notified() => (),
                 ready = self.socket.readable(), if wants_read => {
-                    // The reads themselves find out whether it is still readable.
-                    drop(ready);
-                    engine.turn(|| self.read());
+                    let is_drained = engine.turn(|| self.read());
+                    if let Ok(mut ready) = ready && is_drained {
+                        ready.clear_ready();
+                    }
                 }
                 ready = self.socket.writable(), if wants_write => drop(ready),
                 ready = self.socket.ready(Interest::ERROR), if self.conn.is_paused() => {
@@ -158,32 +165,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives what is there, up to a bound.
-    fn read(&mut self) {
+    /// Receives what is there, up to a bound. Says whether it was less than there was room for: then
+    /// the socket has no more, and will tell when it has, which saves a read that finds nothing. (The
+    /// peer's end is told apart from that, and stays told.)
+    fn read(&self) -> bool {
         let conn = Rc::clone(&self.conn);
         for _ in 0..READS_PER_TURN {
             if !conn.wants_read() {
-                return;
+                return false;
             }
-            let received = match conn.take_direct() {
+            let (room, received) = match conn.take_direct() {
                 Some(mut body) => {
+                    let room = body.unfilled().len();
                     let received = self.receive(body.unfilled());
                     if let Ok(bytes) = received {
                         body.advance(bytes);
                     }
                     conn.shard.receive_direct(&conn, body);
-                    received
+                    (room, received)
                 }
-                None => self.read_chunk(&conn),
+                None => (conn.shard.pool.buffer_bytes(), self.read_chunk(&conn)),
             };
             match received {
-                Ok(0) => return conn.shard.peer_closed(&conn),
+                Ok(0) => {
+                    conn.shard.peer_closed(&conn);
+                    return false;
+                }
+                Ok(bytes) if bytes < room => return true,
                 Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return conn.shard.lost(&conn, &error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    conn.shard.lost(&conn, &error);
+                    return false;
+                }
             }
         }
         conn.attend();
+        false
     }
 
     fn read_chunk(&self, conn: &Rc<Conn>) -> io::Result<usize> {
