@@ -133,6 +133,15 @@ impl Conn {
         }
     }
 
+    /// Says that the engine gives attention now. What was asked for last in this turn need not be given
+    /// again; anything earlier is, which does no harm.
+    pub(crate) fn attended(self: &Rc<Self>) {
+        let mut waiting = self.shard.attention.borrow_mut();
+        if waiting.pop_if(|last| Rc::ptr_eq(last, self)).is_some() {
+            self.needs_attention.set(false);
+        }
+    }
+
     #[inline(never)]
     fn enlist(self: &Rc<Self>) {
         self.needs_attention.set(true);

@@ -23,7 +23,7 @@ const READS_PER_TURN: usize = 8;
 struct Connection {
     engine: Rc<Engine>,
     conn: Rc<Conn>,
-    socket: AsyncFd<OwnedFd>,
+    socket: Rc<AsyncFd<OwnedFd>>,
     sending: Option<Outgoing>,
     is_connecting: bool,
 }
@@ -46,7 +46,7 @@ pub(super) fn spawn(engine: &Rc<Engine>, conn: Rc<Conn>, fd: OwnedFd, is_connect
             let connection = Connection {
                 engine,
                 conn,
-                socket,
+                socket: Rc::new(socket),
                 sending: None,
                 is_connecting,
             };
@@ -78,49 +78,46 @@ pub(super) fn connect(engine: &Rc<Engine>, conn: Rc<Conn>, target: &Target) {
 
 impl Connection {
     async fn run(mut self, waker: Rc<Notify>) {
-        loop {
-            let engine = Rc::clone(&self.engine);
-            // Attention that was asked for up to here is given now; asked for later, once more.
-            tokio::select! {
-                biased;
-                () = waker.notified() => (),
-                () = std::future::ready(()) => (),
-            }
-            match engine.turn(|| self.advance()) {
-                Progress::Goes => (),
-                Progress::Over => break,
-                Progress::NotMade => return,
-            }
+        let (engine, socket) = (Rc::clone(&self.engine), Rc::clone(&self.socket));
+        let mut progress = engine.turn(|| self.advance());
+        while let Progress::Goes = progress {
             let wants_read = self.conn.wants_read() && !self.is_connecting;
             let wants_write = self.sending.is_some() || self.is_connecting;
-            tokio::select! {
-                () = waker.notified() => (),
-                ready = self.socket.readable(), if wants_read => {
-                    let is_drained = engine.turn(|| self.read());
+            progress = tokio::select! {
+                () = waker.notified() => engine.turn(|| self.advance()),
+                ready = socket.readable(), if wants_read => engine.turn(|| {
+                    let is_drained = self.read();
                     if let Ok(mut ready) = ready && is_drained {
                         ready.clear_ready();
                     }
-                }
-                ready = self.socket.writable(), if wants_write => drop(ready),
-                ready = self.socket.ready(Interest::ERROR), if self.conn.is_paused() => {
+                    self.advance()
+                }),
+                ready = socket.writable(), if wants_write => {
                     drop(ready);
-                    engine.turn(|| self.break_off());
+                    engine.turn(|| self.advance())
                 }
-            }
+                ready = socket.ready(Interest::ERROR), if self.conn.is_paused() => {
+                    drop(ready);
+                    engine.turn(|| {
+                        self.break_off();
+                        self.advance()
+                    })
+                }
+            };
         }
-        let Self {
-            engine,
-            conn,
-            socket,
-            ..
-        } = self;
-        drop(socket);
+        if let Progress::NotMade = progress {
+            return;
+        }
+        let conn = Rc::clone(&self.conn);
+        drop((self, socket));
         engine.turn(|| engine.leave(&conn));
     }
 
     /// Does what the shard wants of the connection.
     fn advance(&mut self) -> Progress {
         let conn = Rc::clone(&self.conn);
+        // Whoever asks for attention later in this turn is heard once more.
+        conn.attended();
         if self.is_connecting
             && conn.stage() == Stage::Open
             && let Err(error) = self.finish_connecting()
