@@ -19,6 +19,7 @@ measure vs_peers "$@" --name vs_raw --peers raw,ringcall --runs 21 --seconds 0.2
 measure isolation "$@"
 measure idle "$@"
 measure instructions --update
+results/goals.py
 
 python3 - <<'PYTHON'
 import pathlib, re
