@@ -14,11 +14,14 @@ trait Tokio {
     async fn relay(address: String) -> u32;
     /// Waits for ever, and says when it is dropped.
     async fn hang();
+    /// Leaves a task behind, which waits so often and then says that it has ended.
+    async fn leave_behind(waits: u32);
 }
 
 #[derive(Clone, Default)]
 struct Handlers {
     dropped: Arc<Notify>,
+    left_behind_ended: Arc<Notify>,
 }
 
 struct TellDrop(Arc<Notify>);
@@ -51,6 +54,17 @@ impl TokioHandler for Handlers {
     async fn hang(&self, _cx: &Context) -> Result<Reply<()>, Status> {
         let _tell = TellDrop(Arc::clone(&self.dropped));
         tokio::time::sleep(Duration::from_secs(3600)).await;
+        Ok(().into())
+    }
+
+    async fn leave_behind(&self, _cx: &Context, waits: Request<u32>) -> Result<Reply<()>, Status> {
+        let (ended, waits) = (Arc::clone(&self.left_behind_ended), waits.to_native());
+        tokio::spawn(async move {
+            for _ in 0..waits {
+                tokio::time::sleep(Duration::from_micros(1)).await;
+            }
+            ended.notify_one();
+        });
         Ok(().into())
     }
 }
@@ -99,6 +113,21 @@ fn a_handler_that_waits_for_tokio_is_dropped_with_its_call() {
         runtime.block_on(handlers.dropped.notified());
         server.shut_down();
         server.wait().expect("no shard has failed");
+    }
+}
+
+#[test]
+fn a_task_that_a_handler_leaves_behind_goes_on_while_the_shard_sleeps() {
+    for engine in [Engine::Auto, Engine::Epoll] {
+        let handlers = Handlers::default();
+        let server = server(engine, &handlers);
+        let client = BlockingClient::connect(&server.addresses()[0]).expect("connects");
+        let tokio = TokioClient::new(client);
+        tokio.leave_behind(20).wait().expect("is left behind");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(handlers.left_behind_ended.notified());
     }
 }
 

@@ -247,6 +247,14 @@ impl ShardCore {
         Some(conn)
     }
 
+    /// Moves all connections that need attention to an empty list.
+    pub(crate) fn take_attention(&self, list: &mut Vec<Rc<Conn>>) {
+        std::mem::swap(list, &mut *self.attention.borrow_mut());
+        for conn in list {
+            conn.needs_attention.set(false);
+        }
+    }
+
     /// Whether the engine has something to do at once, so that it must not sleep.
     pub(crate) fn has_work(&self) -> bool {
         !self.attention.borrow().is_empty()

@@ -1,0 +1,385 @@
+//! Connected sockets: what was told of each, when it is read from and written to, and when it is
+//! closed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::Shutdown;
+
+use super::readiness::{Readiness, Ready};
+use super::transfer::{receive, send};
+use crate::engine::outgoing::Outgoing;
+use crate::platform::options::{StreamOptions, set_stream_options};
+use crate::shard::ShardCore;
+use crate::shard::conn::{Conn, Stage};
+use crate::shard::local_client::Target;
+
+/// Reads after which other connections get their turn.
+const READS_PER_TURN: usize = 8;
+
+/// The sockets of a shard, at the place that each connection remembers.
+pub(super) struct Sockets {
+    options: StreamOptions,
+    slots: Vec<Option<Socket>>,
+    free: Vec<u32>,
+    /// Tells sockets apart that have the same place one after the other.
+    lives: u32,
+    /// Sockets that could not be read because there was no buffer.
+    starved: Vec<u32>,
+    /// The list of those that get attention in this turn, kept for its memory.
+    attended: Vec<Rc<Conn>>,
+}
+
+struct Socket {
+    conn: Rc<Conn>,
+    fd: OwnedFd,
+    ready: Ready,
+    sending: Option<Outgoing>,
+    is_connecting: bool,
+    /// There may be something to receive.
+    is_readable: bool,
+    /// It waits for a buffer to receive into.
+    is_starved: bool,
+    /// Its peer has closed its side, or it has broken: there is an end to be read after all bytes.
+    has_ended: bool,
+    /// It has broken.
+    is_broken: bool,
+    /// It takes no more until the kernel tells of room.
+    is_full: bool,
+    /// Whether the kernel tells of room.
+    watches_room: bool,
+}
+
+impl Sockets {
+    pub(super) fn new(options: StreamOptions) -> Self {
+        Self {
+            options,
+            slots: Vec::new(),
+            free: Vec::new(),
+            lives: 0,
+            starved: Vec::new(),
+            attended: Vec::new(),
+        }
+    }
+
+    /// The options for new sockets.
+    pub(super) fn options(&self) -> &StreamOptions {
+        &self.options
+    }
+
+    /// Enters a socket, which is connected or will be.
+    pub(super) fn add(
+        &mut self,
+        readiness: &Readiness,
+        conn: &Rc<Conn>,
+        fd: OwnedFd,
+        is_connecting: bool,
+    ) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.lives = self.lives.wrapping_add(1);
+        let ready = Ready::Socket {
+            slot,
+            life: self.lives,
+        };
+        if let Err(error) = readiness.add_socket(ready, &fd, is_connecting) {
+            self.free.push(slot);
+            conn.shard.lost(conn, &error);
+            conn.attend();
+            return;
+        }
+        conn.engine_slot.set(slot);
+        self.slots[slot as usize] = Some(Socket {
+            conn: Rc::clone(conn),
+            fd,
+            ready,
+            sending: None,
+            is_connecting,
+            is_readable: false,
+            is_starved: false,
+            has_ended: false,
+            is_broken: false,
+            is_full: false,
+            watches_room: is_connecting,
+        });
+        conn.attend();
+    }
+
+    /// Makes the connection of a local client.
+    pub(super) fn connect(&mut self, readiness: &Readiness, conn: &Rc<Conn>, target: &Target) {
+        let options = &self.options;
+        let begin = || -> io::Result<OwnedFd> {
+            let domain = target.address.domain();
+            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+            set_stream_options(&socket, target.is_tcp, options)?;
+            socket.set_nonblocking(true)?;
+            match socket.connect(&target.address) {
+                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+                _ => Ok(socket.into()),
+            }
+        };
+        match begin() {
+            Ok(fd) => self.add(readiness, conn, fd, true),
+            Err(error) => conn.shard.connect_failed(conn, &error),
+        }
+    }
+
+    /// Takes what the kernel has told of a socket, and acts on it at once.
+    pub(super) fn ready(
+        &mut self,
+        readiness: &Readiness,
+        slot: u32,
+        life: u32,
+        flags: EventFlags,
+    ) -> io::Result<()> {
+        let Some(socket) = &mut self.slots[slot as usize] else {
+            return Ok(());
+        };
+        if socket.ready != (Ready::Socket { slot, life }) {
+            return Ok(());
+        }
+        const END: EventFlags = EventFlags::RDHUP.union(BREAK);
+        const BREAK: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
+        socket.is_readable |= flags.intersects(END | EventFlags::IN);
+        socket.has_ended |= flags.intersects(END);
+        socket.is_broken |= flags.intersects(BREAK);
+        socket.is_full &= !flags.intersects(BREAK | EventFlags::OUT);
+        let conn = Rc::clone(&socket.conn);
+        self.attend(readiness, &conn)
+    }
+
+    /// Attends to each connection that has asked for it. Those that ask meanwhile come in the next
+    /// turn, after the others.
+    pub(super) fn attend_all(
+        &mut self,
+        readiness: &Readiness,
+        shard: &ShardCore,
+    ) -> io::Result<()> {
+        let mut attended = std::mem::take(&mut self.attended);
+        shard.take_attention(&mut attended);
+        for conn in attended.drain(..) {
+            self.attend(readiness, &conn)?;
+        }
+        self.attended = attended;
+        Ok(())
+    }
+
+    /// Does with the socket what the shard wants of the connection: reads, lets the shard act, sends,
+    /// and closes.
+    fn attend(&mut self, readiness: &Readiness, conn: &Rc<Conn>) -> io::Result<()> {
+        let slot = conn.engine_slot.get();
+        if slot == u32::MAX {
+            // It never had a socket, or could not be watched.
+            if conn.stage() == Stage::Closing {
+                conn.shard.closed(conn);
+            }
+            return Ok(());
+        }
+        let Some(socket) = &mut self.slots[slot as usize] else {
+            return Ok(());
+        };
+        if socket.is_connecting
+            && let Err(error) = socket.finish_connecting()
+        {
+            if conn.stage() == Stage::Open {
+                self.release(slot, conn);
+                conn.shard.connect_failed(conn, &error);
+                return Ok(());
+            }
+            conn.shard.lost(conn, &error);
+        }
+        conn.shard.resume_reading(conn);
+        if !socket.is_connecting {
+            let read = socket.read();
+            // What reading has asked for follows here.
+            conn.attended();
+            match read {
+                Read::Done => (),
+                Read::Unfinished => conn.attend(),
+                Read::LacksBuffer => {
+                    socket.is_starved = true;
+                    self.starved.push(slot);
+                }
+            }
+            if conn.is_paused() && socket.is_broken {
+                socket.break_off();
+            }
+            if conn.stage() <= Stage::Flushing {
+                if let Err(error) = socket.write() {
+                    conn.shard.lost(conn, &error);
+                } else if conn.stage() == Stage::Flushing && conn.queue.borrow().is_empty() {
+                    socket.shut_down_writing();
+                    conn.shard.linger(conn);
+                }
+            }
+            socket.watch_room(readiness)?;
+            // What was written may have made room for more, and nothing else would look again.
+            conn.shard.resume_reading(conn);
+        }
+        conn.shard.arm_timer(conn);
+        if conn.stage() == Stage::Closing {
+            self.release(slot, conn);
+            conn.shard.closed(conn);
+        }
+        Ok(())
+    }
+
+    /// When buffers are there again, the sockets that waited for them are read.
+    pub(super) fn feed_starved(&mut self, shard: &ShardCore) {
+        if self.starved.is_empty() || shard.pool.free_count() == 0 {
+            return;
+        }
+        for slot in self.starved.drain(..) {
+            if let Some(socket) = &mut self.slots[slot as usize] {
+                socket.is_starved = false;
+                socket.conn.attend();
+            }
+        }
+    }
+
+    /// Closes a socket and gives its place away.
+    fn release(&mut self, slot: u32, conn: &Conn) {
+        self.slots[slot as usize] = None;
+        self.free.push(slot);
+        conn.engine_slot.set(u32::MAX);
+    }
+}
+
+/// How reading has ended.
+enum Read {
+    /// There is no more, or no more is wanted.
+    Done,
+    /// There may be more, but others have their turn first.
+    Unfinished,
+    /// There is no buffer left to read into.
+    LacksBuffer,
+}
+
+impl Socket {
+    /// Finds out whether it is connected by now, or why it will never be.
+    fn finish_connecting(&mut self) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.fd);
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        self.is_connecting = socket.peer_addr().is_err();
+        Ok(())
+    }
+
+    /// Receives what is there, up to a bound. A receive that fills less than its room has taken all,
+    /// and the kernel tells when there is more: that saves a call that would find nothing. An end that
+    /// was told already is not told again.
+    fn read(&mut self) -> Read {
+        let conn = Rc::clone(&self.conn);
+        for _ in 0..READS_PER_TURN {
+            if !self.is_readable || self.is_starved || !conn.wants_read() {
+                return Read::Done;
+            }
+            let (room, received) = match conn.take_direct() {
+                Some(mut body) => {
+                    let room = body.unfilled().len();
+                    let received = receive(&self.fd, body.unfilled());
+                    if let Ok(bytes) = received {
+                        body.advance(bytes);
+                    }
+                    conn.shard.receive_direct(&conn, body);
+                    (room, received)
+                }
+                None => {
+                    let pool = &conn.shard.pool;
+                    let Some(buffer) = pool.take() else {
+                        conn.shard.counters.buffers_exhausted.add(1);
+                        return Read::LacksBuffer;
+                    };
+                    let filled = pool.fill_with(buffer, |memory| receive(&self.fd, memory));
+                    let received = filled.map(|chunk| {
+                        chunk.map_or(0, |chunk| {
+                            let bytes = chunk.as_slice().len();
+                            conn.shard.receive(&conn, chunk);
+                            bytes
+                        })
+                    });
+                    (pool.buffer_bytes(), received)
+                }
+            };
+            match received {
+                Ok(bytes) if bytes == room || (bytes > 0 && self.has_ended) => (),
+                Ok(bytes) => {
+                    self.is_readable = false;
+                    if bytes == 0 {
+                        conn.shard.peer_closed(&conn);
+                    }
+                }
+                Err(error) => {
+                    self.is_readable = false;
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        conn.shard.lost(&conn, &error);
+                    }
+                }
+            }
+        }
+        Read::Unfinished
+    }
+
+    /// It has broken while nothing is received from it.
+    fn break_off(&self) {
+        let error = socket2::SockRef::from(&self.fd).take_error();
+        let reset = || io::ErrorKind::ConnectionReset.into();
+        let error = error.ok().flatten().unwrap_or_else(reset);
+        self.conn.shard.lost(&self.conn, &error);
+    }
+
+    /// Sends what is queued until the socket takes no more.
+    fn write(&mut self) -> io::Result<()> {
+        let conn = &self.conn;
+        while !self.is_full {
+            if self.sending.is_none() {
+                self.sending = Outgoing::take(&mut conn.queue.borrow_mut());
+            }
+            let Some(message) = &mut self.sending else {
+                return Ok(());
+            };
+            let bytes = match send(&self.fd, message) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_full = true;
+                    conn.note_output(false);
+                    return Ok(());
+                }
+                Err(error) => {
+                    conn.queue.borrow_mut().sent(message.unsent_bytes());
+                    self.sending = None;
+                    return Err(error);
+                }
+            };
+            conn.queue.borrow_mut().sent(bytes);
+            conn.note_output(bytes > 0);
+            if message.advance(bytes)
+                && let Some(message) = self.sending.take()
+            {
+                message.recycle(&conn.shard);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel tell of room while something waits for it.
+    fn watch_room(&mut self, readiness: &Readiness) -> io::Result<()> {
+        if self.watches_room != self.is_full {
+            readiness.change_socket(self.ready, &self.fd, self.is_full)?;
+            self.watches_room = self.is_full;
+        }
+        Ok(())
+    }
+
+    fn shut_down_writing(&self) {
+        // It fails when the peer has gone already, which the receive will say too.
+        if let Err(error) = rustix::net::shutdown(&self.fd, Shutdown::Write) {
+            tracing::trace!(%error, "shutdown of a connection that is gone");
+        }
+    }
+}
