@@ -94,7 +94,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = options::begin(NAME);
     let result = match &options.command {
         Some(Command::Serve(serve)) => serve.run(),
         None => measure(&options),

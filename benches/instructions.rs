@@ -65,7 +65,7 @@ const NAME: &str = "instructions";
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/instructions.json");
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = options::begin(NAME);
     let result = match &options.turns {
         Some(turns) => match CASES.get(turns[0]) {
             Some(case) => {

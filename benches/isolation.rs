@@ -97,7 +97,7 @@ struct Setting {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = options::begin(NAME);
     let result = match &options.command {
         Some(Command::Serve(serve)) => serve.run(),
         None => measure(&options),

@@ -12,7 +12,7 @@ use clap::Parser;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use harness::memory::MemoryCalls;
-use harness::options::{Common, Effort};
+use harness::options::{self, Common, Effort};
 use harness::wire;
 use harness::work::{Work, Workload};
 
@@ -45,7 +45,7 @@ const NAME: &str = "micro";
 const FRAMES: usize = 16;
 
 fn main() {
-    let options = Options::parse();
+    let options: Options = options::begin(NAME);
     let (samples, measured_ms) = match options.common.effort() {
         Effort::Quick => (10, 100),
         Effort::Usual => (50, 1000),

@@ -77,7 +77,7 @@ const NAME: &str = "vs_peers";
 const MIB: u32 = 1 << 20;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = options::begin(NAME);
     let result = match &options.command {
         Some(Command::Serve(serve)) => serve.run(),
         None => compare(&options),

@@ -48,7 +48,8 @@ impl fmt::Display for Cell {
     }
 }
 
-/// Connections of one cell: below the listeners' backlog and the usual limit of descriptors.
+/// Connections of one cell: below the listeners' backlog, since all are opened at once. Where the
+/// limit of descriptors is lower than a server needs for them, that server is left out.
 pub const CONNECTIONS_MAX: usize = 900;
 /// Calls in flight on one connection: a server of default limits runs 1024 at once.
 pub const DEPTH_MAX: usize = 1024;

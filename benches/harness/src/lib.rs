@@ -17,6 +17,7 @@ pub mod cell;
 pub mod client;
 pub mod count;
 pub mod cpu;
+pub mod descriptors;
 pub mod idle;
 pub mod memory;
 pub mod options;

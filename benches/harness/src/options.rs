@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use serde::Serialize;
+
+use crate::descriptors;
 
 /// Options that every bench takes.
 #[derive(Clone, Debug, Args)]
@@ -14,17 +16,19 @@ pub struct Common {
     /// Short runs of the most telling points
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
-    /// Everything, in two hours or so
+    /// Everything, in more and longer runs: `vs_peers` takes up to two hours then, each other bench
+    /// some minutes
     #[arg(long)]
     pub full: bool,
     /// How to print the result on standard output
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
-    /// Also writes the result into files of this folder
-    #[arg(long, value_name = "FOLDER")]
+    /// Also writes the result into files of this folder, which is made where it is missing. Cargo
+    /// runs benches in the folder `benches`, so it is best absolute
+    #[arg(long, value_name = "FOLDER", value_parser = writable_folder)]
     pub out: Option<PathBuf>,
-    /// Given by `cargo bench`. Without it, as under `cargo test --benches`, runs are quick
-    #[arg(long, hide = true)]
+    /// Whether `cargo bench` runs this. Elsewhere, as under `cargo test --benches`, runs are quick.
+    #[arg(skip = is_cargo_bench())]
     pub bench: bool,
 }
 
@@ -48,6 +52,45 @@ pub enum Effort {
     Full,
 }
 
+/// The options that this bench was given, or the end of the process with a message or a help text.
+/// The limit of descriptors is raised, so that neither this process nor a server runs out of them.
+pub fn begin<Options: Parser>(bench: &str) -> Options {
+    if let Err(error) = descriptors::raise_limit() {
+        say(format_args!(
+            "the limit of descriptors (`ulimit -n`) stays at {}: {error}",
+            descriptors::permitted()
+        ));
+    }
+    // Usage is told as one calls it, not by the program's own name, which ends in a hash.
+    let command = Options::command().bin_name(format!("cargo bench --bench {bench} --"));
+    // No option of ours, so that nothing suggests it.
+    let arguments = std::env::args_os().filter(|argument| argument != CARGO_BENCH);
+    let matches = command.get_matches_from(arguments);
+    Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn is_cargo_bench() -> bool {
+    std::env::args_os().any(|argument| argument == CARGO_BENCH)
+}
+
+/// What `cargo bench` adds to the arguments of every bench.
+pub const CARGO_BENCH: &str = "--bench";
+
+/// Tried before anything is measured: a measurement of minutes must not end at a wrong path.
+fn writable_folder(text: &str) -> Result<PathBuf, String> {
+    std::fs::create_dir_all(text).map_err(|error| format!("can't make this folder: {error}"))?;
+    tempfile::tempfile_in(text).map_err(|error| format!("can't write into it: {error}"))?;
+    Ok(text.into())
+}
+
+/// The name of a file without any folder.
+pub fn bare_file_name(text: &str) -> Result<String, String> {
+    if Path::new(text).file_name().is_some_and(|name| name == text) {
+        return Ok(text.to_owned());
+    }
+    Err("must be a bare file name; the folder is told by --out".to_owned())
+}
+
 impl Common {
     /// How much to measure.
     pub fn effort(&self) -> Effort {
@@ -58,19 +101,19 @@ impl Common {
         }
     }
 
-    /// Prints a result, and writes `name`.md and `name`.json where that was asked for.
+    /// Writes `name`.md and `name`.json where that was asked for, and prints a result. Files come
+    /// first: nothing is lost when whoever reads the output has gone.
     pub fn publish(&self, name: &str, table: &str, result: &impl Serialize) -> io::Result<()> {
         let json = serde_json::to_string_pretty(result)?;
         let text = match self.format {
             Format::Table => table,
             Format::Json => &json,
         };
-        writeln!(io::stdout(), "{}", text.trim_end())?;
         if let Some(folder) = &self.out {
             write(folder, &format!("{name}.md"), table)?;
-            write(folder, &format!("{name}.json"), &(json + "\n"))?;
+            write(folder, &format!("{name}.json"), &format!("{json}\n"))?;
         }
-        Ok(())
+        writeln!(io::stdout(), "{}", text.trim_end())
     }
 
     /// Says how to get more out of a bench, after what was usual.
@@ -85,8 +128,13 @@ impl Common {
 
 /// Writes a file of results.
 pub fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join(name), text)
+    let path = folder.join(name);
+    std::fs::write(&path, text).map_err(|error| at(&path, &error))
+}
+
+/// An error that names the file it is about.
+pub fn at(path: &Path, error: &impl Display) -> io::Error {
+    io::Error::other(format!("writing {}: {error}", path.display()))
 }
 
 /// The end of a bench that has failed or not.
@@ -108,4 +156,31 @@ pub fn say(text: impl Display) {
         ""
     };
     eprintln!("{clear}{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_folder() {
+        assert_eq!(bare_file_name("vs_raw").as_deref(), Ok("vs_raw"));
+        for text in ["../x", "a/b", "/x", "x/", "..", ".", ""] {
+            assert!(bare_file_name(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_made_and_tried_before_it_is_needed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/b");
+        let text = folder.to_str().unwrap();
+        assert_eq!(writable_folder(text), Ok(folder.clone()));
+        write(&folder, "x.md", "text").unwrap();
+        let inside_a_file = folder.join("x.md/c");
+        let error = writable_folder(inside_a_file.to_str().unwrap()).unwrap_err();
+        assert!(error.contains("can't make this folder"), "{error}");
+        let error = write(&inside_a_file, "y", "text").unwrap_err().to_string();
+        assert!(error.contains("x.md/c/y"), "{error}");
+    }
 }

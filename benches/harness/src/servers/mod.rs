@@ -56,6 +56,11 @@ pub trait Peer: Sync {
     fn takes_part(&self, point: &Point) -> bool {
         point.cell.idle == Idle::Park
     }
+
+    /// Descriptors that it holds for each connection; cells for which they don't suffice are left out.
+    fn descriptors_per_connection(&self) -> usize {
+        1
+    }
 }
 
 /// Who drives a server.

@@ -119,6 +119,14 @@ impl Peer for Tonic {
     fn caller(&self) -> Caller<'_> {
         Caller::Own(self)
     }
+
+    fn descriptors_per_connection(&self) -> usize {
+        match self.threads {
+            Threads::OnePerCpu => 1,
+            // The socket, and what each runtime has: two of its epoll instance, and a waker.
+            Threads::OnePerConnection => 4,
+        }
+    }
 }
 
 fn router(store: Store) -> Router {
