@@ -10,7 +10,7 @@ use std::io;
 use serde::Serialize;
 
 use self::page::Page;
-use self::syscalls::Tracer;
+use self::syscalls::{SyscallCounter, Syscalls, Tracer};
 
 /// What one call costs a server, besides time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -19,6 +19,8 @@ pub struct PerCall {
     pub allocations: f64,
     /// System calls; `None` when this machine lets nobody count them.
     pub syscalls: Option<f64>,
+    /// Who counted those.
+    pub syscalls_counted_by: Option<SyscallCounter>,
 }
 
 /// Counts between the two readings that a run takes of its server.
@@ -27,7 +29,7 @@ pub struct Counting<'a> {
     server_pid: u32,
     tracer: RefCell<Option<Tracer>>,
     readings: RefCell<Vec<u64>>,
-    syscalls: RefCell<Option<u64>>,
+    syscalls: RefCell<Option<Syscalls>>,
 }
 
 impl<'a> Counting<'a> {
@@ -58,12 +60,11 @@ impl<'a> Counting<'a> {
     pub fn per_call(&self, calls: u64) -> PerCall {
         let readings = self.readings.borrow();
         let allocations = readings.last().unwrap_or(&0) - readings.first().unwrap_or(&0);
+        let syscalls = *self.syscalls.borrow();
         PerCall {
             allocations: allocations as f64 / calls as f64,
-            syscalls: self
-                .syscalls
-                .borrow()
-                .map(|syscalls| syscalls as f64 / calls as f64),
+            syscalls: syscalls.map(|syscalls| syscalls.count as f64 / calls as f64),
+            syscalls_counted_by: syscalls.map(|syscalls| syscalls.counter),
         }
     }
 }

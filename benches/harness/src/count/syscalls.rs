@@ -1,6 +1,7 @@
 //! System calls of another process: counted by the kernel where that is permitted, by `strace`
 //! elsewhere.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,36 @@ use std::process::{Child, Command, Stdio};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
 use tempfile::NamedTempFile;
+
+/// System calls of a process, and who counted them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Syscalls {
+    /// How many there were.
+    pub count: u64,
+    /// Who counted them.
+    pub counter: SyscallCounter,
+}
+
+/// Who counts system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyscallCounter {
+    /// The kernel, at its tracepoint: it slows the server down a little.
+    Tracepoint,
+    /// `strace -c`, which stops the server at each of them.
+    Strace,
+}
+
+impl fmt::Display for SyscallCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tracepoint => "the kernel's tracepoint",
+            Self::Strace => "`strace -c`, under which servers are slower and so batches larger",
+        })
+    }
+}
 
 /// Counts the system calls of a process from its start to its stop.
 pub enum Tracer {
@@ -28,11 +58,18 @@ impl Tracer {
     }
 
     /// Stops, and says how many there were.
-    pub fn stop(self) -> io::Result<u64> {
-        match self {
-            Self::Kernel(mut counters) => counters.iter_mut().map(Counter::read).sum(),
-            Self::Strace(strace) => strace.stop(),
-        }
+    pub fn stop(self) -> io::Result<Syscalls> {
+        let (count, counter): (io::Result<u64>, _) = match self {
+            Self::Kernel(mut counters) => (
+                counters.iter_mut().map(Counter::read).sum(),
+                SyscallCounter::Tracepoint,
+            ),
+            Self::Strace(strace) => (strace.stop(), SyscallCounter::Strace),
+        };
+        Ok(Syscalls {
+            count: count?,
+            counter,
+        })
     }
 }
 
@@ -162,7 +199,7 @@ mod tests {
         shell.wait().unwrap();
         // It writes for each line; the read after the last one may not have begun yet.
         assert!(
-            counted.is_none_or(|calls| (199..1000).contains(&calls)),
+            counted.is_none_or(|calls| (199..1000).contains(&calls.count)),
             "{counted:?}"
         );
     }
