@@ -76,16 +76,25 @@ pub fn rate(calls_per_s: f64) -> String {
     }
 }
 
-/// A number with three digits or more.
+/// A number with three digits or more; a tiny one with two and its power of ten.
 pub fn significant(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0,
+        tiny if tiny < 0.001 => return format!("{value:.1e}"),
+        value if value < 0.01 => 5,
+        value if value < 0.1 => 4,
         value if value < 1.0 => 3,
         value if value < 10.0 => 2,
         value if value < 100.0 => 1,
         _ => 0,
     };
     format!("{value:.digits$}")
+}
+
+/// A number of things, in the plural unless it is one.
+pub fn several(count: usize, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
 }
 
 /// A share of a whole.
@@ -122,10 +131,12 @@ mod tests {
         assert_eq!(rate(1234.5), "1234");
         assert_eq!(rate(45_678.0), "45.7 k");
         assert_eq!(rate(2_345_678.0), "2.35 M");
-        let numbers = [0.0, 0.1234, 1.234, 12.34, 123.4];
+        let numbers = [0.0, 2.71e-5, 0.001234, 0.1234, 1.234, 12.34, 123.4];
         assert_eq!(
             numbers.map(significant),
-            ["0", "0.123", "1.23", "12.3", "123"]
+            ["0", "2.7e-5", "0.00123", "0.123", "1.23", "12.3", "123"]
         );
+        assert_eq!(several(1, "run"), "1 run");
+        assert_eq!(several(2, "run"), "2 runs");
     }
 }
