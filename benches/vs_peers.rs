@@ -1,11 +1,11 @@
 //! `cargo bench --bench vs_peers`: ringcall, what one would use instead, and the physical limit.
 //!
 //! Every server runs in a child process on the first CPU, the client on the second. The peers take
-//! turns, and ratios compare neighbouring runs.
+//! turns, and ratios compare runs of the same round.
 
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use harness::cell::Cell;
@@ -15,9 +15,10 @@ use harness::options::{self, Common, Effort};
 use harness::point::Point;
 use harness::progress::Progress;
 use harness::report::environment::Environment;
-use harness::report::row::Row;
+use harness::report::row::{FailedRow, Row};
+use harness::report::table::several;
 use harness::report::{Method, Report};
-use harness::runs::Runner;
+use harness::runs::{Rounds, Runner};
 use harness::servers::process::{Serve, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
@@ -47,20 +48,20 @@ struct Options {
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(8..=MIB as i64))]
     payload_bytes: Vec<u32>,
     /// Runs of each server at each point. Many short runs beat few long ones: what the machine
-    /// does meanwhile falls on neighbours alike
+    /// does meanwhile falls on all servers of a round alike
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     runs: Option<u16>,
     /// Measured seconds of each run
-    #[arg(long, value_parser = seconds)]
+    #[arg(long, value_parser = seconds, allow_negative_numbers = true)]
     seconds: Option<Duration>,
     /// Seconds before them that are driven but not measured
-    #[arg(long, default_value = "0.05", value_parser = seconds)]
+    #[arg(long, default_value = "0.05", value_parser = seconds, allow_negative_numbers = true)]
     warm_up: Duration,
     /// Leaves out the runs that count allocations and system calls
     #[arg(long)]
     no_counts: bool,
-    /// What the files of the result are called
-    #[arg(long, default_value = NAME, requires = "out")]
+    /// What the files of the result are called, without their endings
+    #[arg(long, default_value = NAME, requires = "out", value_parser = options::bare_file_name)]
     name: String,
     #[command(subcommand)]
     command: Option<Command>,
@@ -93,46 +94,71 @@ fn compare(options: &Options) -> io::Result<()> {
     }
     let points = options.points();
     let runner = options.runner(placement);
+    runner.left_out(&points)?.iter().for_each(options::say);
     let mut client = Client::new()?;
-    let mut cells = Vec::new();
-    let mut rounds_replaced = 0;
+    let (mut cells, mut failed, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new(points.len());
     for point in points {
         progress.next(&point);
-        let (all, replaced) = runner.measure(&mut client, point, |peer, outcome| {
+        let measured = runner.measure(&mut client, point, |peer, outcome| {
             progress.tell(peer, outcome);
-        })?;
-        rounds_replaced += replaced;
-        cells.extend(Row::of_point(point, &all));
+        });
+        rounds.push(measured.rounds);
+        cells.extend(Row::of_point(point, &measured.series));
+        for failure in measured.failures {
+            options::say(format_args!(
+                "{} at {point}: {}",
+                failure.peer, failure.error
+            ));
+            failed.push(FailedRow::of(point, failure));
+        }
     }
     drop(progress);
+    let rounds: Rounds = rounds.into_iter().sum();
     let report = Report {
         environment: Environment::of(NAME, placement),
         method: Method::new(
             runner.runs,
             runner.measured,
             runner.warm_up,
-            rounds_replaced,
+            placement.is_some(),
+            rounds,
         ),
         cells,
+        failed,
     };
+    publish(options, &report)?;
+    if rounds.disturbed > 0 {
+        options::say(format_args!("warning: {}", report.method.noise()));
+    }
+    options.common.say_how_to_get_more(NAME);
+    if report.failed.is_empty() {
+        return Ok(());
+    }
+    let failures = several(report.failed.len(), "measurement");
+    Err(io::Error::other(format!(
+        "{failures} failed, as said above"
+    )))
+}
+
+/// Files come first, so that nothing is lost when whoever reads the output has gone.
+fn publish(options: &Options, report: &Report) -> io::Result<()> {
     let common = &options.common;
-    common.publish(&options.name, &report.to_markdown(), &report)?;
     if let (Some(folder), Some(summary)) = (&common.out, report.to_summary()) {
         options::write(folder, &format!("{}-summary.md", options.name), &summary)?;
         report.draw(&folder.join(format!("{}.svg", options.name)))?;
     }
-    common.say_how_to_get_more(NAME);
-    Ok(())
+    common.publish(&options.name, &report.to_markdown(), report)
 }
 
 impl Options {
     fn runner(&self, placement: Option<Placement>) -> Runner {
-        let (runs, measured_ms, replace_s) = match self.common.effort() {
-            // Rounds of 3 peers at 3 points: 2 s each, so that all of it ends within 3 minutes.
-            Effort::Quick => (5, 400, 60),
-            Effort::Usual => (5, 250, 5 * 60),
-            Effort::Full => (7, 300, 60 * 60),
+        // Many short runs: what the machine does meanwhile falls on all peers of a round, and the
+        // median of eleven has an interval that one run can't stretch.
+        let (runs, measured_ms) = match self.common.effort() {
+            Effort::Quick => (11, 200),
+            Effort::Usual => (11, 100),
+            Effort::Full => (11, 200),
         };
         let default_peers = match self.common.effort() {
             Effort::Quick => "raw,ringcall,tonic",
@@ -156,7 +182,6 @@ impl Options {
             measured: self.seconds.unwrap_or(Duration::from_millis(measured_ms)),
             counts: !self.no_counts,
             placement,
-            replace_until: Instant::now() + Duration::from_secs(replace_s),
         }
     }
 

@@ -82,14 +82,20 @@ impl Usage {
             let used = server + client + later.saturating_sub(earlier);
             (elapsed * CPUS_USED).saturating_sub(used)
         });
-        let tolerated = (elapsed * CPUS_USED).mul_f64(OTHERS_TOLERATED) + IDLE_GRAIN * CPUS_USED;
+        let others = others.map(|others| others.div_duration_f64(elapsed * CPUS_USED));
         Load {
             server,
             client,
-            others: others.map(|others| others.div_duration_f64(elapsed * CPUS_USED)),
-            is_calm: others.is_none_or(|others| others <= tolerated),
+            others,
+            is_calm: others.is_none_or(|others| others <= others_tolerated(elapsed)),
         }
     }
+}
+
+/// Share of the two CPUs that others may have in a run of this length that counts. Idle times come
+/// in steps, so the shorter a run is, the more of it may seem to have gone to others.
+pub fn others_tolerated(elapsed: Duration) -> f64 {
+    OTHERS_TOLERATED + IDLE_GRAIN.div_duration_f64(elapsed)
 }
 
 /// Time that all live threads of a process have spent on a CPU.
@@ -125,7 +131,7 @@ fn idle_time(placement: Placement) -> io::Result<Duration> {
 
 /// One for the server and one for the client.
 const CPUS_USED: u32 = 2;
-/// Share of the CPUs that others may have in a run that counts.
+/// Share of the CPUs that others may have in a run that counts, however long it is.
 const OTHERS_TOLERATED: f64 = 0.05;
 /// The kernel tells idle times in steps of this.
 const IDLE_GRAIN: Duration = Duration::from_millis(10);
@@ -160,5 +166,9 @@ mod tests {
         assert!(calm.is_calm && calm.others == Some(0.0));
         let disturbed = usage(900, 400, 200).since(&usage(0, 0, 0), second);
         assert!(!disturbed.is_calm && disturbed.others == Some(0.25));
+        // One step of the idle time of each CPU is a tenth of so short a run.
+        let short = Duration::from_millis(100);
+        let calm = usage(90, 80, 10).since(&usage(0, 0, 0), short);
+        assert!(calm.is_calm && calm.others == Some(0.1));
     }
 }

@@ -1,15 +1,20 @@
 //! Runs the peers against each other, alternated.
 
 use std::io;
+use std::iter::Sum;
 use std::time::{Duration, Instant};
 
+use crate::cell::Cell;
 use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
 use crate::count::{Counting, PerCall};
 use crate::cpu::{Placement, Usage};
+use crate::descriptors;
+use crate::idle::Idle;
 use crate::point::Point;
 use crate::servers::process::{ServerProcess, Start};
 use crate::servers::{Caller, Counters, Peer};
+use crate::work::{Work, Workload};
 
 /// Everything that stays the same for all runs.
 pub struct Runner {
@@ -25,29 +30,65 @@ pub struct Runner {
     pub counts: bool,
     /// Where the two sides are pinned; `None` for nowhere.
     pub placement: Option<Placement>,
-    /// When disturbed rounds are no longer replaced, so that the whole ends in time.
-    pub replace_until: Instant,
+}
+
+/// What was found at one point.
+#[derive(Default)]
+pub struct Measured {
+    /// One for each peer that could be measured, in their order.
+    pub series: Vec<Series>,
+    /// What went wrong. A peer that failed in a round has no series; one whose counting failed has.
+    pub failures: Vec<Failure>,
+    /// How calm it was.
+    pub rounds: Rounds,
 }
 
 /// One peer's part of a measurement.
 pub struct Series {
     /// The peer's name, numbered when it takes part twice.
     pub peer: String,
-    /// One outcome per round, in the order of time.
-    pub outcomes: Vec<Outcome>,
-    /// What its servers counted, one per round.
-    pub counters: Vec<Counters>,
+    /// The runs that count, in the order of time: those of one position are of one round, for all
+    /// peers of a point.
+    pub runs: Vec<Run>,
     /// What a call costs besides time, if it was counted.
     pub per_call: Option<PerCall>,
 }
 
-/// One run of each peer, right after each other.
-type Round = Vec<(Outcome, Counters)>;
+/// One run of one peer.
+pub struct Run {
+    /// The number of its round at this point, from 1. Those of rounds that do not count are missing.
+    pub round: usize,
+    /// What the client saw.
+    pub outcome: Outcome,
+    /// What the server counted.
+    pub counters: Counters,
+}
 
-/// A peer that takes part, and its name in the tables.
+/// A peer that could not be measured.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its name, numbered when it takes part twice.
+    pub peer: String,
+    /// What went wrong.
+    pub error: String,
+}
+
+/// Rounds, one run of each peer: how many there were, and how calm they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// Those that count.
+    pub kept: usize,
+    /// Those among them in which other processes used the CPUs all the same.
+    pub disturbed: usize,
+    /// Those that do not count, because they were disturbed more than those that do.
+    pub replaced: usize,
+}
+
+/// A peer that takes part, its name in the tables, and a run for each round.
 struct Entrant {
     peer: &'static dyn Peer,
     label: String,
+    runs: Vec<Run>,
 }
 
 impl Runner {
@@ -55,42 +96,104 @@ impl Runner {
     /// machine does nor where a process landed in memory falls on one peer alone.
     ///
     /// A round in which other processes used the CPUs is repeated, up to a limit; then those
-    /// count that were disturbed least. What decides is CPU time, never the result. `tell` hears of
-    /// each outcome. Also returned: how many rounds do not count.
+    /// count that were disturbed least. What decides is CPU time, never the result. A peer that
+    /// fails does not run again, and the others go on. `tell` hears of each outcome.
     pub fn measure(
         &self,
         client: &mut Client,
         point: Point,
         mut tell: impl FnMut(&str, &Outcome),
-    ) -> io::Result<(Vec<Series>, usize)> {
-        let entrants = self.entrants(point);
-        let mut rounds: Vec<Round> = Vec::new();
-        let mut calm = 0;
-        while rounds.len() < self.runs || (calm < self.runs && self.may_replace(rounds.len())) {
-            let mut round = Round::new();
-            for entrant in &entrants {
-                let (outcome, counters) = self
-                    .run_once(client, entrant.peer, point)
-                    .map_err(|error| entrant.in_context(point, &error))?;
-                tell(&entrant.label, &outcome);
-                round.push((outcome, counters));
+    ) -> Measured {
+        let mut entrants = self.entrants(point);
+        let mut failures = Vec::new();
+        let mut rounds = 0;
+        let mut replace_until = None;
+        while !entrants.is_empty() {
+            if rounds >= self.runs {
+                let until = *replace_until.get_or_insert_with(|| Instant::now() + REPLACING_MAX);
+                let calm = (0..rounds).filter(|round| disturbance(&entrants, *round).is_none());
+                if calm.count() >= self.runs
+                    || rounds >= self.runs * ROUNDS_PER_RUN_MAX
+                    || Instant::now() >= until
+                {
+                    break;
+                }
             }
-            calm += usize::from(round.iter().all(|(outcome, _)| outcome.load.is_calm));
-            rounds.push(round);
+            rounds += 1;
+            entrants.retain_mut(|entrant| {
+                let run = self.run_once(client, entrant.peer, point);
+                match self.or_fresh_client(client, run) {
+                    Ok((outcome, counters)) => {
+                        tell(&entrant.label, &outcome);
+                        entrant.runs.push(Run {
+                            round: rounds,
+                            outcome,
+                            counters,
+                        });
+                        true
+                    }
+                    Err(error) => {
+                        failures.push(entrant.failure(&error));
+                        false
+                    }
+                }
+            });
         }
-        let replaced = rounds.len() - self.runs;
-        let mut all = self.count_each(client, &entrants, point)?;
-        for round in least_disturbed(rounds, self.runs) {
-            for (series, (outcome, counters)) in all.iter_mut().zip(round) {
-                series.outcomes.push(outcome);
-                series.counters.push(counters);
+        let rounds = keep_least_disturbed(&mut entrants, self.runs);
+        let mut count = |entrant: Entrant| {
+            let per_call = self
+                .counts
+                .then(|| self.count_once(client, entrant.peer, point))
+                .transpose();
+            let per_call = self
+                .or_fresh_client(client, per_call)
+                .unwrap_or_else(|error| {
+                    let error = format!("counting allocations and system calls: {error}");
+                    failures.push(entrant.failure(&error));
+                    None
+                });
+            Series {
+                peer: entrant.label,
+                runs: entrant.runs,
+                per_call,
             }
+        };
+        let series = entrants.into_iter().map(&mut count).collect();
+        Measured {
+            series,
+            failures,
+            rounds,
         }
-        Ok((all, replaced))
     }
 
-    fn may_replace(&self, rounds: usize) -> bool {
-        rounds < self.runs * ROUNDS_PER_RUN_MAX && Instant::now() < self.replace_until
+    /// Says who will take no part in what, a line for each reason; an error when nobody is left.
+    pub fn left_out(&self, points: &[Point]) -> io::Result<Vec<String>> {
+        let mut reasons: Vec<(_, Vec<&str>)> = Vec::new();
+        let mut takes_part = false;
+        for point in points {
+            for peer in &self.peers {
+                let Some(reason) = why_left_out(*peer, *point) else {
+                    takes_part = true;
+                    continue;
+                };
+                match reasons.iter_mut().find(|(other, _)| *other == reason) {
+                    Some((_, peers)) if peers.contains(&peer.name()) => {}
+                    Some((_, peers)) => peers.push(peer.name()),
+                    None => reasons.push((reason, vec![peer.name()])),
+                }
+            }
+        }
+        let lines = reasons.into_iter().map(|((what, why), peers)| {
+            format!("{what} is measured without {}: {why}", peers.join(", "))
+        });
+        let lines: Vec<_> = lines.collect();
+        if takes_part {
+            return Ok(lines);
+        }
+        let lines = lines.join("\n");
+        Err(io::Error::other(format!(
+            "there is nothing to measure\n{lines}"
+        )))
     }
 
     fn run_once(
@@ -103,7 +206,22 @@ impl Runner {
         let usage = || Usage::now(server.pid(), self.placement);
         let plan = self.plan(point, self.measured);
         let outcome = drive(client, peer, &server, &plan, &usage)?;
+        if outcome.calls == 0 {
+            return Err(io::Error::other(format!(
+                "no call was answered in {:?}: measure for longer (--seconds)",
+                self.measured
+            )));
+        }
         Ok((outcome, server.stop()?))
+    }
+
+    /// A client whose run failed may have left some of its buffers behind: the next run gets a new
+    /// one.
+    fn or_fresh_client<T>(&self, client: &mut Client, run: io::Result<T>) -> io::Result<T> {
+        if run.is_err() {
+            *client = Client::new()?;
+        }
+        run
     }
 
     fn start<'a>(&'a self, point: Point, counters: Option<&'a Page>) -> Start<'a> {
@@ -128,29 +246,7 @@ impl Runner {
         }
     }
 
-    /// One more run of each peer, with its server counting. Its speed is of no interest.
-    fn count_each(
-        &self,
-        client: &mut Client,
-        entrants: &[Entrant],
-        point: Point,
-    ) -> io::Result<Vec<Series>> {
-        let count = |entrant: &Entrant| {
-            let per_call = self
-                .counts
-                .then(|| self.count_once(client, entrant.peer, point));
-            Ok(Series {
-                peer: entrant.label.clone(),
-                outcomes: Vec::with_capacity(self.runs),
-                counters: Vec::with_capacity(self.runs),
-                per_call: per_call
-                    .transpose()
-                    .map_err(|error: io::Error| entrant.in_context(point, &error))?,
-            })
-        };
-        entrants.iter().map(count).collect()
-    }
-
+    /// One more run, with the server counting. Its speed is of no interest.
     fn count_once(
         &self,
         client: &mut Client,
@@ -181,18 +277,72 @@ impl Runner {
         };
         let peers = self.peers.iter().enumerate();
         peers
-            .filter(|(_, peer)| peer.takes_part(&point))
+            .filter(|(_, peer)| why_left_out(**peer, point).is_none())
             .map(|(index, &peer)| Entrant {
                 peer,
                 label: label(index, peer),
+                runs: Vec::with_capacity(self.runs),
             })
             .collect()
     }
 }
 
+/// What a peer takes no part in, and why; `None` when it takes part at this point.
+fn why_left_out(peer: &dyn Peer, point: Point) -> Option<(String, String)> {
+    let Point {
+        work,
+        transport,
+        cell,
+    } = point;
+    if peer.takes_part(&point) {
+        let per_connection = peer.descriptors_per_connection();
+        let shortage = descriptors::shortage(cell.connections, per_connection)?;
+        return Some((cell.to_string(), shortage));
+    }
+    // A peer says only yes or no. What makes it say yes when it is asked for less is the reason.
+    let parked = Point {
+        cell: Cell {
+            idle: Idle::Park,
+            ..cell
+        },
+        ..point
+    };
+    let echoing = Point {
+        work: Work {
+            workload: Workload::Echo,
+            ..work
+        },
+        ..point
+    };
+    let (what, why) = if peer.takes_part(&parked) {
+        (cell.idle.to_string(), "no way to spin is offered")
+    } else if peer.takes_part(&echoing) {
+        (work.workload.to_string(), "only echoes are offered")
+    } else {
+        (
+            format!("{} over {transport}", work.workload),
+            "it is not offered",
+        )
+    };
+    Some((what, why.to_owned()))
+}
+
 impl Entrant {
-    fn in_context(&self, point: Point, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{} at {point}: {error}", self.label))
+    fn failure(&self, error: &impl ToString) -> Failure {
+        Failure {
+            peer: self.label.clone(),
+            error: error.to_string(),
+        }
+    }
+}
+
+impl Sum for Rounds {
+    fn sum<All: Iterator<Item = Self>>(all: All) -> Self {
+        all.fold(Self::default(), |sum, rounds| Self {
+            kept: sum.kept + rounds.kept,
+            disturbed: sum.disturbed + rounds.disturbed,
+            replaced: sum.replaced + rounds.replaced,
+        })
     }
 }
 
@@ -210,20 +360,140 @@ pub fn drive(
     }
 }
 
-/// The `count` rounds whose worst run was disturbed least, still in the order of time.
-fn least_disturbed(rounds: Vec<Round>, count: usize) -> Vec<Round> {
-    let disturbance = |round: &Round| {
-        let shares = round.iter().map(|(outcome, _)| outcome.load.others);
-        shares.flatten().fold(0.0, f64::max)
-    };
-    let mut order: Vec<(usize, Round)> = rounds.into_iter().enumerate().collect();
-    order.sort_by(|(_, a), (_, b)| disturbance(a).total_cmp(&disturbance(b)));
+/// The largest share that others had of the CPUs in a run of this round; `None` when all were calm.
+fn disturbance(entrants: &[Entrant], round: usize) -> Option<f64> {
+    let loads = entrants
+        .iter()
+        .map(|entrant| entrant.runs[round].outcome.load);
+    let disturbed = loads.filter(|load| !load.is_calm);
+    disturbed.filter_map(|load| load.others).reduce(f64::max)
+}
+
+/// Keeps the `count` rounds that were disturbed least, still in the order of time.
+fn keep_least_disturbed(entrants: &mut [Entrant], count: usize) -> Rounds {
+    let rounds = entrants.first().map_or(0, |entrant| entrant.runs.len());
+    let mut order: Vec<(Option<f64>, usize)> = (0..rounds)
+        .map(|round| (disturbance(entrants, round), round))
+        .collect();
+    // Calm ones are alike, and the first of them stay.
+    order.sort_by(|(a, _), (b, _)| a.unwrap_or(0.0).total_cmp(&b.unwrap_or(0.0)));
     order.truncate(count);
-    order.sort_by_key(|(time, _)| *time);
-    order.into_iter().map(|(_, round)| round).collect()
+    for entrant in entrants {
+        let mut round = 0..;
+        entrant.runs.retain(|_| {
+            let round = round.next();
+            order.iter().any(|(_, kept)| Some(*kept) == round)
+        });
+    }
+    Rounds {
+        kept: order.len(),
+        disturbed: order.iter().filter(|(share, _)| share.is_some()).count(),
+        replaced: rounds - order.len(),
+    }
 }
 
 /// Rounds that are tried for each that counts.
 const ROUNDS_PER_RUN_MAX: usize = 3;
+/// Time for rounds that replace others, at each point: so that a restless machine neither makes a
+/// bench endless, nor leaves the last points without any.
+const REPLACING_MAX: Duration = Duration::from_secs(12);
 /// Time in which allocations and system calls are counted.
 const COUNTED: Duration = Duration::from_millis(150);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Load;
+    use crate::servers;
+    use crate::servers::process::Transport;
+    use hdrhistogram::Histogram;
+
+    fn entrant(others: &[f64]) -> Entrant {
+        let run = |(index, &others): (usize, &f64)| Run {
+            round: index + 1,
+            outcome: Outcome {
+                calls: 1,
+                elapsed: Duration::from_secs(1),
+                latency_ns: Histogram::new(3).unwrap(),
+                load: Load {
+                    server: Duration::ZERO,
+                    client: Duration::ZERO,
+                    others: Some(others),
+                    is_calm: others <= 0.05,
+                },
+            },
+            counters: Counters::default(),
+        };
+        Entrant {
+            peer: &servers::raw::Raw,
+            label: "raw".into(),
+            runs: others.iter().enumerate().map(run).collect(),
+        }
+    }
+
+    #[test]
+    fn rounds_that_were_disturbed_least_stay() {
+        // One peer's disturbed run spoils the round for all.
+        let mut entrants = [
+            entrant(&[0.0, 0.3, 0.04, 0.0, 0.01]),
+            entrant(&[0.2, 0.0, 0.03, 0.5, 0.02]),
+        ];
+        let rounds = keep_least_disturbed(&mut entrants, 3);
+        let (kept, disturbed, replaced) = (3, 1, 2);
+        let expected = Rounds {
+            kept,
+            disturbed,
+            replaced,
+        };
+        assert_eq!(rounds, expected);
+        for entrant in entrants {
+            let kept: Vec<_> = entrant.runs.iter().map(|run| run.round).collect();
+            assert_eq!(kept, [1, 3, 5]);
+        }
+    }
+
+    #[test]
+    fn who_is_left_out_is_told_why() {
+        let point = |workload, transport, cell: &str| Point {
+            work: Work {
+                workload,
+                payload_bytes: 64,
+            },
+            transport,
+            cell: cell.parse().unwrap(),
+        };
+        let (tcp, unix) = (Transport::Tcp, Transport::Unix);
+        let runner = |peers: &[&str]| Runner {
+            peers: peers
+                .iter()
+                .map(|name| servers::find(name).unwrap())
+                .collect(),
+            runs: 1,
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+            counts: false,
+            placement: None,
+        };
+        let all = [
+            point(Workload::Get, tcp, "1x1"),
+            point(Workload::Get, tcp, "2x1"),
+            point(Workload::Echo, unix, "1x1"),
+            point(Workload::Echo, tcp, "1x1/spin"),
+        ];
+        let expected = [
+            "get is measured without raw, glommio: only echoes are offered",
+            "echo over unix is measured without glommio: it is not offered",
+            "spin is measured without glommio, tonic: no way to spin is offered",
+        ];
+        let peers = ["raw", "glommio", "tonic"];
+        assert_eq!(runner(&peers).left_out(&all).unwrap(), expected);
+        let nobody = runner(&["raw"])
+            .left_out(&all[..2])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            nobody.ends_with(&expected[0].replace(", glommio", "")),
+            "{nobody}"
+        );
+    }
+}

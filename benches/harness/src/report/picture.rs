@@ -6,19 +6,21 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::Report;
 use super::peers::is_telling;
 use super::row::Row;
 use super::table::{rate, significant};
 use crate::servers::process::Transport;
 
 /// Draws rates and CPU times of all peers, over TCP.
-pub(super) fn draw(rows: &[Row], path: &Path) -> io::Result<()> {
-    let rows: Vec<&Row> = rows
+pub(super) fn draw(report: &Report, path: &Path) -> io::Result<()> {
+    let rows: Vec<&Row> = report
+        .cells
         .iter()
-        .filter(|row| is_telling(row) && row.transport == Transport::Tcp)
+        .filter(|row| is_telling(&row.subject) && row.subject.transport == Transport::Tcp)
         .collect();
     let panels: Vec<&[&Row]> = rows
-        .chunk_by(|a, b| (a.conns, a.depth) == (b.conns, b.depth))
+        .chunk_by(|a, b| (a.subject.conns, a.subject.depth) == (b.subject.conns, b.subject.depth))
         .collect();
     if panels.is_empty() {
         return Ok(());
@@ -30,7 +32,10 @@ pub(super) fn draw(rows: &[Row], path: &Path) -> io::Result<()> {
     area.fill(&WHITE).map_err(io::Error::other)?;
     for (rows, panel) in panels.iter().zip(area.split_evenly((panels.len(), 1))) {
         let (left, right) = panel.split_horizontally(PANEL);
-        let cell = format!("{} × {} in flight", rows[0].conns, rows[0].depth);
+        let cell = format!(
+            "{} × {} in flight",
+            rows[0].subject.conns, rows[0].subject.depth
+        );
         let rates = Bars {
             title: format!("{cell}: calls/s (longer is better)"),
             value: |row| row.calls_per_s,
@@ -80,7 +85,7 @@ impl Bars {
             let value = (self.value)(row);
             let end = BARS_AT + (value / longest * f64::from(BARS_LEN)) as i32;
             area.draw(&Text::new(
-                row.peer.clone(),
+                row.subject.peer.clone(),
                 (MARGIN, middle),
                 text(FontStyle::Normal),
             ))?;
@@ -89,7 +94,7 @@ impl Bars {
                     (BARS_AT, top + 3),
                     (end.max(BARS_AT + 1), top + BAR as i32 - 3),
                 ],
-                colour(&row.peer).filled(),
+                colour(&row.subject.peer).filled(),
             ))?;
             area.draw(&Text::new(
                 (self.show)(value),

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::client::Outcome;
+use super::run::{self, RunFigures};
+use crate::count::syscalls::SyscallCounter;
 use crate::idle::Idle;
 use crate::point::Point;
-use crate::runs::Series;
-use crate::servers::Counters;
+use crate::runs::{Failure, Series};
 use crate::servers::process::Transport;
 use crate::work::Workload;
 
-/// The figures of one peer at one point of the grid. Those over several runs are medians; each
-/// `…_interval` is where that median lies with 95 % confidence, or with few runs their extremes.
-#[derive(Debug, Serialize)]
-pub struct Row {
+/// Who was measured, and at what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Subject {
     /// Name of the server.
     pub peer: String,
     /// What was asked.
@@ -30,30 +29,52 @@ pub struct Row {
     pub payload_bytes: usize,
     /// How server and client wait.
     pub idle: Idle,
+}
+
+/// A peer that could not be measured at a point of the grid, or not in all that it costs.
+#[derive(Debug, Serialize)]
+pub struct FailedRow {
+    /// Who, and at what.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// What went wrong.
+    pub error: String,
+}
+
+/// The figures of one peer at one point of the grid. Those over several runs are medians; each
+/// `…_interval` is where that median lies with 95 % confidence, or with fewer than six runs their
+/// extremes; a single run has none.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Who, and at what.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// What the server says of its engine.
     pub engine: String,
     /// Calls answered per second.
     pub calls_per_s: f64,
     /// See there.
-    pub calls_per_s_interval: Interval,
+    pub calls_per_s_interval: Option<Interval>,
     /// Median latency of a call.
     pub p50_us: f64,
     /// See there.
-    pub p50_us_interval: Interval,
+    pub p50_us_interval: Option<Interval>,
     /// Latency that one call in a hundred exceeds.
     pub p99_us: f64,
     /// See there.
-    pub p99_us_interval: Interval,
-    /// Latency that one call in a thousand exceeds.
+    pub p99_us_interval: Option<Interval>,
+    /// Latency that one call in a thousand exceeds; of fewer calls, the slowest.
     pub p999_us: f64,
     /// CPU time of the server per call, in user code and in the kernel.
     pub server_cpu_us_per_call: f64,
     /// See there.
-    pub server_cpu_us_per_call_interval: Interval,
+    pub server_cpu_us_per_call_interval: Option<Interval>,
     /// Heap allocations of the server per call; `None` when they were not counted.
     pub allocations_per_call: Option<f64>,
     /// System calls of the server per call; `None` when they were not counted.
     pub syscalls_per_call: Option<f64>,
+    /// Who counted them.
+    pub syscalls_counted_by: Option<SyscallCounter>,
     /// Share of the time that the server was on its CPU: below 1 it waited for the client.
     pub server_busy: f64,
     /// Share of the time that the client was on its CPU: below 1 it waited for the server.
@@ -65,25 +86,33 @@ pub struct Row {
     pub in_place_ratio: Option<f64>,
     /// This peer divided by others that took part, by their names.
     pub against: BTreeMap<String, Ratios>,
+    /// The runs, so that everything above can be computed again.
+    #[serde(serialize_with = "run::on_lines")]
+    pub runs: Vec<RunFigures>,
 }
 
 /// Lower and upper bound.
 pub type Interval = (f64, f64);
 
-/// This peer divided by another.
+/// This peer divided by another: medians of the ratios of runs of the same round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ratios {
-    /// Median of the ratios of rates of runs that followed each other.
+    /// Of calls answered per second.
     pub calls_per_s: f64,
-    /// Where that median lies with 95 % confidence. An interval around 1 says that no difference
-    /// was found.
-    pub calls_per_s_interval: Interval,
-    /// Median p50 over median p50.
+    /// Where that median lies. An interval around 1 says that no difference was found.
+    pub calls_per_s_interval: Option<Interval>,
+    /// Of median latencies.
     pub p50_us: f64,
-    /// Median p99 over median p99.
+    /// See there.
+    pub p50_us_interval: Option<Interval>,
+    /// Of latencies that one call in a hundred exceeds.
     pub p99_us: f64,
-    /// Median CPU time per call over median CPU time per call.
+    /// See there.
+    pub p99_us_interval: Option<Interval>,
+    /// Of the servers' CPU times per call.
     pub server_cpu_us_per_call: f64,
+    /// See there.
+    pub server_cpu_us_per_call_interval: Option<Interval>,
 }
 
 /// Whom the others are divided by, where they take part.
@@ -101,7 +130,7 @@ impl Row {
                 continue;
             };
             for other in (0..all.len()).filter(|other| *other != at) {
-                let ratios = Ratios::of(&rows[at], &all[at], &rows[other], &all[other]);
+                let ratios = Ratios::of(&rows[other].runs, &rows[at].runs);
                 rows[other].against.insert(reference.into(), ratios);
             }
         }
@@ -109,51 +138,85 @@ impl Row {
     }
 
     fn of_series(point: Point, series: &Series) -> Self {
-        let over = |figure: fn(&Outcome) -> f64| Middle::of(series.outcomes.iter().map(figure));
-        let others = series.outcomes.iter().filter_map(|run| run.load.others);
-        let in_place = series.counters.iter().filter_map(Counters::in_place_ratio);
-        let rate = over(calls_per_s);
-        let (p50, p99) = (over(|run| us(run, 0.50)), over(|run| us(run, 0.99)));
-        let cpu = over(|run| run.load.server.as_secs_f64() * 1e6 / run.calls as f64);
+        let runs: Vec<_> = series.runs.iter().map(RunFigures::of).collect();
+        let over = |figure: fn(&RunFigures) -> f64| Middle::of(runs.iter().map(figure));
+        let counters = || series.runs.iter().map(|run| &run.counters);
+        let in_place = counters().filter_map(|counters| counters.in_place_ratio());
+        let rate = over(|run| run.calls_per_s);
+        let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
+        let cpu = over(|run| run.server_cpu_us_per_call);
+        let per_call = series.per_call;
         Self {
-            peer: series.peer.clone(),
-            workload: point.work.workload,
-            transport: point.transport,
-            conns: point.cell.connections,
-            depth: point.cell.depth,
-            payload_bytes: point.work.payload_bytes,
-            idle: point.cell.idle,
-            engine: series.counters[0].engine.clone(),
+            subject: Subject::of(point, &series.peer),
+            engine: counters()
+                .next()
+                .map_or_else(String::new, |first| first.engine.clone()),
             calls_per_s: rate.median,
             calls_per_s_interval: rate.interval,
             p50_us: p50.median,
             p50_us_interval: p50.interval,
             p99_us: p99.median,
             p99_us_interval: p99.interval,
-            p999_us: over(|run| us(run, 0.999)).median,
+            p999_us: over(|run| run.p999_us).median,
             server_cpu_us_per_call: cpu.median,
             server_cpu_us_per_call_interval: cpu.interval,
-            allocations_per_call: series.per_call.map(|per_call| per_call.allocations),
-            syscalls_per_call: series.per_call.and_then(|per_call| per_call.syscalls),
-            server_busy: over(|run| run.load.server.div_duration_f64(run.elapsed)).median,
-            client_busy: over(|run| run.load.client.div_duration_f64(run.elapsed)).median,
-            others_busy: Middle::of_some(others).map(|others| others.median),
+            allocations_per_call: per_call.map(|per_call| per_call.allocations),
+            syscalls_per_call: per_call.and_then(|per_call| per_call.syscalls),
+            syscalls_counted_by: per_call.and_then(|per_call| per_call.syscalls_counted_by),
+            server_busy: over(|run| run.server_busy).median,
+            client_busy: over(|run| run.client_busy).median,
+            others_busy: Middle::of_some(runs.iter().filter_map(|run| run.others_busy))
+                .map(|others| others.median),
             in_place_ratio: Middle::of_some(in_place).map(|ratio| ratio.median),
             against: BTreeMap::new(),
+            runs,
+        }
+    }
+}
+
+impl Subject {
+    /// A peer, by its name in the tables, at a point.
+    pub fn of(point: Point, peer: &str) -> Self {
+        Self {
+            peer: peer.to_owned(),
+            workload: point.work.workload,
+            transport: point.transport,
+            conns: point.cell.connections,
+            depth: point.cell.depth,
+            payload_bytes: point.work.payload_bytes,
+            idle: point.cell.idle,
+        }
+    }
+}
+
+impl FailedRow {
+    /// A failure at a point.
+    pub fn of(point: Point, failure: Failure) -> Self {
+        Self {
+            subject: Subject::of(point, &failure.peer),
+            error: failure.error,
         }
     }
 }
 
 impl Ratios {
-    fn of(base: &Row, base_series: &Series, row: &Row, series: &Series) -> Self {
-        let pairs = base_series.outcomes.iter().zip(&series.outcomes);
-        let paired = Middle::of(pairs.map(|(base, ours)| calls_per_s(ours) / calls_per_s(base)));
+    fn of(ours: &[RunFigures], base: &[RunFigures]) -> Self {
+        let over = |figure: fn(&RunFigures) -> f64| {
+            let rounds = ours.iter().zip(base);
+            Middle::of(rounds.map(|(ours, base)| figure(ours) / figure(base)))
+        };
+        let rate = over(|run| run.calls_per_s);
+        let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
+        let cpu = over(|run| run.server_cpu_us_per_call);
         Self {
-            calls_per_s: paired.median,
-            calls_per_s_interval: paired.interval,
-            p50_us: row.p50_us / base.p50_us,
-            p99_us: row.p99_us / base.p99_us,
-            server_cpu_us_per_call: row.server_cpu_us_per_call / base.server_cpu_us_per_call,
+            calls_per_s: rate.median,
+            calls_per_s_interval: rate.interval,
+            p50_us: p50.median,
+            p50_us_interval: p50.interval,
+            p99_us: p99.median,
+            p99_us_interval: p99.interval,
+            server_cpu_us_per_call: cpu.median,
+            server_cpu_us_per_call_interval: cpu.interval,
         }
     }
 }
@@ -163,9 +226,13 @@ impl Ratios {
 pub struct Middle {
     /// The middle run, or the mean of the middle two.
     pub median: f64,
-    /// Where the median lies with 95 % confidence.
-    pub interval: Interval,
+    /// Where the median lies with 95 % confidence; of fewer than [`RUNS_FOR_CONFIDENCE`], the
+    /// extremes; of one, nothing.
+    pub interval: Option<Interval>,
 }
+
+/// Fewer runs give no 95 %: the true median lies outside of five runs in one case of sixteen.
+pub const RUNS_FOR_CONFIDENCE: usize = 6;
 
 impl Middle {
     /// Of at least one value.
@@ -178,7 +245,7 @@ impl Middle {
         let sorted = sorted(values);
         (!sorted.is_empty()).then(|| Self {
             median: median(&sorted),
-            interval: median_confidence(&sorted),
+            interval: (sorted.len() > 1).then(|| median_confidence(&sorted)),
         })
     }
 }
@@ -207,14 +274,6 @@ fn median_confidence(sorted: &[f64]) -> (f64, f64) {
     (sorted[rank - 1], sorted[sorted.len() - rank])
 }
 
-fn calls_per_s(outcome: &Outcome) -> f64 {
-    outcome.calls as f64 / outcome.elapsed.as_secs_f64()
-}
-
-fn us(outcome: &Outcome, quantile: f64) -> f64 {
-    outcome.latency_ns.value_at_quantile(quantile) as f64 / 1e3
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,16 +281,61 @@ mod tests {
     #[test]
     fn the_middle_is_a_median_with_its_interval() {
         let odd = Middle::of([3.0, 1.0, 2.0]);
-        assert_eq!((odd.median, odd.interval), (2.0, (1.0, 3.0)));
+        assert_eq!((odd.median, odd.interval), (2.0, Some((1.0, 3.0))));
         assert_eq!(Middle::of([4.0, 1.0]).median, 2.5);
+        assert_eq!(Middle::of([4.0]).interval, None);
         assert_eq!(Middle::of_some([]), None);
     }
 
     #[test]
     fn confidence_narrows_with_the_number_of_runs() {
         let runs = |count: u32| sorted((1..=count).map(f64::from));
-        assert_eq!(median_confidence(&runs(1)), (1.0, 1.0));
         assert_eq!(median_confidence(&runs(5)), (1.0, 5.0));
+        assert_eq!(median_confidence(&runs(11)), (2.0, 10.0));
         assert_eq!(median_confidence(&runs(21)), (6.0, 16.0));
+    }
+
+    /// The true median lies below the lower bound when fewer values than its rank are below the
+    /// median: each is with probability ½. The same holds for the upper bound.
+    #[test]
+    fn six_runs_and_more_give_95_percent() {
+        let outside = |count: usize| {
+            let sorted: Vec<f64> = (1..=count).map(|value| value as f64).collect();
+            let below_rank = median_confidence(&sorted).0 as usize;
+            let mut exactly = 0.5_f64.powi(count as i32);
+            let mut fewer = 0.0;
+            for number in 0..below_rank {
+                fewer += exactly;
+                exactly *= (count - number) as f64 / (number + 1) as f64;
+            }
+            2.0 * fewer
+        };
+        assert!((RUNS_FOR_CONFIDENCE..200).all(|count| outside(count) <= 0.05));
+        assert!((1..RUNS_FOR_CONFIDENCE).all(|count| outside(count) > 0.05));
+    }
+
+    #[test]
+    fn ratios_are_of_runs_of_the_same_round() {
+        let runs = |rates: [f64; 3]| {
+            rates.map(|calls_per_s| RunFigures {
+                round: 1,
+                calls_per_s,
+                p50_us: 1.0,
+                p99_us: 1.0,
+                p999_us: 1.0,
+                server_cpu_us_per_call: 1e6 / calls_per_s,
+                server_busy: 1.0,
+                client_busy: 1.0,
+                others_busy: None,
+                is_calm: true,
+            })
+        };
+        // The machine changes its speed from round to round; the ratio does not.
+        let ratios = Ratios::of(&runs([200.0, 20.0, 2.0]), &runs([100.0, 10.0, 1.0]));
+        assert_eq!(
+            (ratios.calls_per_s, ratios.calls_per_s_interval),
+            (2.0, Some((2.0, 2.0)))
+        );
+        assert_eq!(ratios.server_cpu_us_per_call_interval, Some((0.5, 0.5)));
     }
 }
