@@ -19,6 +19,7 @@ pub mod count;
 pub mod cpu;
 pub mod descriptors;
 pub mod idle;
+pub mod left_out;
 pub mod memory;
 pub mod options;
 pub mod point;

@@ -4,17 +4,14 @@ use std::io;
 use std::iter::Sum;
 use std::time::{Duration, Instant};
 
-use crate::cell::Cell;
 use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
 use crate::count::{Counting, PerCall};
 use crate::cpu::{Placement, Usage};
-use crate::descriptors;
-use crate::idle::Idle;
+use crate::left_out;
 use crate::point::Point;
 use crate::servers::process::{ServerProcess, Start};
 use crate::servers::{Caller, Counters, Peer};
-use crate::work::{Work, Workload};
 
 /// Everything that stays the same for all runs.
 pub struct Runner {
@@ -166,36 +163,6 @@ impl Runner {
         }
     }
 
-    /// Says who will take no part in what, a line for each reason; an error when nobody is left.
-    pub fn left_out(&self, points: &[Point]) -> io::Result<Vec<String>> {
-        let mut reasons: Vec<(_, Vec<&str>)> = Vec::new();
-        let mut takes_part = false;
-        for point in points {
-            for peer in &self.peers {
-                let Some(reason) = why_left_out(*peer, *point) else {
-                    takes_part = true;
-                    continue;
-                };
-                match reasons.iter_mut().find(|(other, _)| *other == reason) {
-                    Some((_, peers)) if peers.contains(&peer.name()) => {}
-                    Some((_, peers)) => peers.push(peer.name()),
-                    None => reasons.push((reason, vec![peer.name()])),
-                }
-            }
-        }
-        let lines = reasons.into_iter().map(|((what, why), peers)| {
-            format!("{what} is measured without {}: {why}", peers.join(", "))
-        });
-        let lines: Vec<_> = lines.collect();
-        if takes_part {
-            return Ok(lines);
-        }
-        let lines = lines.join("\n");
-        Err(io::Error::other(format!(
-            "there is nothing to measure\n{lines}"
-        )))
-    }
-
     fn run_once(
         &self,
         client: &mut Client,
@@ -277,7 +244,7 @@ impl Runner {
         };
         let peers = self.peers.iter().enumerate();
         peers
-            .filter(|(_, peer)| why_left_out(**peer, point).is_none())
+            .filter(|(_, peer)| left_out::why(**peer, point).is_none())
             .map(|(index, &peer)| Entrant {
                 peer,
                 label: label(index, peer),
@@ -285,46 +252,6 @@ impl Runner {
             })
             .collect()
     }
-}
-
-/// What a peer takes no part in, and why; `None` when it takes part at this point.
-fn why_left_out(peer: &dyn Peer, point: Point) -> Option<(String, String)> {
-    let Point {
-        work,
-        transport,
-        cell,
-    } = point;
-    if peer.takes_part(&point) {
-        let per_connection = peer.descriptors_per_connection();
-        let shortage = descriptors::shortage(cell.connections, per_connection)?;
-        return Some((cell.to_string(), shortage));
-    }
-    // A peer says only yes or no. What makes it say yes when it is asked for less is the reason.
-    let parked = Point {
-        cell: Cell {
-            idle: Idle::Park,
-            ..cell
-        },
-        ..point
-    };
-    let echoing = Point {
-        work: Work {
-            workload: Workload::Echo,
-            ..work
-        },
-        ..point
-    };
-    let (what, why) = if peer.takes_part(&parked) {
-        (cell.idle.to_string(), "no way to spin is offered")
-    } else if peer.takes_part(&echoing) {
-        (work.workload.to_string(), "only echoes are offered")
-    } else {
-        (
-            format!("{} over {transport}", work.workload),
-            "it is not offered",
-        )
-    };
-    Some((what, why.to_owned()))
 }
 
 impl Entrant {
@@ -405,7 +332,6 @@ mod tests {
     use super::*;
     use crate::cpu::Load;
     use crate::servers;
-    use crate::servers::process::Transport;
     use hdrhistogram::Histogram;
 
     fn entrant(others: &[f64]) -> Entrant {
@@ -450,50 +376,5 @@ mod tests {
             let kept: Vec<_> = entrant.runs.iter().map(|run| run.round).collect();
             assert_eq!(kept, [1, 3, 5]);
         }
-    }
-
-    #[test]
-    fn who_is_left_out_is_told_why() {
-        let point = |workload, transport, cell: &str| Point {
-            work: Work {
-                workload,
-                payload_bytes: 64,
-            },
-            transport,
-            cell: cell.parse().unwrap(),
-        };
-        let (tcp, unix) = (Transport::Tcp, Transport::Unix);
-        let runner = |peers: &[&str]| Runner {
-            peers: peers
-                .iter()
-                .map(|name| servers::find(name).unwrap())
-                .collect(),
-            runs: 1,
-            warm_up: Duration::ZERO,
-            measured: Duration::ZERO,
-            counts: false,
-            placement: None,
-        };
-        let all = [
-            point(Workload::Get, tcp, "1x1"),
-            point(Workload::Get, tcp, "2x1"),
-            point(Workload::Echo, unix, "1x1"),
-            point(Workload::Echo, tcp, "1x1/spin"),
-        ];
-        let expected = [
-            "get is measured without raw, glommio: only echoes are offered",
-            "echo over unix is measured without glommio: it is not offered",
-            "spin is measured without glommio, tonic: no way to spin is offered",
-        ];
-        let peers = ["raw", "glommio", "tonic"];
-        assert_eq!(runner(&peers).left_out(&all).unwrap(), expected);
-        let nobody = runner(&["raw"])
-            .left_out(&all[..2])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            nobody.ends_with(&expected[0].replace(", glommio", "")),
-            "{nobody}"
-        );
     }
 }
