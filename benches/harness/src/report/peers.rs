@@ -20,13 +20,18 @@ pub(super) fn render(report: &Report) -> String {
             &mut out,
             format_args!("\n### {workload} of {size} over {transport}\n\n"),
         );
-        let mut table = Table::new(&headings(report), 2);
         let (rows, failed) = of(report, |subject| group_of(subject) == group);
-        rows.iter().for_each(|row| table.push(line(row)));
-        failed
-            .iter()
-            .filter(|failed| is_unmeasured(report, failed))
-            .for_each(|failed| table.push(line_of_dashes(&failed.subject)));
+        let mut lines: Vec<_> = rows.iter().map(|row| (&row.subject, line(row))).collect();
+        for failed in failed.iter().filter(|failed| is_unmeasured(report, failed)) {
+            let subject = &failed.subject;
+            let is_beside =
+                |(other, _): &(&Subject, _)| cell_and_idle(other) == cell_and_idle(subject);
+            let last = lines.iter().rposition(is_beside);
+            let at = last.map_or(lines.len(), |last| last + 1);
+            lines.insert(at, (subject, line_of_dashes(subject)));
+        }
+        let mut table = Table::new(&headings(report), 2);
+        lines.into_iter().for_each(|(_, line)| table.push(line));
         add(&mut out, table);
         out.push_str(&notes(&failed));
     }
