@@ -11,7 +11,6 @@ use clap::{Parser, Subcommand};
 use harness::cell::Cell;
 use harness::client::Client;
 use harness::cpu::{self, Placement};
-use harness::left_out;
 use harness::options::{self, Common, Effort};
 use harness::point::Point;
 use harness::progress::Progress;
@@ -95,8 +94,7 @@ fn compare(options: &Options) -> io::Result<()> {
     }
     let points = options.points();
     let runner = options.runner(placement);
-    let left_out = left_out::reasons(&runner.peers, &points)?;
-    left_out.iter().for_each(options::say);
+    runner.left_out(&points)?.iter().for_each(options::say);
     let mut client = Client::new()?;
     let (mut cells, mut failed, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new(points.len());

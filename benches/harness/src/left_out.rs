@@ -11,7 +11,7 @@ use crate::work::{Work, Workload};
 
 /// Says which of these peers will be missing at which of these points, a line for each reason; an
 /// error when nobody takes part anywhere.
-pub fn reasons(peers: &[&dyn Peer], points: &[Point]) -> io::Result<Vec<String>> {
+pub(crate) fn reasons(peers: &[&dyn Peer], points: &[Point]) -> io::Result<Vec<String>> {
     let mut reasons: Vec<(_, Vec<&str>)> = Vec::new();
     let mut is_any_left = false;
     for point in points {

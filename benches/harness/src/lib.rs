@@ -19,7 +19,7 @@ pub mod count;
 pub mod cpu;
 pub mod descriptors;
 pub mod idle;
-pub mod left_out;
+mod left_out;
 pub mod memory;
 pub mod options;
 pub mod point;

@@ -163,6 +163,12 @@ impl Runner {
         }
     }
 
+    /// Says who will be missing at which of these points, a line for each reason; an error when
+    /// nobody takes part anywhere.
+    pub fn left_out(&self, points: &[Point]) -> io::Result<Vec<String>> {
+        left_out::reasons(&self.peers, points)
+    }
+
     fn run_once(
         &self,
         client: &mut Client,
