@@ -103,59 +103,50 @@ impl Runner {
     ) -> Measured {
         let mut entrants = self.entrants(point);
         let mut failures = Vec::new();
-        let mut rounds = 0;
+        let mut number = 0;
         let mut replace_until = None;
         while !entrants.is_empty() {
-            if rounds >= self.runs {
+            if number >= self.runs {
                 let until = *replace_until.get_or_insert_with(|| Instant::now() + REPLACING_MAX);
-                let calm = (0..rounds).filter(|round| disturbance(&entrants, *round).is_none());
+                let calm = (0..number).filter(|round| disturbance(&entrants, *round).is_none());
                 if calm.count() >= self.runs
-                    || rounds >= self.runs * ROUNDS_PER_RUN_MAX
+                    || number >= self.runs * ROUNDS_PER_RUN_MAX
                     || Instant::now() >= until
                 {
                     break;
                 }
             }
-            rounds += 1;
-            entrants.retain_mut(|entrant| {
-                let run = self.run_once(client, entrant.peer, point);
-                match self.or_fresh_client(client, run) {
-                    Ok((outcome, counters)) => {
-                        tell(&entrant.label, &outcome);
-                        entrant.runs.push(Run {
-                            round: rounds,
-                            outcome,
-                            counters,
-                        });
+            number += 1;
+            entrants.retain_mut(
+                |entrant| match self.run(client, entrant.peer, point, number) {
+                    Ok(run) => {
+                        tell(&entrant.label, &run.outcome);
+                        entrant.runs.push(run);
                         true
                     }
                     Err(error) => {
                         failures.push(entrant.failure(&error));
                         false
                     }
-                }
-            });
+                },
+            );
         }
         let rounds = keep_least_disturbed(&mut entrants, self.runs);
-        let mut count = |entrant: Entrant| {
+        let mut series = Vec::with_capacity(entrants.len());
+        for entrant in entrants {
             let per_call = self
-                .counts
-                .then(|| self.count_once(client, entrant.peer, point))
-                .transpose();
-            let per_call = self
-                .or_fresh_client(client, per_call)
+                .count(client, entrant.peer, point)
                 .unwrap_or_else(|error| {
                     let error = format!("counting allocations and system calls: {error}");
                     failures.push(entrant.failure(&error));
                     None
                 });
-            Series {
+            series.push(Series {
                 peer: entrant.label,
                 runs: entrant.runs,
                 per_call,
-            }
-        };
-        let series = entrants.into_iter().map(&mut count).collect();
+            });
+        }
         Measured {
             series,
             failures,
@@ -167,6 +158,32 @@ impl Runner {
     /// nobody takes part anywhere.
     pub fn left_out(&self, points: &[Point]) -> io::Result<Vec<String>> {
         left_out::reasons(&self.peers, points)
+    }
+
+    fn run(
+        &self,
+        client: &mut Client,
+        peer: &dyn Peer,
+        point: Point,
+        round: usize,
+    ) -> io::Result<Run> {
+        let run = self.run_once(client, peer, point);
+        let (outcome, counters) = self.or_fresh_client(client, run)?;
+        Ok(Run {
+            round,
+            outcome,
+            counters,
+        })
+    }
+
+    fn count(
+        &self,
+        client: &mut Client,
+        peer: &dyn Peer,
+        point: Point,
+    ) -> io::Result<Option<PerCall>> {
+        let counted = self.counts.then(|| self.count_once(client, peer, point));
+        self.or_fresh_client(client, counted.transpose())
     }
 
     fn run_once(
