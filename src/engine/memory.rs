@@ -92,6 +92,8 @@ impl MemoryConnection {
                 queue.sent(message.unsent_bytes());
                 message.recycle(shard);
             }
+            drop(queue);
+            shard.arm_timer(&conn);
         }
         shard.end_turn();
         self.conn.stage() == Stage::Open

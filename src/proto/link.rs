@@ -101,18 +101,23 @@ impl Link {
         Ok(frame)
     }
 
-    #[inline(never)]
-    fn end_chunk(&mut self, now_ns: u64) {
+    /// Says that a chunk has ended with a whole frame.
+    #[inline]
+    pub fn chunk_used_up(&mut self, now_ns: u64) {
         self.heard_ns = now_ns;
         self.pinged_ns = None;
+        self.partial = None;
+    }
+
+    #[inline(never)]
+    fn end_chunk(&mut self, now_ns: u64) {
         let in_header = match self.framer.midway() {
-            Midway::Nothing => {
-                self.partial = None;
-                return;
-            }
+            Midway::Nothing => return self.chunk_used_up(now_ns),
             Midway::Header => true,
             Midway::Body { .. } => false,
         };
+        self.heard_ns = now_ns;
+        self.pinged_ns = None;
         // A byte more of the same part does not start its time anew.
         if self
             .partial

@@ -110,6 +110,13 @@ impl ServerConnection {
         Some((header, payload))
     }
 
+    /// Says that the last request has used up its chunk, for which [`ServerConnection::next_event`]
+    /// need not be asked.
+    #[inline]
+    pub fn chunk_used_up(&mut self, now_ns: u64) {
+        self.link.chunk_used_up(now_ns);
+    }
+
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
     #[inline]
     pub fn next_event(

@@ -125,6 +125,13 @@ impl Conn {
         self.stage.get() == Stage::Open && self.is_paused.get()
     }
 
+    /// Whether there is something to do once a message has been sent: the next one, or what waited for
+    /// room or for the end.
+    #[inline]
+    pub(crate) fn goes_on_after_send(&self) -> bool {
+        self.stage.get() != Stage::Open || self.is_paused.get() || self.queue.borrow().has_ready()
+    }
+
     /// Puts the connection on the list of those that the engine looks at in this turn.
     #[inline(always)]
     pub(crate) fn attend(self: &Rc<Self>) {

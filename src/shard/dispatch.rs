@@ -169,6 +169,10 @@ impl ShardCore {
                         payload: chunk.slice(range),
                     },
                 );
+                if *at == bytes.len() {
+                    conn.with_server(|server| server.chunk_used_up(self.now_ns()));
+                    break;
+                }
             } else if self.serve_other(&table, conn, bytes, chunk, at)?.is_break() {
                 break;
             }

@@ -47,17 +47,17 @@ impl ShardCore {
             .min()
     }
 
-    /// After bytes were acted on: bounds the output, and keeps the connection's timer early enough.
+    /// After bytes were acted on: bounds the output, and keeps the connection's timer early enough,
+    /// unless the engine does so with its attention.
     #[inline]
     pub(super) fn after_bytes(&self, conn: &Rc<Conn>) {
         let queued = self.bound_output(conn);
         if queued > 0 || conn.stage() != Stage::Open {
-            conn.attend();
-        } else {
-            self.release_idle_buffer(conn);
-            if conn.wants_direct() {
-                conn.attend();
-            }
+            return conn.attend();
+        }
+        self.release_idle_buffer(conn);
+        if conn.wants_direct() {
+            return conn.attend();
         }
         self.arm_timer(conn);
     }

@@ -85,6 +85,7 @@ pub(crate) struct ShardCore {
     /// Connections of shard-local clients that the engine has to make.
     pub(crate) connects: RefCell<Vec<(Rc<Conn>, local_client::Target)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
+    spare_bytes: Cell<usize>,
     /// Set when the shard drains: when it must be over.
     drain_until_ns: Cell<Option<u64>>,
 }
@@ -97,9 +98,9 @@ struct ConnTable {
     accepted: usize,
 }
 
-/// Send buffers that are kept for the next connection, and the largest that is kept.
-const SPARE_BUFFERS_MAX: usize = 256;
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of send buffers that are kept for the next connection, and the largest that is kept.
+const SPARE_BYTES_MAX: usize = 16 << 20;
+const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// When fewer receive buffers than this share are left, what waits is copied out of them.
 const LOW_WATER_DIVISOR: usize = 4;
 
@@ -138,6 +139,7 @@ impl ShardCore {
             attention: RefCell::default(),
             connects: RefCell::default(),
             spare_buffers: RefCell::default(),
+            spare_bytes: Cell::new(0),
             drain_until_ns: Cell::new(None),
         }))
     }
@@ -272,17 +274,20 @@ impl ShardCore {
 
     /// An empty send buffer.
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
-        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+        let spare = self.spare_buffers.borrow_mut().pop().unwrap_or_default();
+        self.spare_bytes
+            .set(self.spare_bytes.get() - spare.capacity());
+        spare
     }
 
     /// Gives a send buffer back.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let mut spare = self.spare_buffers.borrow_mut();
-        if spare.len() < SPARE_BUFFERS_MAX
-            && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity())
-        {
+        let bytes = buffer.capacity();
+        let kept_bytes = self.spare_bytes.get() + bytes;
+        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&bytes) && kept_bytes <= SPARE_BYTES_MAX {
             buffer.clear();
-            spare.push(buffer);
+            self.spare_bytes.set(kept_bytes);
+            self.spare_buffers.borrow_mut().push(buffer);
         }
     }
 }

@@ -17,6 +17,11 @@ use crate::buf::RecvPool;
 /// The one buffer group that a shard uses.
 pub(super) const GROUP: u16 = 0;
 
+/// Buffers that the kernel has at least, if there are so many.
+const HOT_MIN: usize = 16;
+/// Turns with received bytes after which the number is looked at.
+const HOT_TURNS: u32 = 64;
+
 /// A ring of provided buffers in our own memory (kernel-mapped ones have had use-after-free bugs).
 #[derive(Debug)]
 pub(super) struct BufRing {
@@ -25,6 +30,14 @@ pub(super) struct BufRing {
     mask: u16,
     tail: u16,
     pool: Rc<RecvPool>,
+    /// Buffers that the kernel may have. It takes them in turn, so with more of them each is colder
+    /// when its turn comes: these are twice as many as turns have used lately.
+    hot: usize,
+    /// Buffers that it had after the last turn.
+    given: usize,
+    /// The most that one of the last turns has used, and how many these are.
+    used_max: usize,
+    turns: u32,
 }
 
 impl BufRing {
@@ -43,7 +56,11 @@ impl BufRing {
             layout,
             mask: count - 1,
             tail: 0,
+            hot: HOT_MIN.min(pool.count()),
             pool,
+            given: 0,
+            used_max: 0,
+            turns: 0,
         };
         // SAFETY: the memory is page-aligned, holds `count` entries, and is freed only in `drop`,
         // which the engine runs after it has closed the io_uring.
@@ -59,18 +76,50 @@ impl BufRing {
         Ok(this)
     }
 
-    /// Whether the kernel has a buffer: one that is neither free nor held.
-    pub(super) fn has_some(&self) -> bool {
-        self.pool.count() > self.pool.free_count() + self.pool.held_count()
+    /// Buffers that the kernel has: those that are neither free nor held. It may have filled some.
+    fn published(&self) -> usize {
+        self.pool.count() - self.pool.free_count() - self.pool.held_count()
     }
 
-    /// Gives every free buffer to the kernel.
+    /// Whether the kernel has a buffer.
+    pub(super) fn has_some(&self) -> bool {
+        self.published() > 0
+    }
+
+    /// The kernel had no buffer when it needed one. Says whether none was kept back from it.
+    pub(super) fn ran_out(&mut self) -> bool {
+        self.hot = self.pool.count();
+        self.pool.free_count() == 0
+    }
+
+    /// Learns how many buffers a turn uses.
+    #[inline]
+    fn note_use(&mut self, used: usize) {
+        if used == 0 {
+            return;
+        }
+        self.used_max = self.used_max.max(used);
+        self.turns += 1;
+        if self.turns == HOT_TURNS {
+            let wanted = (2 * self.used_max).max(self.hot / 2);
+            self.hot = wanted.clamp(HOT_MIN.min(self.pool.count()), self.pool.count());
+            (self.turns, self.used_max) = (0, 0);
+        }
+    }
+
+    /// Gives free buffers to the kernel, up to the number that is hot.
     #[inline]
     pub(super) fn publish(&mut self) {
         let before = self.tail;
-        while let Some(buffer) = self.pool.take() {
+        let mut published = self.published();
+        self.note_use(self.given.saturating_sub(published));
+        while published < self.hot
+            && let Some(buffer) = self.pool.take()
+        {
             self.push(buffer);
+            published += 1;
         }
+        self.given = published;
         if self.tail == before {
             return;
         }

@@ -79,7 +79,7 @@ impl Engine {
         Ok(completions > 0 || has_pending)
     }
 
-    #[inline]
+    #[inline(always)]
     fn complete(&mut self, completion: Completion) -> io::Result<()> {
         let Completion {
             operation,
@@ -89,7 +89,8 @@ impl Engine {
         } = completion;
         match operation {
             Operation::Receive { socket, .. } => {
-                self.sockets.received(socket, result, buffer, is_last);
+                self.sockets
+                    .received(&mut self.ring, socket, result, buffer, is_last);
                 Ok(())
             }
             Operation::Send {

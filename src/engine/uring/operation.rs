@@ -41,6 +41,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// A copy of a multishot operation, which goes on after a completion.
+    #[inline(always)]
     pub(super) fn continued(&self) -> Self {
         match self {
             Self::Accept { listener } => Self::Accept {
@@ -113,7 +114,7 @@ impl Operations {
     ///
     /// # Panics
     /// When there is none with this name: the kernel completed what was never started, or twice.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&mut self, key: OpKey) -> &mut Operation {
         let slot = &mut self.slots[key.0 as u32 as usize];
         assert_eq!(
@@ -127,7 +128,7 @@ impl Operations {
     }
 
     /// Takes an operation out at its last completion.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, key: OpKey) -> Operation {
         self.get(key);
         let index = key.0 as u32;

@@ -110,6 +110,11 @@ impl Ring {
         self.buffers.has_some()
     }
 
+    /// Tells that a receive found no buffer. Says whether there was indeed none left.
+    pub(super) fn ran_out_of_buffers(&mut self) -> bool {
+        self.buffers.ran_out()
+    }
+
     /// Starts an operation, which owns its memory and keeps `fd` open until its last completion.
     #[inline]
     pub(super) fn start(&mut self, fd: &Rc<OwnedFd>, operation: Operation) -> io::Result<OpKey> {
@@ -255,7 +260,7 @@ impl Ring {
     }
 
     /// One of the completions that were fetched.
-    #[inline]
+    #[inline(always)]
     pub(super) fn completion(&mut self, at: usize) -> Completion {
         let (user_data, result, flags) = self.batch[at];
         let key = OpKey(user_data);

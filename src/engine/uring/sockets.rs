@@ -147,6 +147,7 @@ impl Sockets {
     #[inline]
     pub(super) fn received(
         &mut self,
+        ring: &mut Ring,
         slot: u32,
         result: io::Result<u32>,
         buffer: Option<u16>,
@@ -171,7 +172,9 @@ impl Sockets {
             (Ok(_), _) => shard.peer_closed(&conn),
             (Err(error), _) => match error.raw_os_error() {
                 Some(libc::ENOBUFS) => {
-                    shard.counters.buffers_exhausted.add(1);
+                    if ring.ran_out_of_buffers() {
+                        shard.counters.buffers_exhausted.add(1);
+                    }
                     if !std::mem::replace(&mut socket.is_starved, true) {
                         self.starved.push(slot);
                     }
@@ -275,7 +278,9 @@ impl Sockets {
         conn.note_output(sent_bytes > 0);
         if message.advance(sent_bytes) {
             message.recycle(shard);
-            conn.attend();
+            if conn.goes_on_after_send() {
+                conn.attend();
+            }
         } else if conn.stage() < Stage::Closing {
             let send = Operation::Send {
                 socket: slot,
