@@ -85,7 +85,7 @@ impl MemoryConnection {
         while let Some(conn) = shard.pop_attention() {
             shard.resume_reading(&conn);
             let mut queue = conn.queue.borrow_mut();
-            while let Some(message) = super::outgoing::Outgoing::take(&mut queue) {
+            while let Some(message) = super::outgoing::Outgoing::take(&mut queue, shard) {
                 message
                     .unsent()
                     .for_each(|bytes| sent.extend_from_slice(bytes));

@@ -17,10 +17,13 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Takes what is queued, up to [`PARTS_MAX`] parts; `None` when there is nothing.
     #[inline]
-    pub(super) fn take(queue: &mut SendQueue) -> Option<Self> {
+    pub(super) fn take(queue: &mut SendQueue, shard: &ShardCore) -> Option<Self> {
         // The next frames get a buffer when there are some, not now: idle connections have none.
         let first = queue.take(Vec::new)?;
-        let mut rest = Vec::new();
+        if !queue.has_ready() {
+            return Some(Self::new(first, Vec::new()));
+        }
+        let mut rest = shard.take_parts();
         while queue.has_ready() && rest.len() + 1 < PARTS_MAX {
             rest.extend(queue.take(Vec::new));
         }
@@ -42,14 +45,17 @@ impl Outgoing {
     }
 
     /// Gives the memory back when all is sent.
-    pub(super) fn recycle(self, shard: &ShardCore) {
+    pub(super) fn recycle(mut self, shard: &ShardCore) {
         let put = |part| {
             if let Part::Frames(buffer) = part {
                 shard.put_buffer(buffer);
             }
         };
         put(self.first);
-        self.rest.into_iter().for_each(put);
+        if !self.rest.is_empty() {
+            self.rest.drain(..).for_each(put);
+            shard.put_parts(self.rest);
+        }
     }
 
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
@@ -95,7 +101,7 @@ impl Outgoing {
 }
 
 /// Parts in one system call.
-const PARTS_MAX: usize = 64;
+pub(super) const PARTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -33,7 +33,7 @@ use self::mailbox::Mailbox;
 use self::service::ServiceTable;
 use self::tasks::Tasks;
 use self::timers::Timers;
-use crate::buf::{Account, RecvPool};
+use crate::buf::{Account, Part, RecvPool};
 use crate::proto::limits::Limits;
 use crate::proto::server::ServerConnection;
 
@@ -86,6 +86,8 @@ pub(crate) struct ShardCore {
     pub(crate) connects: RefCell<Vec<(Rc<Conn>, local_client::Target)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     spare_bytes: Cell<usize>,
+    /// Lists of what goes out together, emptied.
+    spare_parts: RefCell<Vec<Vec<Part>>>,
     /// Set when the shard drains: when it must be over.
     drain_until_ns: Cell<Option<u64>>,
 }
@@ -101,6 +103,8 @@ struct ConnTable {
 /// Bytes of send buffers that are kept for the next connection, and the largest that is kept.
 const SPARE_BYTES_MAX: usize = 16 << 20;
 const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Lists of parts that are kept: a few KiB each at most.
+const SPARE_PARTS_MAX: usize = 64;
 /// When fewer receive buffers than this share are left, what waits is copied out of them.
 const LOW_WATER_DIVISOR: usize = 4;
 
@@ -140,6 +144,7 @@ impl ShardCore {
             connects: RefCell::default(),
             spare_buffers: RefCell::default(),
             spare_bytes: Cell::new(0),
+            spare_parts: RefCell::default(),
             drain_until_ns: Cell::new(None),
         }))
     }
@@ -278,6 +283,19 @@ impl ShardCore {
         self.spare_bytes
             .set(self.spare_bytes.get() - spare.capacity());
         spare
+    }
+
+    /// An empty list for what goes out together.
+    pub(crate) fn take_parts(&self) -> Vec<Part> {
+        self.spare_parts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such a list back, emptied.
+    pub(crate) fn put_parts(&self, parts: Vec<Part>) {
+        let mut spare = self.spare_parts.borrow_mut();
+        if spare.len() < SPARE_PARTS_MAX {
+            spare.push(parts);
+        }
     }
 
     /// Gives a send buffer back.

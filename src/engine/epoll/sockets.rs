@@ -338,7 +338,7 @@ impl Socket {
         let conn = &self.conn;
         while !self.is_full {
             if self.sending.is_none() {
-                self.sending = Outgoing::take(&mut conn.queue.borrow_mut());
+                self.sending = Outgoing::take(&mut conn.queue.borrow_mut(), &conn.shard);
             }
             let Some(message) = &mut self.sending else {
                 return Ok(());

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::engine::outgoing::Outgoing;
+use crate::engine::outgoing::{Outgoing, PARTS_MAX};
 
 /// Receives into `memory`; zero bytes are the peer's end.
 pub(super) fn receive(socket: impl AsFd, memory: &mut [u8]) -> io::Result<usize> {
@@ -21,8 +21,14 @@ pub(super) fn send(socket: impl AsFd, message: &Outgoing) -> io::Result<usize> {
         let bytes = message.unsent().next().unwrap_or_default();
         return retry(|| rustix::net::send(&socket, bytes, flags));
     }
-    let slices: Vec<IoSlice<'_>> = message.unsent().map(IoSlice::new).collect();
-    retry(|| rustix::net::sendmsg(&socket, &slices, &mut SendAncillaryBuffer::default(), flags))
+    let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+    let mut count = 0;
+    for (slice, bytes) in slices.iter_mut().zip(message.unsent()) {
+        *slice = IoSlice::new(bytes);
+        count += 1;
+    }
+    let slices = &slices[..count];
+    retry(|| rustix::net::sendmsg(&socket, slices, &mut SendAncillaryBuffer::default(), flags))
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {

@@ -94,8 +94,13 @@ impl Engine {
                 Ok(())
             }
             Operation::Send {
-                socket, message, ..
-            } => self.sockets.sent(&mut self.ring, socket, message, result),
+                socket,
+                message,
+                vectors,
+            } => {
+                self.ring.put_vectors(vectors);
+                self.sockets.sent(&mut self.ring, socket, message, result)
+            }
             Operation::ReceiveDirect { socket, body } => {
                 self.sockets.received_direct(socket, body, result);
                 Ok(())

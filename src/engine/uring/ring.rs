@@ -42,6 +42,7 @@ pub(super) struct Ring {
     /// Completions taken off the ring in this turn: `user_data`, result, flags.
     batch: Vec<(u64, i32, u32)>,
     spare_time: Option<Box<Timespec>>,
+    spare_vectors: KeptVectors,
     /// Written by whoever wakes the shard from a nap.
     nap_eventfd: Rc<OwnedFd>,
     /// Whether it is being read.
@@ -49,6 +50,12 @@ pub(super) struct Ring {
     /// Whether the kernel announces pending work in shared memory; else each look is a call.
     announces_work: bool,
 }
+
+/// Boxes, because the kernel is given pointers to what is in them.
+type KeptVectors = Vec<Box<Vectors>>;
+
+/// Descriptions of messages of several parts that are kept for the next: a KiB each at most.
+const SPARE_VECTORS_MAX: usize = 64;
 
 /// Submissions of one turn; when more are started the kernel is entered in between.
 pub(super) const SUBMISSIONS: u32 = 1024;
@@ -81,6 +88,7 @@ impl Ring {
             buffers,
             batch: Vec::with_capacity(SUBMISSIONS as usize),
             spare_time: None,
+            spare_vectors: Vec::new(),
             nap_eventfd,
             awaits_wakeup: false,
             announces_work: flags.cooperative,
@@ -122,6 +130,28 @@ impl Ring {
         let entry = describe(self.operations.get(key), Fd(fd.as_raw_fd()));
         self.push(&entry.user_data(key.0))?;
         Ok(key)
+    }
+
+    /// A send of what a connection has queued.
+    #[inline]
+    pub(super) fn send_of(&mut self, socket: u32, message: Outgoing) -> Operation {
+        let is_whole = message.part_count() == 1;
+        let vectors = (!is_whole).then(|| self.spare_vectors.pop().unwrap_or_else(no_vectors));
+        Operation::Send {
+            socket,
+            message,
+            vectors,
+        }
+    }
+
+    /// Takes the memory back that described the parts of a message.
+    #[inline]
+    pub(super) fn put_vectors(&mut self, vectors: Option<Box<Vectors>>) {
+        if let Some(vectors) = vectors
+            && self.spare_vectors.len() < SPARE_VECTORS_MAX
+        {
+            self.spare_vectors.push(vectors);
+        }
     }
 
     /// Wakes the shard after this time, in nanoseconds, which will be at `due_ns`.
@@ -368,6 +398,14 @@ fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
 /// does not read at all, until its end.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
+fn no_vectors() -> Box<Vectors> {
+    Box::new(Vectors {
+        // SAFETY: all zeros is a valid `msghdr`: null pointers with length zero.
+        header: unsafe { std::mem::zeroed() },
+        slices: Vec::new(),
+    })
+}
+
 fn describe_send(message: &Outgoing, vectors: &mut Option<Box<Vectors>>, fd: Fd) -> squeue::Entry {
     if message.part_count() == 1 {
         let bytes = message.unsent().next().unwrap_or_default();
@@ -375,16 +413,14 @@ fn describe_send(message: &Outgoing, vectors: &mut Option<Box<Vectors>>, fd: Fd)
             .flags(SEND_FLAGS)
             .build();
     }
-    let slices = message
-        .unsent()
-        .map(|bytes| libc::iovec {
+    let vectors = vectors.get_or_insert_with(no_vectors);
+    vectors.slices.clear();
+    vectors
+        .slices
+        .extend(message.unsent().map(|bytes| libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
-        })
-        .collect();
-    // SAFETY: all zeros is a valid `msghdr`: null pointers with length zero.
-    let header = unsafe { std::mem::zeroed() };
-    let vectors = vectors.insert(Box::new(Vectors { header, slices }));
+        }));
     vectors.header.msg_iov = vectors.slices.as_mut_ptr();
     vectors.header.msg_iovlen = vectors.slices.len() as _;
     opcode::SendMsg::new(fd, &raw const vectors.header)

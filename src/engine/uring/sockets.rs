@@ -282,11 +282,7 @@ impl Sockets {
                 conn.attend();
             }
         } else if conn.stage() < Stage::Closing {
-            let send = Operation::Send {
-                socket: slot,
-                message,
-                vectors: None,
-            };
+            let send = ring.send_of(slot, message);
             socket.send = Some(ring.start(&socket.fd, send)?);
         } else {
             conn.queue.borrow_mut().sent(message.unsent_bytes());
@@ -389,15 +385,11 @@ fn start_send(ring: &mut Ring, socket: &mut Socket, slot: u32) -> io::Result<()>
         return Ok(());
     }
     let conn = &socket.conn;
-    let Some(message) = Outgoing::take(&mut conn.queue.borrow_mut()) else {
+    let Some(message) = Outgoing::take(&mut conn.queue.borrow_mut(), &conn.shard) else {
         return Ok(());
     };
     conn.note_output(false);
-    let send = Operation::Send {
-        socket: slot,
-        message,
-        vectors: None,
-    };
+    let send = ring.send_of(slot, message);
     socket.send = Some(ring.start(&socket.fd, send)?);
     Ok(())
 }
