@@ -119,7 +119,7 @@ fn measure(options: &Options) -> io::Result<()> {
     if let Some(placement) = placement {
         cpu::pin(&[placement.client])?;
     }
-    let mut client = Client::new()?;
+    let mut client = Client::new();
     let mut all: Vec<Vec<Run>> = options.peers.iter().map(|_| Vec::new()).collect();
     let mut progress = Progress::new(runs * options.peers.len());
     for _ in 0..runs {

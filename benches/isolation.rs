@@ -38,7 +38,7 @@ struct Options {
         long,
         value_delimiter = ',',
         default_value = "ringcall-tokio,tonic",
-        value_parser = servers::find
+        value_parser = servers::find_with_own_client
     )]
     peers: Vec<&'static dyn Peer>,
     #[command(subcommand)]
@@ -209,7 +209,7 @@ fn run_once(
             if let Some(cpu) = client_cpu {
                 cpu::pin(&[cpu])?;
             }
-            runs::drive(&mut Client::new()?, peer, &server, &plan, &usage)
+            runs::drive(&mut Client::new(), peer, &server, &plan, &usage)
         });
         client.join().expect("the client does not panic")
     })?;

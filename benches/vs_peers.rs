@@ -93,9 +93,13 @@ fn compare(options: &Options) -> io::Result<()> {
         None => options::say("only one CPU may be used: server and client share it, unpinned"),
     }
     let points = options.points();
+    points
+        .iter()
+        .try_for_each(|point| point.work.check())
+        .map_err(io::Error::other)?;
     let runner = options.runner(placement);
     runner.left_out(&points)?.iter().for_each(options::say);
-    let mut client = Client::new()?;
+    let mut client = Client::new();
     let (mut cells, mut failed, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new(points.len());
     for point in points {

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::client::recorder::Recorder;
 use crate::client::{Arrivals, Open, Outcome, Plan, ReadUsage};
+use crate::descriptors;
 use crate::work::Call;
 
 /// Whether an answer carries as many bytes as it should.
@@ -77,7 +78,7 @@ pub fn run<C: Calling>(
         });
         let mut clients = Vec::with_capacity(plan.cell.connections);
         for _ in 0..plan.cell.connections {
-            clients.push(connect().await?);
+            clients.push(connect().await.map_err(descriptors::explain)?);
         }
         let mut callers = JoinSet::new();
         match plan.arrivals {

@@ -20,6 +20,7 @@ use crate::address::Address;
 use crate::count::allocator;
 use crate::count::page::Page;
 use crate::cpu;
+use crate::descriptors;
 use crate::idle::Idle;
 use crate::point::Point;
 use crate::work::{Work, Workload};
@@ -103,14 +104,13 @@ pub enum Transport {
 
 impl Transport {
     /// An address that nobody else uses.
-    fn fresh(self) -> Address {
+    pub(super) fn fresh(self) -> Address {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         match self {
             Self::Tcp => Address::Tcp(([127, 0, 0, 1], 0).into()),
             Self::Unix => {
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let name = format!("ringcall-bench-{}-{number}.sock", std::process::id());
-                Address::Unix(std::env::temp_dir().join(name))
+                Address::Unix(format!("ringcall-bench-{}-{number}", std::process::id()))
             }
         }
     }
@@ -144,7 +144,6 @@ pub struct ServerProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
     address: Address,
-    socket_file: Option<PathBuf>,
 }
 
 impl ServerProcess {
@@ -172,22 +171,18 @@ impl ServerProcess {
         if let Some(page) = start.counters {
             command.arg("--counters").arg(page.path());
         }
-        let mut child = command.spawn()?;
+        let mut child = command.spawn().map_err(descriptors::explain)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut server = Self {
             child,
             lines: BufReader::new(stdout),
             address,
-            socket_file: None,
         };
         match server.next_line()? {
             Line::Listening(address) => {
                 server.address = address.parse().map_err(io::Error::other)?
             }
             Line::Counters(_) => return Err(io::Error::other("the server ended at once")),
-        }
-        if let Address::Unix(path) = &server.address {
-            server.socket_file = Some(path.clone());
         }
         Ok(server)
     }
@@ -245,13 +240,6 @@ impl Drop for ServerProcess {
         drop(self.child.stdin.take());
         if let Err(error) = self.reap() {
             eprintln!("ending a server: {error}");
-        }
-        if let Some(path) = &self.socket_file
-            && let Err(error) = std::fs::remove_file(path)
-            // Some servers remove it themselves.
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            eprintln!("removing {}: {error}", path.display());
         }
     }
 }
