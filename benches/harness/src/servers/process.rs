@@ -7,11 +7,11 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{self, Child, ChildStdout, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,31 @@ use crate::count::page::Page;
 use crate::cpu;
 use crate::descriptors;
 use crate::idle::Idle;
+use crate::options;
 use crate::point::Point;
 use crate::work::{Work, Workload};
+
+/// What a bench that measures servers can be told to do instead.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs one server until standard input closes
+    #[command(hide = true)]
+    Serve(Serve),
+}
+
+/// The whole of a bench that measures servers: it is one of them when its command says so.
+pub fn run_bench<Options: Parser>(
+    bench: &str,
+    command: impl FnOnce(&Options) -> Option<&Command>,
+    measure: impl FnOnce(&Options) -> io::Result<()>,
+) -> ExitCode {
+    let options: Options = options::begin(bench);
+    let result = match command(&options) {
+        Some(Command::Serve(serve)) => serve.run(),
+        None => measure(&options),
+    };
+    options::end(bench, result)
+}
 
 /// What the child is told on its command line.
 #[derive(Debug, Args)]
@@ -155,7 +178,7 @@ impl ServerProcess {
             cell,
         } = start.point;
         let address = transport.fresh();
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = process::Command::new(std::env::current_exe()?);
         command
             .args([SERVE, "--peer", peer.name()])
             .args(["--listen", &address.to_string()])
