@@ -7,23 +7,24 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use harness::cell::Cell;
-use harness::client::{Arrivals, Client, Outcome, Plan};
+use harness::client::{Arrivals, Client, Plan};
 use harness::count::page::Page;
 use harness::cpu::{self, Placement, Usage};
+use harness::descriptors;
 use harness::idle::Idle;
 use harness::options::{self, Common, Effort};
+use harness::pairs::{self, Compared, First, Pair, Series};
 use harness::point::Point;
-use harness::progress::Progress;
+use harness::report::Method;
 use harness::report::environment::Environment;
 use harness::report::row::Middle;
 use harness::report::table::{Table, significant};
 use harness::runs;
-use harness::servers::process::{Serve, ServerProcess, Start, Transport};
+use harness::servers::process::{self, Command, ServerProcess, Start, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use socket2::Socket;
 
@@ -48,26 +49,21 @@ struct Options {
     command: Option<Command>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Runs one server until standard input closes
-    #[command(hide = true)]
-    Serve(Serve),
-}
-
 const NAME: &str = "idle";
-/// Descriptors that a server or this process needs besides idle connections.
-const DESCRIPTORS_BESIDES: u64 = 200;
+/// Long enough for a server to let go of thousands of connections, too.
+const WARM_UP: Duration = Duration::from_millis(300);
+/// Time for rounds that replace disturbed ones.
+const REPLACING_MAX: Duration = Duration::from_secs(35);
 
 /// All that was found.
 #[derive(Serialize)]
 struct Report {
     environment: Environment,
+    method: Method,
     idle_connections_asked: usize,
     idle_connections: usize,
-    runs: usize,
-    seconds: f64,
     rows: Vec<Row>,
+    failed: Vec<String>,
 }
 
 /// One server. Medians over the runs.
@@ -80,100 +76,107 @@ struct Row {
     heap_bytes_per_connection: f64,
     /// Resident memory of the server without them.
     rss_bytes_alone: f64,
-    p50_us_alone: f64,
-    p50_us_beside: f64,
-    p99_us_alone: f64,
-    p99_us_beside: f64,
+    /// The busy caller, alone and beside them.
+    p50_us: Compared,
+    /// See there.
+    p99_us: Compared,
 }
 
 /// One run of one server.
 struct Run {
+    /// Without idle connections, and with them.
     rss_bytes: [u64; 2],
     heap_bytes: [i64; 2],
-    outcomes: [Outcome; 2],
+    pair: Pair,
+}
+
+/// How each server is measured.
+#[derive(Clone, Copy)]
+struct Setting {
+    idle_connections: usize,
+    measured: Duration,
+    placement: Option<Placement>,
 }
 
 fn main() -> ExitCode {
-    let options: Options = options::begin(NAME);
-    let result = match &options.command {
-        Some(Command::Serve(serve)) => serve.run(),
-        None => measure(&options),
-    };
-    options::end(NAME, result)
+    process::run_bench(NAME, |options: &Options| options.command.as_ref(), measure)
 }
 
 fn measure(options: &Options) -> io::Result<()> {
     let (runs, measured) = match options.common.effort() {
         Effort::Quick => (1, Duration::from_millis(500)),
-        Effort::Usual => (3, Duration::from_secs(1)),
-        Effort::Full => (7, Duration::from_secs(3)),
+        Effort::Usual => (7, Duration::from_millis(500)),
+        Effort::Full => (15, Duration::from_secs(2)),
     };
-    let asked = options.connections as usize;
-    let count = asked.min(permitted()?);
-    if count < asked {
-        options::say(format_args!(
-            "the limit of descriptors (`ulimit -Hn`) permits {count} idle connections, not {asked}"
-        ));
-    }
     let placement = Placement::choose()?;
     if let Some(placement) = placement {
         cpu::pin(&[placement.client])?;
     }
-    let mut client = Client::new()?;
-    let mut all: Vec<Vec<Run>> = options.peers.iter().map(|_| Vec::new()).collect();
-    let mut progress = Progress::new(runs * options.peers.len());
-    for _ in 0..runs {
-        for (peer, runs) in options.peers.iter().zip(&mut all) {
-            progress.next(&peer.name());
-            let run = run_once(&mut client, *peer, count, measured, placement)?;
-            progress.tell(peer.name(), &run.outcomes[1]);
-            runs.push(run);
+    let asked = options.connections as usize;
+    let setting = Setting {
+        idle_connections: permitted(asked, &options.peers)?,
+        measured,
+        placement,
+    };
+    let mut client = Client::new();
+    let (all, rounds) = pairs::measure(
+        &options.peers,
+        runs,
+        REPLACING_MAX,
+        |peer| peer.name(),
+        |peer, first| run_once(&mut client, *peer, setting, first),
+        |run| &run.pair,
+    );
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for (peer, series) in options.peers.iter().zip(all) {
+        match series {
+            Series::Measured(runs) => {
+                rows.push(Row::of(peer.name(), &runs, setting.idle_connections));
+            }
+            Series::Failed(why) => failed.push(format!("{}: {why}", peer.name())),
         }
     }
-    drop(progress);
-    let rows = options.peers.iter().zip(&all);
     let report = Report {
         environment: Environment::of(NAME, placement),
+        method: Method::new(runs, measured, WARM_UP, placement.is_some(), rounds),
         idle_connections_asked: asked,
-        idle_connections: count,
-        runs,
-        seconds: measured.as_secs_f64(),
-        rows: rows
-            .map(|(peer, runs)| Row::of(peer.name(), runs, count))
-            .collect(),
+        idle_connections: setting.idle_connections,
+        rows,
+        failed,
     };
     options
         .common
         .publish(NAME, &report.to_markdown(), &report)?;
     options.common.say_how_to_get_more(NAME);
-    Ok(())
+    pairs::told(&report.failed)
 }
 
 /// Idle connections that the limit of descriptors permits, after raising it where that is allowed.
 /// Servers inherit it.
-fn permitted() -> io::Result<usize> {
-    let wanted = |limit: Option<u64>| Rlimit {
-        current: limit,
-        maximum: limit,
-    };
-    let most = getrlimit(Resource::Nofile).maximum;
-    // Beyond the hard limit only with privileges; up to it always.
-    if setrlimit(Resource::Nofile, wanted(Some(DESCRIPTORS_WANTED))).is_err() {
-        setrlimit(Resource::Nofile, wanted(most))?;
+fn permitted(asked: usize, peers: &[&dyn Peer]) -> io::Result<usize> {
+    let each = peers.iter().map(|peer| peer.descriptors_per_connection());
+    let each = each.max().unwrap_or(1);
+    let count = descriptors::raise_for(asked * each) / each;
+    if count == 0 {
+        return Err(io::Error::other(format!(
+            "there is no room for a single idle connection: {}",
+            descriptors::remedy()
+        )));
     }
-    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    Ok(usize::try_from(now.saturating_sub(DESCRIPTORS_BESIDES)).unwrap_or(usize::MAX))
+    if count < asked {
+        options::say(format_args!(
+            "{count} idle connections instead of {asked}: {}",
+            descriptors::remedy()
+        ));
+    }
+    Ok(count)
 }
-
-/// Enough for the most connections that can be asked for.
-const DESCRIPTORS_WANTED: u64 = 32_768;
 
 fn run_once(
     client: &mut Client,
     peer: &dyn Peer,
-    count: usize,
-    measured: Duration,
-    placement: Option<Placement>,
+    setting: Setting,
+    first: First,
 ) -> io::Result<Run> {
     let point = Point {
         work: Work {
@@ -187,6 +190,7 @@ fn run_once(
             idle: Idle::Park,
         },
     };
+    let placement = setting.placement;
     let cpus: Vec<usize> = placement.iter().map(|placement| placement.server).collect();
     let page = Page::new()?;
     let start = Start {
@@ -196,30 +200,47 @@ fn run_once(
     };
     let server = ServerProcess::start(peer, &start)?;
     let usage = || Usage::now(server.pid(), placement);
-    let plan = Plan {
+    let plan = |measured| Plan {
         cell: point.cell,
         work: point.work,
         arrivals: Arrivals::Closed,
-        warm_up: Duration::from_millis(100),
+        warm_up: WARM_UP,
         measured,
     };
-    let alone = runs::drive(client, peer, &server, &plan, &usage)?;
-    let (rss_alone, heap_alone) = (rss_bytes(&server)?, page.live_bytes());
-    let connect = || -> io::Result<Socket> {
-        let socket = server.address().connect()?;
-        peer.caller().greet(&socket)?;
-        Ok(socket)
-    };
-    let idle: Vec<Socket> = (0..count).map(|_| connect()).collect::<io::Result<_>>()?;
-    let beside = runs::drive(client, peer, &server, &plan, &usage)?;
-    let run = Run {
-        rss_bytes: [rss_alone, rss_bytes(&server)?],
-        heap_bytes: [heap_alone, page.live_bytes()],
-        outcomes: [alone, beside],
-    };
+    let mut drive = |measured| runs::drive(client, peer, &server, &plan(measured), &usage);
+    // Before anything counts, so that neither state is that of a server which has just begun.
+    drive(Duration::from_millis(1))?;
+    let memory = || Ok::<_, io::Error>((rss_bytes(&server)?, page.live_bytes()));
+    let alone = memory()?;
+    let (mut idle, mut beside) = (Vec::new(), alone);
+    let pair = first.measure(|state| match state {
+        First::Alone => {
+            idle.clear();
+            drive(setting.measured)
+        }
+        First::Beside => {
+            for _ in 0..setting.idle_connections {
+                idle.push(open_idle(peer, &server).map_err(descriptors::explain)?);
+            }
+            let outcome = drive(setting.measured)?;
+            beside = memory()?;
+            Ok(outcome)
+        }
+    })?;
     drop(idle);
     server.stop()?;
-    Ok(run)
+    Ok(Run {
+        rss_bytes: [alone.0, beside.0],
+        heap_bytes: [alone.1, beside.1],
+        pair,
+    })
+}
+
+/// A connection that could call at once, and does not.
+fn open_idle(peer: &dyn Peer, server: &ServerProcess) -> io::Result<Socket> {
+    let socket = server.address().connect()?;
+    peer.caller().greet(&socket)?;
+    Ok(socket)
 }
 
 fn rss_bytes(server: &ServerProcess) -> io::Result<u64> {
@@ -232,9 +253,8 @@ fn rss_bytes(server: &ServerProcess) -> io::Result<u64> {
 impl Row {
     fn of(peer: &str, runs: &[Run], connections: usize) -> Self {
         let over = |figure: &dyn Fn(&Run) -> f64| Middle::of(runs.iter().map(figure)).median;
-        let quantile_us = |which: usize, quantile: f64| {
-            over(&|run| run.outcomes[which].latency_ns.value_at_quantile(quantile) as f64 / 1e3)
-        };
+        let latency_us =
+            |quantile| Compared::of_latency_us(runs.iter().map(|run| &run.pair), quantile);
         let connections = connections as f64;
         Self {
             peer: peer.to_owned(),
@@ -245,48 +265,51 @@ impl Row {
                 (run.heap_bytes[1] - run.heap_bytes[0]) as f64 / connections
             }),
             rss_bytes_alone: over(&|run| run.rss_bytes[0] as f64),
-            p50_us_alone: quantile_us(0, 0.5),
-            p50_us_beside: quantile_us(1, 0.5),
-            p99_us_alone: quantile_us(0, 0.99),
-            p99_us_beside: quantile_us(1, 0.99),
+            p50_us: latency_us(0.5),
+            p99_us: latency_us(0.99),
         }
     }
 }
 
 impl Report {
     fn to_markdown(&self) -> String {
-        const HEADINGS: [&str; 8] = [
+        const HEADINGS: [&str; 10] = [
             "server",
             "RSS B/connection",
             "heap B/connection",
             "RSS alone MiB",
-            "p50 µs alone",
-            "p50 µs beside",
-            "p99 µs alone",
-            "p99 µs beside",
+            "p50 µs",
+            "beside",
+            "×",
+            "p99 µs",
+            "beside",
+            "×",
         ];
         let mut table = Table::new(&HEADINGS, 1);
         for row in &self.rows {
-            table.push([
+            let memory = [
                 row.peer.clone(),
                 significant(row.rss_bytes_per_connection),
                 significant(row.heap_bytes_per_connection),
                 significant(row.rss_bytes_alone / f64::from(1 << 20)),
-                significant(row.p50_us_alone),
-                significant(row.p50_us_beside),
-                significant(row.p99_us_alone),
-                significant(row.p99_us_beside),
-            ]);
+            ];
+            let latencies = [&row.p50_us, &row.p99_us];
+            let latencies = latencies.into_iter().flat_map(Compared::cells);
+            table.push(memory.into_iter().chain(latencies));
         }
+        let failed: String = self.failed.iter().map(|why| format!("\n{why}\n")).collect();
         format!(
-            "{}\n\n{table}\nOne caller, alone and *beside* {} idle TCP connections that could call \
+            "{}\n{failed}\n{table}\nOne caller, alone and *beside* {} idle TCP connections that could call \
              at once ({} were asked for). Memory is the server's own; that of the kernel's sockets \
-             is not in it. Medians of {} runs of {} s, alternated.\n",
+             is not in it. Medians of {} runs of {} s. *×*: median of the ratios of pairs of runs, which \
+             follow each other in one server, {}. {}\n",
             self.environment,
             self.idle_connections,
             self.idle_connections_asked,
-            self.runs,
-            self.seconds,
+            self.method.runs,
+            self.method.seconds,
+            pairs::in_brackets(self.method.intervals),
+            self.method.noise(),
         )
     }
 }

@@ -5,24 +5,23 @@
 //! slow one is seen in full. That is the weak side of one thread per core: a call can only wait for
 //! the thread that its connection belongs to.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Open, Outcome, Plan};
 use harness::cpu::{self, Placement, Usage};
 use harness::idle::Idle;
-use harness::options::{self, Common, Effort};
+use harness::options::{Common, Effort};
+use harness::pairs::{self, Compared, First, Pair, Series};
 use harness::point::Point;
-use harness::progress::Progress;
+use harness::report::Method;
 use harness::report::environment::Environment;
-use harness::report::row::Middle;
-use harness::report::table::{Table, percent, rate, significant};
+use harness::report::table::{Table, percent, rate};
 use harness::runs;
-use harness::servers::process::{Serve, ServerProcess, Start, Transport};
+use harness::servers::process::{self, Command, ServerProcess, Start, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
 use serde::Serialize;
@@ -38,24 +37,17 @@ struct Options {
         long,
         value_delimiter = ',',
         default_value = "ringcall-tokio,tonic",
-        value_parser = servers::find
+        value_parser = servers::find_with_own_client
     )]
     peers: Vec<&'static dyn Peer>,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Runs one server until standard input closes
-    #[command(hide = true)]
-    Serve(Serve),
-}
-
 const NAME: &str = "isolation";
 /// How long a slow call holds the CPU.
 const SLOW_US: u32 = 1000;
-/// Share of calls that are slow, in the runs that have any.
+/// Share of calls that are slow, in the state that has any.
 const SLOW_SHARE: f64 = 0.01;
 /// Calls per second and CPU of the server: all servers have time to spare, so that what calls wait
 /// for is the slow ones.
@@ -63,112 +55,100 @@ const CALLS_PER_S_AND_CPU: f64 = 4000.0;
 const CONNECTIONS: usize = 64;
 /// CPUs of a server at most: one client must be able to keep it busy.
 const SERVER_CPUS_MAX: usize = 8;
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Time for rounds that replace disturbed ones.
+const REPLACING_MAX: Duration = Duration::from_secs(35);
 
 /// All that was found.
 #[derive(Serialize)]
 struct Report {
     environment: Environment,
-    runs: usize,
-    seconds: f64,
+    method: Method,
     slow_us: u32,
+    slow_share: f64,
     rows: Vec<Row>,
+    failed: Vec<String>,
 }
 
-/// The calls that were not slow, of one server. Medians over the runs.
+/// The calls that were not slow, of one server: without slow ones, and beside them.
 #[derive(Serialize)]
 struct Row {
     peer: String,
     server_cpus: usize,
     offered_calls_per_s: f64,
-    slow_share: f64,
-    answered_calls_per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    max_us: f64,
+    answered_calls_per_s: Compared,
+    p50_us: Compared,
+    p99_us: Compared,
+    p999_us: Compared,
+    max_us: Compared,
 }
 
-/// A kind of run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Setting {
+/// A server, on so many CPUs.
+struct Subject {
+    peer: &'static dyn Peer,
     server_cpus: usize,
-    peer: usize,
-    has_slow: bool,
 }
 
 fn main() -> ExitCode {
-    let options: Options = options::begin(NAME);
-    let result = match &options.command {
-        Some(Command::Serve(serve)) => serve.run(),
-        None => measure(&options),
-    };
-    options::end(NAME, result)
+    process::run_bench(NAME, |options: &Options| options.command.as_ref(), measure)
 }
 
 fn measure(options: &Options) -> io::Result<()> {
     let (runs, measured) = match options.common.effort() {
         Effort::Quick => (2, Duration::from_millis(500)),
-        Effort::Usual => (5, Duration::from_secs(1)),
-        Effort::Full => (11, Duration::from_secs(5)),
+        Effort::Usual => (11, Duration::from_secs(1)),
+        Effort::Full => (21, Duration::from_secs(3)),
     };
-    let settings = settings(options.peers.len())?;
-    let mut outcomes: BTreeMap<Setting, Vec<Outcome>> = BTreeMap::new();
-    let mut progress = Progress::new(runs);
-    for run in 0..runs {
-        progress.next(&format_args!("run {}", run + 1));
-        for &setting in &settings {
-            let peer = options.peers[setting.peer];
-            let outcome = run_once(peer, setting, run as u64, measured)?;
-            progress.tell(peer.name(), &outcome);
-            outcomes.entry(setting).or_default().push(outcome);
+    let subjects = subjects(&options.peers)?;
+    let mut seed = 0;
+    let (all, rounds) = pairs::measure(
+        &subjects,
+        runs,
+        REPLACING_MAX,
+        |subject| subject.peer.name(),
+        |subject, first| {
+            seed += 1;
+            first.measure(|state| run_once(subject, state, seed, measured))
+        },
+        |pair| pair,
+    );
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for (subject, series) in subjects.iter().zip(all) {
+        match series {
+            Series::Measured(pairs) => rows.push(Row::of(subject, &pairs)),
+            Series::Failed(why) => failed.push(format!("{}: {why}", subject.peer.name())),
         }
     }
-    drop(progress);
-    let rows = outcomes.iter().map(|(setting, outcomes)| {
-        let peer = options.peers[setting.peer].name();
-        Row::of(peer, *setting, outcomes)
-    });
+    let placement = Placement::choose()?;
     let report = Report {
-        environment: Environment::of(NAME, Placement::choose()?),
-        runs,
-        seconds: measured.as_secs_f64(),
+        environment: Environment::of(NAME, placement),
+        // With more CPUs nobody looks at the others.
+        method: Method::new(runs, measured, WARM_UP, placement.is_some(), rounds),
         slow_us: SLOW_US,
-        rows: rows.collect(),
+        slow_share: SLOW_SHARE,
+        rows,
+        failed,
     };
     options
         .common
         .publish(NAME, &report.to_markdown(), &report)?;
     options.common.say_how_to_get_more(NAME);
-    Ok(())
+    pairs::told(&report.failed)
 }
 
-/// Without slow calls and with them, on one CPU, and where there are more than two on all but the
-/// client's.
-fn settings(peers: usize) -> io::Result<Vec<Setting>> {
+/// Each on one CPU, and where there are more than two on all but the client's.
+fn subjects(peers: &[&'static dyn Peer]) -> io::Result<Vec<Subject>> {
     let mut server_cpus = vec![1];
     let most = (cpu::allowed()?.len() - 1).min(SERVER_CPUS_MAX);
     if most > 1 {
         server_cpus.push(most);
     }
-    let mut settings = Vec::new();
-    for server_cpus in server_cpus {
-        for has_slow in [false, true] {
-            settings.extend((0..peers).map(|peer| Setting {
-                server_cpus,
-                peer,
-                has_slow,
-            }));
-        }
-    }
-    Ok(settings)
+    let on = |server_cpus| peers.iter().map(move |&peer| Subject { peer, server_cpus });
+    Ok(server_cpus.into_iter().flat_map(on).collect())
 }
 
-fn run_once(
-    peer: &dyn Peer,
-    setting: Setting,
-    seed: u64,
-    measured: Duration,
-) -> io::Result<Outcome> {
+fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> io::Result<Outcome> {
+    let &Subject { peer, server_cpus } = subject;
     let point = Point {
         work: Work {
             workload: Workload::Echo,
@@ -181,12 +161,12 @@ fn run_once(
             idle: Idle::Park,
         },
     };
-    let (server_cpus, client_cpu) = place(setting.server_cpus)?;
+    let (cpus, client_cpu) = place(server_cpus)?;
     let server = ServerProcess::start(
         peer,
         &Start {
             point,
-            cpus: &server_cpus,
+            cpus: &cpus,
             counters: None,
         },
     )?;
@@ -194,22 +174,30 @@ fn run_once(
         cell: point.cell,
         work: point.work,
         arrivals: Arrivals::Open(Open {
-            calls_per_s: CALLS_PER_S_AND_CPU * setting.server_cpus as f64,
-            slow_share: if setting.has_slow { SLOW_SHARE } else { 0.0 },
+            calls_per_s: CALLS_PER_S_AND_CPU * server_cpus as f64,
+            slow_share: match state {
+                First::Alone => 0.0,
+                First::Beside => SLOW_SHARE,
+            },
             slow_us: SLOW_US,
             seed,
         }),
-        warm_up: Duration::from_millis(100),
+        warm_up: WARM_UP,
         measured,
     };
-    let usage = || Usage::now(server.pid(), None);
+    // Two CPUs can be watched; a server of more has the machine for itself, or not.
+    let watched = match (&cpus[..], client_cpu) {
+        (&[server], Some(client)) => Some(Placement { server, client }),
+        _ => None,
+    };
+    let usage = || Usage::now(server.pid(), watched);
     // The client runs on a thread of its own, so that this one may start servers anywhere.
     let outcome = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             if let Some(cpu) = client_cpu {
                 cpu::pin(&[cpu])?;
             }
-            runs::drive(&mut Client::new()?, peer, &server, &plan, &usage)
+            runs::drive(&mut Client::new(), peer, &server, &plan, &usage)
         });
         client.join().expect("the client does not panic")
     })?;
@@ -229,58 +217,63 @@ fn place(server_cpus: usize) -> io::Result<(Vec<usize>, Option<usize>)> {
 }
 
 impl Row {
-    fn of(peer: &str, setting: Setting, outcomes: &[Outcome]) -> Self {
-        let over =
-            |figure: &dyn Fn(&Outcome) -> f64| Middle::of(outcomes.iter().map(figure)).median;
-        let quantile_us =
-            |quantile: f64| over(&|run| run.latency_ns.value_at_quantile(quantile) as f64 / 1e3);
+    fn of(subject: &Subject, pairs: &[Pair]) -> Self {
+        let latency_us = |quantile| Compared::of_latency_us(pairs.iter(), quantile);
         Self {
-            peer: peer.to_owned(),
-            server_cpus: setting.server_cpus,
-            offered_calls_per_s: CALLS_PER_S_AND_CPU * setting.server_cpus as f64,
-            slow_share: if setting.has_slow { SLOW_SHARE } else { 0.0 },
-            answered_calls_per_s: over(&|run| run.calls as f64 / run.elapsed.as_secs_f64()),
-            p50_us: quantile_us(0.5),
-            p99_us: quantile_us(0.99),
-            p999_us: quantile_us(0.999),
-            max_us: over(&|run| run.latency_ns.max() as f64 / 1e3),
+            peer: subject.peer.name().to_owned(),
+            server_cpus: subject.server_cpus,
+            offered_calls_per_s: CALLS_PER_S_AND_CPU * subject.server_cpus as f64,
+            answered_calls_per_s: Compared::of(pairs.iter(), |run| {
+                run.calls as f64 / run.elapsed.as_secs_f64()
+            }),
+            p50_us: latency_us(0.5),
+            p99_us: latency_us(0.99),
+            p999_us: latency_us(0.999),
+            max_us: latency_us(1.0),
         }
     }
 }
 
 impl Report {
     fn to_markdown(&self) -> String {
-        const HEADINGS: [&str; 9] = [
+        const HEADINGS: [&str; 11] = [
             "server",
             "CPUs",
-            "offered/s",
-            "slow",
-            "answered/s",
             "p50 µs",
+            "beside",
+            "×",
             "p99 µs",
+            "beside",
+            "×",
             "p99.9 µs",
-            "max µs",
+            "beside",
+            "×",
         ];
         let mut table = Table::new(&HEADINGS, 1);
         for row in &self.rows {
-            table.push([
-                row.peer.clone(),
-                row.server_cpus.to_string(),
-                rate(row.offered_calls_per_s),
-                percent(row.slow_share),
-                rate(row.answered_calls_per_s),
-                significant(row.p50_us),
-                significant(row.p99_us),
-                significant(row.p999_us),
-                significant(row.max_us),
-            ]);
+            let latencies = [&row.p50_us, &row.p99_us, &row.p999_us];
+            let latencies = latencies.into_iter().flat_map(Compared::cells);
+            table.push(
+                [row.peer.clone(), row.server_cpus.to_string()]
+                    .into_iter()
+                    .chain(latencies),
+            );
         }
+        let failed: String = self.failed.iter().map(|why| format!("\n{why}\n")).collect();
         format!(
-            "{}\n\n{table}\nEcho calls of 64 bytes over {CONNECTIONS} TCP connections, at the times \
-             of a Poisson process; a *slow* one holds the server's CPU for {} µs. All figures are of \
-             the other calls, from the time at which they were due; medians of {} runs of {} s, \
-             alternated. A server of several CPUs has the first ones, the client the next.\n",
-            self.environment, self.slow_us, self.runs, self.seconds,
+            "{}\n{failed}\n{table}\nEcho calls of 64 bytes over {CONNECTIONS} TCP connections, {} per second \
+             and CPU of the server, at the times of a Poisson process. *beside*: {} of all calls hold \
+             the server's CPU for {} µs. All figures are of the other calls, from the time at which \
+             they were due: medians of {} runs of {} s. *×*: median of the ratios of pairs of runs, which \
+             follow each other, {}. {}\n",
+            self.environment,
+            rate(CALLS_PER_S_AND_CPU),
+            percent(self.slow_share),
+            self.slow_us,
+            self.method.runs,
+            self.method.seconds,
+            pairs::in_brackets(self.method.intervals),
+            self.method.noise(),
         )
     }
 }

@@ -4,6 +4,8 @@
 //! kernel. `instructions` counts the whole call, and does not depend on the machine.
 
 use std::hint::black_box;
+use std::io;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use clap::Parser;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use harness::memory::MemoryCalls;
-use harness::options::{self, Common, Effort};
+use harness::options::{self, Common, Effort, Format};
 use harness::wire;
 use harness::work::{Work, Workload};
 
@@ -44,8 +46,18 @@ const NAME: &str = "micro";
 /// Frames in one receive buffer, as a client that pipelines fills it.
 const FRAMES: usize = 16;
 
-fn main() {
+fn main() -> ExitCode {
     let options: Options = options::begin(NAME);
+    options::end(NAME, measure(options))
+}
+
+fn measure(options: Options) -> io::Result<()> {
+    if options.common.format == Format::Json || options.common.out.is_some() {
+        return Err(io::Error::other(
+            "criterion prints what it measures, as text: leave out --format and --out, and find its \
+             figures as JSON in target/criterion",
+        ));
+    }
     let (samples, measured_ms) = match options.common.effort() {
         Effort::Quick => (10, 100),
         Effort::Usual => (50, 1000),
@@ -66,6 +78,7 @@ fn main() {
     timers(&mut criterion);
     criterion.final_summary();
     options.common.say_how_to_get_more(NAME);
+    Ok(())
 }
 
 /// Cutting received bytes into frames.
@@ -168,8 +181,7 @@ fn calls(criterion: &mut Criterion) {
     call(Workload::Echo, 64, FRAMES);
     call(Workload::Order, 64, FRAMES);
     call(Workload::Get, 64, FRAMES);
-    // As many as fit into one receive buffer.
-    call(Workload::Echo, 4096, 7);
+    call(Workload::Echo, 4096, FRAMES);
 }
 
 /// Buffers that come and go.

@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use harness::cell::Cell;
 use harness::client::Client;
 use harness::cpu::{self, Placement};
@@ -19,7 +19,7 @@ use harness::report::row::{FailedRow, Row};
 use harness::report::table::several;
 use harness::report::{Method, Report};
 use harness::runs::{Rounds, Runner};
-use harness::servers::process::{Serve, Transport};
+use harness::servers::process::{self, Command, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
 
@@ -67,23 +67,11 @@ struct Options {
     command: Option<Command>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Runs one server until standard input closes
-    #[command(hide = true)]
-    Serve(Serve),
-}
-
 const NAME: &str = "vs_peers";
 const MIB: u32 = 1 << 20;
 
 fn main() -> ExitCode {
-    let options: Options = options::begin(NAME);
-    let result = match &options.command {
-        Some(Command::Serve(serve)) => serve.run(),
-        None => compare(&options),
-    };
-    options::end(NAME, result)
+    process::run_bench(NAME, |options: &Options| options.command.as_ref(), compare)
 }
 
 fn compare(options: &Options) -> io::Result<()> {
@@ -93,9 +81,13 @@ fn compare(options: &Options) -> io::Result<()> {
         None => options::say("only one CPU may be used: server and client share it, unpinned"),
     }
     let points = options.points();
+    points
+        .iter()
+        .try_for_each(|point| point.work.check())
+        .map_err(io::Error::other)?;
     let runner = options.runner(placement);
     runner.left_out(&points)?.iter().for_each(options::say);
-    let mut client = Client::new()?;
+    let mut client = Client::new();
     let (mut cells, mut failed, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new(points.len());
     for point in points {

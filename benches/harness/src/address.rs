@@ -1,9 +1,8 @@
-//! Where a server listens: `tcp://127.0.0.1:0` or `unix:/some/path`.
+//! Where a server listens: `tcp://127.0.0.1:0` or `unix:@name`.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 pub enum Address {
     /// A TCP socket.
     Tcp(SocketAddr),
-    /// A unix stream socket.
-    Unix(PathBuf),
+    /// A unix stream socket in the abstract name space, its name without the `@`: however the server
+    /// ends, no file is left behind.
+    Unix(String),
 }
 
 impl Address {
@@ -31,7 +31,7 @@ impl Address {
                     .as_socket()
                     .ok_or_else(|| io::Error::other("a TCP listener without an IP address"))?,
             ),
-            Self::Unix(path) => Self::Unix(path.clone()),
+            Self::Unix(name) => Self::Unix(name.clone()),
         };
         Ok((listener, bound))
     }
@@ -62,9 +62,14 @@ impl Address {
     fn to_sock_addr(&self) -> io::Result<SockAddr> {
         match self {
             Self::Tcp(address) => Ok(SockAddr::from(*address)),
-            Self::Unix(path) => SockAddr::unix(path),
+            Self::Unix(name) => SockAddr::unix(abstract_path(name)),
         }
     }
+}
+
+/// What stands for the abstract socket of this name where a path is asked for.
+pub fn abstract_path(name: &str) -> String {
+    format!("\0{name}")
 }
 
 impl FromStr for Address {
@@ -76,10 +81,10 @@ impl FromStr for Address {
                 .parse()
                 .map(Self::Tcp)
                 .map_err(|error| format!("`{text}`: {error}"))
-        } else if let Some(path) = text.strip_prefix("unix:") {
-            Ok(Self::Unix(path.into()))
+        } else if let Some(name) = text.strip_prefix("unix:@") {
+            Ok(Self::Unix(name.into()))
         } else {
-            Err(format!("`{text}` is neither tcp://IP:PORT nor unix:PATH"))
+            Err(format!("`{text}` is neither tcp://IP:PORT nor unix:@NAME"))
         }
     }
 }
@@ -88,7 +93,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(name) => write!(f, "unix:@{name}"),
         }
     }
 }
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_are_written() {
-        for text in ["tcp://127.0.0.1:7411", "tcp://[::1]:0", "unix:/tmp/x.sock"] {
+        for text in ["tcp://127.0.0.1:7411", "tcp://[::1]:0", "unix:@bench"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert!("127.0.0.1:1".parse::<Address>().is_err());

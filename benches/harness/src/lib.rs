@@ -8,7 +8,8 @@
 //!    a peer comes with.
 //! 4. [`runs`] alternates the peers, A B A B, so that a slow minute of the machine hits all; then
 //!    [`count`] looks at each once more, for what counting would slow down.
-//! 5. [`report`] makes tables, JSON and a picture out of the runs.
+//! 5. [`pairs`] does the same for servers that are compared with themselves, in another state.
+//! 6. [`report`] makes tables, JSON and a picture out of the runs.
 //!
 //! `cargo bench --bench vs_peers -- --help` lists the options.
 
@@ -22,10 +23,12 @@ pub mod idle;
 mod left_out;
 pub mod memory;
 pub mod options;
+pub mod pairs;
 pub mod point;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod rounds;
 pub mod runs;
 pub mod servers;
 pub mod tasks;

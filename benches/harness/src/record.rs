@@ -12,8 +12,6 @@ use crate::report::table::{Table, or_dash, significant};
 pub struct Record {
     /// The compiler; another one counts differently.
     pub rustc: String,
-    /// Share by which a call may grow before that is an error.
-    pub tolerance: f64,
     /// By the name of the call.
     pub calls: BTreeMap<String, Cost>,
 }
@@ -27,7 +25,8 @@ pub struct Cost {
     pub allocations: f64,
 }
 
-/// C libraries and CPUs differ a little in how they copy memory.
+/// Share by which a call may grow before that is an error. C libraries and CPUs differ a little in how
+/// they copy memory, and runs in where it lies.
 const TOLERANCE: f64 = 0.02;
 
 impl Record {
@@ -36,7 +35,6 @@ impl Record {
     pub fn new() -> Self {
         Self {
             rustc: RUSTC.into(),
-            tolerance: TOLERANCE,
             calls: BTreeMap::new(),
         }
     }
@@ -60,22 +58,30 @@ impl Record {
         table.to_string()
     }
 
-    /// Fails when a call has become dearer than `before` tolerates, or is not in it.
+    /// Fails when a call has become dearer than in `before`, or when either has calls that the other
+    /// has not.
     pub fn check(&self, before: &Self) -> Result<(), String> {
         let complaint = |(name, now): (&String, &Cost)| match before.calls.get(name) {
             None => Some(format!("{name}: not on record")),
-            Some(then) if now.is_dearer(then, before.tolerance) => Some(format!(
+            Some(then) if now.is_dearer(then) => Some(format!(
                 "{name}: {:.1} instructions and {} allocations; {:.1} and {} are on record",
                 now.instructions, now.allocations, then.instructions, then.allocations
             )),
             Some(_) => None,
         };
-        let complaints: Vec<_> = self.calls.iter().filter_map(complaint).collect();
+        let gone = before
+            .calls
+            .keys()
+            .filter(|name| !self.calls.contains_key(*name));
+        let dearer = self.calls.iter().filter_map(complaint);
+        let complaints: Vec<_> = dearer
+            .chain(gone.map(|name| format!("{name}: on record, but no longer counted")))
+            .collect();
         if complaints.is_empty() {
             return Ok(());
         }
         Err(format!(
-            "calls have become dearer; if it must be so, `-- --update` records it\n{}\n({}; on \
+            "calls differ from the record; if it must be so, `-- --update` records it\n{}\n({}; on \
              record: {})",
             complaints.join("\n"),
             self.rustc,
@@ -87,7 +93,7 @@ impl Record {
     pub fn cheaper_than<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
         let is_cheaper = |(name, now): &(&String, &Cost)| {
             let then = before.calls.get(*name);
-            then.is_some_and(|then| now.growth(then) < -before.tolerance)
+            then.is_some_and(|then| now.growth(then) < -TOLERANCE)
         };
         self.calls
             .iter()
@@ -101,8 +107,8 @@ impl Cost {
         self.instructions / before.instructions - 1.0
     }
 
-    fn is_dearer(&self, before: &Self, tolerance: f64) -> bool {
-        self.growth(before) > tolerance || self.allocations > before.allocations
+    fn is_dearer(&self, before: &Self) -> bool {
+        self.growth(before) > TOLERANCE || self.allocations > before.allocations
     }
 }
 
@@ -128,6 +134,11 @@ mod tests {
         assert!(dearer.contains("echo: 1021.0 instructions"), "{dearer}");
         assert!(record(900.0, 0.1).check(&before).is_err());
         assert!(record(1.0, 0.0).check(&Record::new()).is_err());
+        let gone = Record::new().check(&before).unwrap_err();
+        assert!(
+            gone.contains("echo: on record, but no longer counted"),
+            "{gone}"
+        );
     }
 
     #[test]

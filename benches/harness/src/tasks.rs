@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use loadgen::load::plan::Part;
+use loadgen::load::schedule::{Arrival, Schedule};
+use loadgen::load::work::{Method, Payload, ServiceTime, Workload};
 use tokio::runtime;
 use tokio::task::JoinSet;
 
 use crate::client::recorder::Recorder;
 use crate::client::{Arrivals, Open, Outcome, Plan, ReadUsage};
+use crate::descriptors;
 use crate::work::Call;
 
 /// Whether an answer carries as many bytes as it should.
@@ -77,14 +81,21 @@ pub fn run<C: Calling>(
         });
         let mut clients = Vec::with_capacity(plan.cell.connections);
         for _ in 0..plan.cell.connections {
-            clients.push(connect().await?);
+            clients.push(connect().await.map_err(descriptors::explain)?);
         }
         let mut callers = JoinSet::new();
         match plan.arrivals {
             Arrivals::Closed => start_callers(plan, &clients, &run, &mut callers),
             Arrivals::Open(open) => {
                 let call = Call::of(plan.work, 0);
-                callers.spawn(call_when_due(open, clients, call, Arc::clone(&run)));
+                let (schedule, slow) = (schedule(open, plan), Call::Spin(open.slow_us));
+                callers.spawn(call_when_due(
+                    schedule,
+                    slow,
+                    clients,
+                    call,
+                    Arc::clone(&run),
+                ));
             }
         }
         tokio::select! {
@@ -123,18 +134,51 @@ async fn keep_calling<C: Calling>(mut client: C, call: Call, run: Arc<Run>) -> R
     Ok(())
 }
 
-/// Makes calls at the times of a Poisson process, in turn over all connections. It looks at the
-/// clock all the time, for tokio's timers are exact to a millisecond only.
+/// The calls of an open loop, as the load generator plans them: for longer than any run goes on.
+fn schedule(open: Open, plan: &Plan) -> Schedule {
+    let mut methods = vec![(Method::Echo, 1.0 - open.slow_share)];
+    if open.slow_share > 0.0 {
+        methods.push((Method::Spin, open.slow_share));
+    }
+    let workload = Workload {
+        methods,
+        // What a call that is not slow carries is the plan's.
+        payload: Payload::Fixed(0),
+        service_time: Some(ServiceTime::Fixed(Duration::from_micros(
+            open.slow_us.into(),
+        ))),
+    };
+    let until = plan.warm_up + plan.measured + 2 * SILENCE_MAX;
+    let (rate, seed) = (open.calls_per_s, open.seed);
+    let threads = 1;
+    Schedule::deal(
+        &Arrival::Poisson,
+        rate,
+        until,
+        &workload,
+        seed,
+        Part::WHOLE,
+        threads,
+    )
+    .remove(0)
+}
+
+/// The place of the slow method in the workload.
+const SLOW: u8 = 1;
+
+/// Makes calls when they are due, in turn over all connections. It looks at the clock all the time,
+/// for tokio's timers are exact to a millisecond only.
 async fn call_when_due<C: Calling>(
-    open: Open,
+    schedule: Schedule,
+    slow: Call,
     clients: Vec<C>,
     call: Call,
     run: Arc<Run>,
 ) -> Result<(), String> {
-    let mut random = fastrand::Rng::with_seed(open.seed);
     let mut calls = JoinSet::new();
-    let mut due = Instant::now();
-    for connection in (0..clients.len()).cycle() {
+    let begin = Instant::now();
+    for (planned, connection) in schedule.calls().zip((0..clients.len()).cycle()) {
+        let due = begin + Duration::from_nanos(planned.intended_ns);
         // At least once, so that a client that is late still reads answers.
         loop {
             while let Some(ended) = calls.try_join_next() {
@@ -148,12 +192,8 @@ async fn call_when_due<C: Calling>(
                 break;
             }
         }
-        let is_slow = random.f64() < open.slow_share;
-        let call = if is_slow {
-            Call::Spin(open.slow_us)
-        } else {
-            call.clone()
-        };
+        let is_slow = planned.work.method == SLOW;
+        let call = if is_slow { slow.clone() } else { call.clone() };
         let (mut client, run) = (clients[connection].clone(), Arc::clone(&run));
         calls.spawn(async move {
             client.call(&call).await?;
@@ -162,11 +202,8 @@ async fn call_when_due<C: Calling>(
             }
             Ok::<_, String>(())
         });
-        // `f64` gives [0, 1), of which the logarithm must not see the 0.
-        let gap_s = -(1.0 - random.f64()).ln() / open.calls_per_s;
-        due += Duration::from_secs_f64(gap_s);
     }
-    Err("there is no connection".into())
+    Err("the run took longer than any was planned to".into())
 }
 
 async fn measure(plan: &Plan, usage: ReadUsage<'_>, run: &Run) -> io::Result<Outcome> {
@@ -226,3 +263,36 @@ async fn first_failure(callers: &mut Callers) -> String {
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Time that one connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Work, Workload};
+
+    #[test]
+    fn an_open_loop_has_as_many_calls_as_asked_for_and_a_share_of_slow_ones() {
+        let open = |slow_share| Open {
+            calls_per_s: 1000.0,
+            slow_share,
+            slow_us: 10,
+            seed: 7,
+        };
+        let plan = Plan {
+            cell: "1x1".parse().unwrap(),
+            work: Work {
+                workload: Workload::Echo,
+                payload_bytes: 64,
+            },
+            arrivals: Arrivals::Open(open(0.1)),
+            warm_up: Duration::from_secs(1),
+            measured: Duration::from_secs(1),
+        };
+        let slow_of = |open| {
+            let calls: Vec<_> = schedule(open, &plan).calls().collect();
+            assert!((40_000..44_000).contains(&calls.len()), "{}", calls.len());
+            calls.iter().filter(|call| call.work.method == SLOW).count()
+        };
+        assert!((3800..4600).contains(&slow_of(open(0.1))));
+        assert_eq!(slow_of(open(0.0)), 0);
+    }
+}

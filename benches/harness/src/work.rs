@@ -41,6 +41,18 @@ pub struct Work {
 }
 
 impl Work {
+    /// Refuses sizes that the service does not have, so that no two peers move different bytes.
+    pub fn check(&self) -> Result<(), String> {
+        if self.workload == Workload::Order && self.payload_bytes != ORDER_BYTES {
+            return Err(format!(
+                "an order is a message of {ORDER_BYTES} bytes, and can't have {}: leave `order` out of \
+                 --workloads, or measure it alone with --payload-bytes {ORDER_BYTES}",
+                self.payload_bytes
+            ));
+        }
+        Ok(())
+    }
+
     /// The bytes that callers send or fetch. They are a little fewer than the payload, so that
     /// ringcall's archive of them is exactly as long as the payload that the raw echo gets; all
     /// other peers carry the same bytes.
@@ -82,18 +94,53 @@ pub fn key(number: usize) -> String {
     format!("key:{:08}", number % KEYS)
 }
 
-/// Keys and values that a server's store starts with.
+/// Keys and values that a server's store starts with. Each has memory of its own, as in a store that
+/// was filled by calls: one that all keys shared would stay in the first-level cache.
 pub fn entries(work: Work) -> impl Iterator<Item = (String, Bytes)> {
     let value = work.body();
     let count = match work.workload {
         Workload::Get | Workload::Put => KEYS,
         Workload::Echo | Workload::Order => 0,
     };
-    (0..count).map(move |number| (key(number), value.clone()))
+    (0..count).map(move |number| (key(number), Bytes::copy_from_slice(&value)))
 }
 
 /// Bytes of an archived `Vec<u8>` beside its elements.
 const VEC_BYTES: usize = 8;
-/// Keys in the store: more than the second-level cache holds the entries of, few enough that
-/// values of 1 MiB fit into memory.
+/// Bytes of an order, which has a fixed layout.
+pub const ORDER_BYTES: usize = 64;
+/// Keys in the store. With values of 64 bytes all of it fits into a second-level cache, with 4 KiB
+/// into none; with 1 MiB it takes 1 GiB of memory.
 const KEYS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_has_one_size() {
+        let work = |workload, payload_bytes| Work {
+            workload,
+            payload_bytes,
+        };
+        assert!(work(Workload::Order, ORDER_BYTES).check().is_ok());
+        assert!(work(Workload::Echo, 4096).check().is_ok());
+        let refused = work(Workload::Order, 4096).check().unwrap_err();
+        assert!(refused.contains("--payload-bytes 64"), "{refused}");
+    }
+
+    #[test]
+    fn each_value_has_memory_of_its_own() {
+        let work = Work {
+            workload: Workload::Get,
+            payload_bytes: 64,
+        };
+        let values: Vec<_> = entries(work).map(|(_, value)| value).collect();
+        assert_eq!((values.len(), values[0].len()), (KEYS, 64 - VEC_BYTES));
+        assert!(
+            values
+                .windows(2)
+                .all(|pair| pair[0].as_ptr() != pair[1].as_ptr())
+        );
+    }
+}

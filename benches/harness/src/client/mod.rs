@@ -24,14 +24,23 @@ use hdrhistogram::Histogram;
 use crate::address::Address;
 use crate::cell::Cell;
 use crate::cpu::{Load, Usage};
+use crate::descriptors;
 use crate::servers::Frames;
+use crate::uring;
 use crate::uring::buffers::Buffers;
 use crate::uring::ring::{Completions, Ring};
 use crate::wire::Answer;
 use crate::work::Work;
 
-/// A ring with its buffers, used for one run after another.
+/// Drives servers that take frames. Its ring is made for the first run and used for all: peers that
+/// have clients of their own can be measured where io_uring is forbidden.
+#[derive(Default)]
 pub struct Client {
+    io: Option<Io>,
+}
+
+/// A ring with its buffers.
+struct Io {
     ring: Ring,
     buffers: Buffers,
     completions: Completions,
@@ -93,15 +102,9 @@ pub struct Outcome {
 }
 
 impl Client {
-    /// Sets up the ring. Make one per process: its buffers are never freed.
-    pub fn new() -> io::Result<Self> {
-        let ring = Ring::new()?;
-        let buffers = Buffers::register(&ring)?;
-        Ok(Self {
-            ring,
-            buffers,
-            completions: Completions::new(),
-        })
+    /// A client without a ring as yet. Make one per process: the ring's buffers are never freed.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Connects to a server of this kind, drives it, and disconnects.
@@ -116,14 +119,42 @@ impl Client {
             return Err(io::Error::other("this client only knows closed loops"));
         }
         let answer_bytes = Answer::frame_bytes(peer.answer_bytes(plan.work)?);
-        let mut session = session::Session::new(self, plan.cell, answer_bytes);
+        let io = match &mut self.io {
+            Some(made) => made,
+            none => none.insert(Io::new()?),
+        };
+        let mut session = session::Session::new(io, plan.cell, answer_bytes);
         for connection in 0..plan.cell.connections {
-            let socket = address.connect()?;
+            let socket = address.connect().map_err(descriptors::explain)?;
             let answers = handshake::run(&socket, peer)?;
             let numbers = connection * plan.cell.depth..(connection + 1) * plan.cell.depth;
             let requests = numbers.map(|number| peer.request(plan.work, number, &answers));
             session.add(socket, &requests.collect::<io::Result<Vec<_>>>()?)?;
         }
         session.drive(plan, usage)
+    }
+}
+
+impl Io {
+    fn new() -> io::Result<Self> {
+        let make = || {
+            let ring = Ring::new()?;
+            let buffers = Buffers::register(&ring)?;
+            Ok(Self {
+                ring,
+                buffers,
+                completions: Completions::new(),
+            })
+        };
+        make().map_err(|error| {
+            let why = uring::explain(error);
+            io::Error::new(
+                why.kind(),
+                format!(
+                    "the client that drives this server needs a ring: {why}; tonic and tarpc come with \
+                     clients that do without one"
+                ),
+            )
+        })
     }
 }

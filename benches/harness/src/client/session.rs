@@ -17,7 +17,7 @@ use socket2::Socket;
 use super::calls::Calls;
 use super::frames::FrameReader;
 use super::recorder::Recorder;
-use super::{Client, Outcome, Plan, ReadUsage};
+use super::{Io, Outcome, Plan, ReadUsage};
 use crate::cell::Cell;
 use crate::idle::Idle;
 use crate::uring::buffers::GROUP;
@@ -25,7 +25,7 @@ use crate::uring::buffers::GROUP;
 /// All connections of one run. Dropping it closes them and waits for the kernel to let go of
 /// their memory.
 pub(super) struct Session<'a> {
-    client: &'a mut Client,
+    io: &'a mut Io,
     cell: Cell,
     /// Length of each answer, header and padding included.
     answer_bytes: usize,
@@ -53,9 +53,9 @@ struct Connection {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(client: &'a mut Client, cell: Cell, answer_bytes: usize) -> Self {
+    pub(super) fn new(io: &'a mut Io, cell: Cell, answer_bytes: usize) -> Self {
         Self {
-            client,
+            io,
             cell,
             answer_bytes,
             connections: Vec::with_capacity(cell.connections),
@@ -111,12 +111,12 @@ impl<'a> Session<'a> {
 
     /// The loop. Returns the time of the last turn that was handled.
     fn drive_until(&mut self, end_ns: u64) -> io::Result<u64> {
-        let mut completions = std::mem::take(&mut self.client.completions);
+        let mut completions = std::mem::take(&mut self.io.completions);
         let mut now_ns = self.now_ns();
         while now_ns < end_ns {
             self.send_ready()?;
-            self.client.ring.turn(self.cell.idle)?;
-            let drained = self.client.ring.drain(&mut completions);
+            self.io.ring.turn(self.cell.idle)?;
+            let drained = self.io.ring.drain(&mut completions);
             if drained.is_empty() {
                 continue;
             }
@@ -126,11 +126,11 @@ impl<'a> Session<'a> {
             for completion in drained {
                 self.handle(completion, now_ns)?;
             }
-            if self.client.buffers.publish() {
+            if self.io.buffers.publish() {
                 self.feed_starved()?;
             }
         }
-        self.client.completions = completions;
+        self.io.completions = completions;
         Ok(now_ns)
     }
 
@@ -156,13 +156,13 @@ impl<'a> Session<'a> {
             len @ 1.. => {
                 let buffer = cqueue::buffer_select(completion.flags())
                     .expect("a receive from a buffer group names its buffer");
-                let bytes = self.client.buffers.filled(buffer, len as usize);
+                let bytes = self.io.buffers.filled(buffer, len as usize);
                 let (recorder, answered) = (&mut self.recorder, &mut self.answered);
                 connection.reader.feed(bytes, |call_id| {
                     *answered += 1;
                     connection.calls.answered(call_id, now_ns, recorder)
                 })?;
-                self.client.buffers.give_back(buffer);
+                self.io.buffers.give_back(buffer);
             }
             NO_BUFFERS => {
                 self.starved.push(index);
@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
             // SAFETY: a batch is on the heap, freed only with the session, which waits for all
             // completions, and not written before `sending` ends: until then, nothing takes the
             // other batch, so that this one is not filled.
-            unsafe { self.client.ring.push(&entry)? };
+            unsafe { self.io.ring.push(&entry)? };
             self.in_flight += 1;
         }
         Ok(())
@@ -243,7 +243,7 @@ impl<'a> Session<'a> {
             .build()
             .user_data(RECV | index as u64);
         // SAFETY: the kernel writes only into the registered buffers, which are never freed.
-        unsafe { self.client.ring.push(&entry)? };
+        unsafe { self.io.ring.push(&entry)? };
         self.in_flight += 1;
         Ok(())
     }
@@ -253,7 +253,7 @@ impl<'a> Session<'a> {
         static BEAT: Timespec = Timespec::new().nsec(20_000_000);
         let entry = opcode::Timeout::new(&BEAT).build().user_data(TIMER);
         // SAFETY: the time is static.
-        unsafe { self.client.ring.push(&entry)? };
+        unsafe { self.io.ring.push(&entry)? };
         self.in_flight += 1;
         Ok(())
     }
@@ -269,19 +269,19 @@ impl<'a> Session<'a> {
             // When it fails, the server was first and the socket is down already.
             connection.socket.shutdown(Shutdown::Both).ok();
         }
-        let mut completions = std::mem::take(&mut self.client.completions);
+        let mut completions = std::mem::take(&mut self.io.completions);
         while self.in_flight > 0 {
-            self.client.ring.turn(Idle::Park)?;
-            let drained = self.client.ring.drain(&mut completions);
+            self.io.ring.turn(Idle::Park)?;
+            let drained = self.io.ring.drain(&mut completions);
             self.in_flight -= last_ones(drained);
             for completion in drained {
                 if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
-                    self.client.buffers.give_back(buffer);
+                    self.io.buffers.give_back(buffer);
                 }
             }
-            self.client.buffers.publish();
+            self.io.buffers.publish();
         }
-        self.client.completions = completions;
+        self.io.completions = completions;
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::idle::Idle;
 use crate::point::Point;
 use crate::servers::process::Transport;
+use crate::uring;
 
 /// The echo on glommio.
 pub struct Glommio;
@@ -41,7 +42,7 @@ impl Peer for Glommio {
                 select(Box::pin(accept(listener)), stopped).await;
                 Ok::<_, io::Error>(())
             })
-            .map_err(told)?;
+            .map_err(refused)?;
         // An executor that could not listen says why at its end.
         if let Ok(bound) = bound.recv() {
             announce(&Address::Tcp(bound))?;
@@ -49,7 +50,7 @@ impl Peer for Glommio {
             // It may have ended by itself; then it says why.
             stop.send(()).ok();
         }
-        executor.join().map_err(told)??;
+        executor.join().map_err(refused)??;
         Ok(Counters::of_echo("glommio"))
     }
 
@@ -85,6 +86,11 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
             bytes => stream.write_all(&buffer[..bytes]).await?,
         }
     }
+}
+
+/// An executor without a ring, and why there is none.
+fn refused(error: impl std::fmt::Display) -> io::Error {
+    uring::explain(told(error))
 }
 
 /// glommio's errors can't go from thread to thread; their texts can.

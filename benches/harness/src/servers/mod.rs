@@ -169,14 +169,31 @@ impl Counters {
 
 /// The peer of this name.
 pub fn find(name: &str) -> Result<&'static dyn Peer, String> {
-    let known = || {
-        let names: Vec<_> = ALL.iter().map(|peer| peer.name()).collect();
-        format!("no peer is called `{name}`; there are {}", names.join(", "))
-    };
+    let known = || format!("no peer is called `{name}`; there are {}", names(|_| true));
     ALL.iter()
         .find(|peer| peer.name() == name)
         .copied()
         .ok_or_else(known)
+}
+
+/// The peer of this name, if it has a client of its own: only those make calls in an open loop.
+pub fn find_with_own_client(name: &str) -> Result<&'static dyn Peer, String> {
+    let has_own = |peer: &dyn Peer| matches!(peer.caller(), Caller::Own(_));
+    let peer = find(name)?;
+    if has_own(peer) {
+        return Ok(peer);
+    }
+    Err(format!(
+        "the client that drives `{name}` can't make calls at times that were fixed before; those of \
+         these can: {}",
+        names(has_own)
+    ))
+}
+
+fn names(is_meant: impl Fn(&dyn Peer) -> bool) -> String {
+    let meant = ALL.iter().filter(|peer| is_meant(**peer));
+    let names: Vec<_> = meant.map(|peer| peer.name()).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -265,9 +282,8 @@ mod tests {
     /// Each through its own client, on each kind of socket: clients check the answers.
     #[test]
     fn every_peer_does_what_it_offers() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut client = Client::new().unwrap();
-        for (number, peer) in ALL.into_iter().enumerate() {
+        let mut client = Client::new();
+        for peer in ALL {
             for transport in [Transport::Tcp, Transport::Unix] {
                 for workload in [
                     Workload::Echo,
@@ -290,11 +306,7 @@ mod tests {
                     if !peer.takes_part(&point) {
                         continue;
                     }
-                    let path = folder.path().join(format!("{number}-{workload}"));
-                    let address = match transport {
-                        Transport::Tcp => "tcp://127.0.0.1:0".parse().unwrap(),
-                        Transport::Unix => Address::Unix(path),
-                    };
+                    let address = transport.fresh();
                     let outcome = serve(peer, &address, Idle::Park, plan.work, |bound| {
                         let usage = || Usage::now(std::process::id(), None);
                         match peer.caller() {
@@ -311,6 +323,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_peers_with_a_client_of_their_own_are_called_in_an_open_loop() {
+        let refused = |name| find_with_own_client(name).err().unwrap_or_default();
+        assert_eq!(refused("tonic"), "");
+        assert!(refused("raw").contains("ringcall-tokio, tarpc, tonic"));
+        assert!(refused("rwa").contains("no peer is called `rwa`"));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{self, Child, ChildStdout, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,33 @@ use crate::address::Address;
 use crate::count::allocator;
 use crate::count::page::Page;
 use crate::cpu;
+use crate::descriptors;
 use crate::idle::Idle;
+use crate::options;
 use crate::point::Point;
 use crate::work::{Work, Workload};
+
+/// What a bench that measures servers can be told to do instead.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs one server until standard input closes
+    #[command(hide = true)]
+    Serve(Serve),
+}
+
+/// The whole of a bench that measures servers: it is one of them when its command says so.
+pub fn run_bench<Options: Parser>(
+    bench: &str,
+    command: impl FnOnce(&Options) -> Option<&Command>,
+    measure: impl FnOnce(&Options) -> io::Result<()>,
+) -> ExitCode {
+    let options: Options = options::begin(bench);
+    let result = match command(&options) {
+        Some(Command::Serve(serve)) => serve.run(),
+        None => measure(&options),
+    };
+    options::end(bench, result)
+}
 
 /// What the child is told on its command line.
 #[derive(Debug, Args)]
@@ -103,14 +127,13 @@ pub enum Transport {
 
 impl Transport {
     /// An address that nobody else uses.
-    fn fresh(self) -> Address {
+    pub(super) fn fresh(self) -> Address {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         match self {
             Self::Tcp => Address::Tcp(([127, 0, 0, 1], 0).into()),
             Self::Unix => {
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let name = format!("ringcall-bench-{}-{number}.sock", std::process::id());
-                Address::Unix(std::env::temp_dir().join(name))
+                Address::Unix(format!("ringcall-bench-{}-{number}", std::process::id()))
             }
         }
     }
@@ -144,7 +167,6 @@ pub struct ServerProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
     address: Address,
-    socket_file: Option<PathBuf>,
 }
 
 impl ServerProcess {
@@ -156,7 +178,7 @@ impl ServerProcess {
             cell,
         } = start.point;
         let address = transport.fresh();
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = process::Command::new(std::env::current_exe()?);
         command
             .args([SERVE, "--peer", peer.name()])
             .args(["--listen", &address.to_string()])
@@ -172,22 +194,18 @@ impl ServerProcess {
         if let Some(page) = start.counters {
             command.arg("--counters").arg(page.path());
         }
-        let mut child = command.spawn()?;
+        let mut child = command.spawn().map_err(descriptors::explain)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut server = Self {
             child,
             lines: BufReader::new(stdout),
             address,
-            socket_file: None,
         };
         match server.next_line()? {
             Line::Listening(address) => {
                 server.address = address.parse().map_err(io::Error::other)?
             }
             Line::Counters(_) => return Err(io::Error::other("the server ended at once")),
-        }
-        if let Address::Unix(path) = &server.address {
-            server.socket_file = Some(path.clone());
         }
         Ok(server)
     }
@@ -245,13 +263,6 @@ impl Drop for ServerProcess {
         drop(self.child.stdin.take());
         if let Err(error) = self.reap() {
             eprintln!("ending a server: {error}");
-        }
-        if let Some(path) = &self.socket_file
-            && let Err(error) = std::fs::remove_file(path)
-            // Some servers remove it themselves.
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            eprintln!("removing {}: {error}", path.display());
         }
     }
 }

@@ -20,6 +20,7 @@ use socket2::Socket;
 
 use super::{Announce, Caller, Counters, Frames, Peer, Task, is_echo};
 use crate::point::Point;
+use crate::uring;
 use crate::uring::buffers::{Buffers, GROUP};
 use crate::uring::ring::{Completions, Ring};
 
@@ -91,8 +92,8 @@ struct Piece {
 
 impl Server {
     fn new(listener: Socket) -> io::Result<Self> {
-        let ring = Ring::new()?;
-        let buffers = Buffers::register(&ring)?;
+        let ring = Ring::new().map_err(uring::explain)?;
+        let buffers = Buffers::register(&ring).map_err(uring::explain)?;
         Ok(Self {
             ring,
             buffers,

@@ -20,7 +20,7 @@ use tokio_serde::formats::Bincode;
 use super::ringcall::spin;
 use super::store::Store;
 use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
-use crate::address::Address;
+use crate::address::{Address, abstract_path};
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::tasks::{self, Calling, check_bytes};
 use crate::work::Call;
@@ -164,7 +164,7 @@ impl OwnClient for Tarpc {
                 socket.set_nodelay(true)?;
                 Ok(connect(socket))
             }
-            Address::Unix(path) => Ok(connect(UnixStream::connect(path).await?)),
+            Address::Unix(name) => Ok(connect(UnixStream::connect(abstract_path(name)).await?)),
         })
     }
 }

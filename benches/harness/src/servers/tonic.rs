@@ -20,8 +20,9 @@ use tower::service_fn;
 use super::ringcall::spin;
 use super::store::Store;
 use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
-use crate::address::Address;
+use crate::address::{Address, abstract_path};
 use crate::client::{Outcome, Plan, ReadUsage};
+use crate::descriptors;
 use crate::tasks::{self, CONNECT_TIMEOUT, Calling, check_bytes};
 use crate::work::Call;
 
@@ -230,8 +231,8 @@ pub async fn connect(address: &Address) -> io::Result<BenchClient<Channel>> {
             let endpoint = endpoint(format!("http://{address}")).map_err(io::Error::other)?;
             endpoint.connect().await
         }
-        Address::Unix(path) => {
-            let path = Arc::new(path.clone());
+        Address::Unix(name) => {
+            let path: Arc<str> = abstract_path(name).into();
             let connector = service_fn(move |_: Uri| {
                 let path = Arc::clone(&path);
                 async move { UnixStream::connect(&*path).await.map(TokioIo::new) }
@@ -241,7 +242,7 @@ pub async fn connect(address: &Address) -> io::Result<BenchClient<Channel>> {
             endpoint.connect_with_connector(connector).await
         }
     };
-    let client = BenchClient::new(channel.map_err(io::Error::other)?);
+    let client = BenchClient::new(channel.map_err(descriptors::with_causes)?);
     Ok(client
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
