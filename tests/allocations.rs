@@ -1,4 +1,5 @@
-//! What the server allocates: nothing per call in a steady state, little per idle connection.
+//! What servers and shard-local clients allocate: nothing per call in a steady state, and servers
+//! little per idle connection.
 #![allow(
     unsafe_code,
     reason = "a global allocator that counts is unsafe to implement"
@@ -13,9 +14,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use raw::{Frame, RESPONSE, RawPeer};
 use ringcall::__private::MemoryConnection;
-use ringcall::{Context, Engine, Reply, Request, Server, Status};
+use ringcall::{Context, Engine, LocalRuntime, Reply, Request, Server, Status};
 
-/// Counts what marked threads allocate: those of shards, which mark themselves in the factory.
+/// Counts what marked threads allocate: those of shards, which mark themselves.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -139,6 +140,44 @@ fn calls_over_memory() {
     IS_MARKED.set(false);
 }
 
+/// Calls made on a shard, as handlers and programs make them: those of the server that answers are
+/// not counted. Says how many allocations so many calls have caused.
+fn allocations_of_a_local_client(engine: Engine, calls: u64) -> u64 {
+    let server = Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .shards(1.try_into().unwrap())
+        .engine(engine)
+        .serve(|_| AllocServer::new(Impl))
+        .expect("starts");
+    let address = server.addresses()[0].clone();
+    let count = move |shard: ringcall::Shard| async move {
+        let client = AllocClient::new(shard.client(&address).unwrap());
+        let body = [7; 56];
+        let order = Order {
+            id: 7,
+            tags: vec!["a tag that is not inline".to_owned(); 3],
+        };
+        let call_all = async |calls: u64| {
+            for _ in 0..calls / 2 {
+                assert_eq!(client.echo(&body[..]).await.unwrap().len(), body.len());
+                assert_eq!(client.count(&order).await.unwrap().to_native(), 10);
+            }
+        };
+        call_all(1000).await;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        IS_MARKED.set(true);
+        call_all(calls).await;
+        IS_MARKED.set(false);
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    LocalRuntime::builder()
+        .engine(engine)
+        // As the server below.
+        .idle(ringcall::Idle::Spin)
+        .run(count)
+        .expect("runs")
+}
+
 /// Bytes of rounds of calls on one connection, some cut so that frames straddle receives.
 struct Rounds {
     peer: RawPeer,
@@ -198,6 +237,14 @@ impl Rounds {
 fn steady_calls_allocate_nothing_and_idle_connections_little() {
     calls_over_memory();
     for engine in [Engine::Uring, Engine::Epoll] {
+        let calls = 10_000;
+        let allocations = allocations_of_a_local_client(engine, calls);
+        // The executor allocates as below, and single calls take their time. What a call allocates
+        // would be there in each of one method at least, so in every second call.
+        assert!(
+            allocations < calls / 4,
+            "{engine:?}: {allocations} allocations in {calls} calls of a shard-local client"
+        );
         let server = server(engine);
         let mut rounds = Rounds::new(&server);
         for round in 0..200 {

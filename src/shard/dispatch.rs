@@ -74,7 +74,7 @@ impl ShardCore {
     }
 
     /// Gives the connection a send buffer for the answers to come, if it has none.
-    fn lend_buffer(&self, conn: &Conn) {
+    pub(super) fn lend_buffer(&self, conn: &Conn) {
         let mut queue = conn.queue.borrow_mut();
         if queue.filling().capacity() == 0 {
             *queue.filling() = self.take_buffer();

@@ -75,6 +75,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
     fn send(&self) -> Result<SentCall, Status> {
         let timeout_us = self.timeout.map_or(Ok(0), timeout_us)?;
         let conn = self.client.conn()?;
+        conn.shard.lend_buffer(&conn);
         let (call_id, slot) = {
             let mut role = conn.role.borrow_mut();
             let Role::Client(client) = &mut *role else {
