@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
-use harness::memory::MemoryCalls;
+use harness::memory::{MemoryCalls, MemoryDispatch};
 use harness::options::{self, Common, Effort, Format};
 use harness::wire;
 use harness::work::{Work, Workload};
@@ -73,6 +73,7 @@ fn measure(options: Options) -> io::Result<()> {
     }
     frames(&mut criterion);
     messages(&mut criterion);
+    dispatch(&mut criterion);
     calls(&mut criterion);
     memory(&mut criterion);
     timers(&mut criterion);
@@ -182,6 +183,22 @@ fn calls(criterion: &mut Criterion) {
     call(Workload::Order, 64, FRAMES);
     call(Workload::Get, 64, FRAMES);
     call(Workload::Echo, 4096, FRAMES);
+}
+
+/// A call between its frame and the send queue: find the method, validate, poll the handler, encode.
+fn dispatch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("dispatch");
+    for workload in [Workload::Echo, Workload::Order] {
+        let payload_bytes = 64;
+        let work = Work {
+            workload,
+            payload_bytes,
+        };
+        group.bench_function(format!("{workload} of {payload_bytes} bytes"), |bencher| {
+            let mut call = MemoryDispatch::new(work);
+            bencher.iter(|| call.run());
+        });
+    }
 }
 
 /// Buffers that come and go.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use super::{EngineConfig, Idle, ShardStart};
+use crate::buf::Chunk;
 use crate::platform::options::StreamOptions;
 use crate::proto::limits::Limits;
 use crate::shard::conn::{Conn, Stage};
@@ -97,6 +98,20 @@ impl MemoryConnection {
         }
         shard.end_turn();
         self.conn.stage() == Stage::Open
+    }
+
+    /// Runs a call without its frame: finds the method, validates the payload, polls the handler and
+    /// encodes its answer, which is dropped. Returns the bytes of that.
+    ///
+    /// # Panics
+    /// When no method has this index, or there was no handshake.
+    pub fn dispatch(&mut self, method: u16, call_id: u64, payload: &Chunk) -> usize {
+        self.shard
+            .dispatch(&self.conn, method, call_id, payload.clone());
+        let mut queue = self.conn.queue.borrow_mut();
+        let answer_bytes = queue.filling().len();
+        queue.filling().clear();
+        answer_bytes
     }
 }
 

@@ -180,6 +180,21 @@ impl ShardCore {
         Ok(())
     }
 
+    /// Runs a call as if its frame had just been parsed, for counting what that costs by itself.
+    ///
+    /// # Panics
+    /// When no method has this index.
+    #[inline]
+    pub(crate) fn dispatch(&self, conn: &Rc<Conn>, index: u16, call_id: u64, payload: Chunk) {
+        let call = IncomingCall {
+            conn,
+            call_id,
+            deadline_ns: u64::MAX,
+            payload,
+        };
+        self.services().open().call(index, call);
+    }
+
     /// Acts on a frame of any kind; `Break` when no more can be acted on.
     #[inline(never)]
     fn serve_other(

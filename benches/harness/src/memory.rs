@@ -1,8 +1,9 @@
 //! Whole calls without sockets: what ringcall does between two system calls, which doesn't depend
 //! on the machine's mood.
 
-use ringcall::__private::MemoryConnection;
+use ringcall::__private::{AlignedBuf, Chunk, MemoryConnection};
 use ringcall::Limits;
+
 use ringcall::proto::header::Header;
 use ringcall::proto::limits::{HEADER_BYTES, PAYLOAD_BYTES_CEILING};
 
@@ -61,6 +62,49 @@ impl MemoryCalls {
             assert!(self.connection.exchange(received, &mut self.sent));
         }
         assert_eq!(self.sent.len(), self.answers_bytes);
+    }
+}
+
+/// One call without its frame: the method is looked up, the payload validated, the handler polled and
+/// its answer encoded.
+pub struct MemoryDispatch {
+    connection: MemoryConnection,
+    method: u16,
+    payload: Chunk,
+    answer_bytes: usize,
+    call_id: u64,
+}
+
+impl MemoryDispatch {
+    /// # Panics
+    /// When the shard refuses the handshake.
+    pub fn new(work: Work) -> Self {
+        let mut calls = MemoryCalls::new(work, 1);
+        // Gives the connection its send buffer.
+        calls.turn();
+        let wire = calls.requests.first_chunk().expect("a whole frame");
+        let header = Header::decode(wire, PAYLOAD_BYTES_CEILING).expect("a valid header");
+        let payload = &calls.requests[HEADER_BYTES..][..header.payload_bytes as usize];
+        Self {
+            connection: calls.connection,
+            method: header.selector,
+            payload: Chunk::from(AlignedBuf::copy_of(payload)),
+            answer_bytes: calls.answers_bytes,
+            call_id: calls.call_id,
+        }
+    }
+
+    /// Runs the call.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    #[inline]
+    pub fn run(&mut self) {
+        self.call_id += 1;
+        let answered = self
+            .connection
+            .dispatch(self.method, self.call_id, &self.payload);
+        assert_eq!(answered, self.answer_bytes);
     }
 }
 
