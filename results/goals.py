@@ -19,7 +19,7 @@ def read(name):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-CELLS = [cell for name in ("vs_peers", "vs_raw") for cell in read(name).get("cells", [])]
+CELLS = [cell for name in ("vs_peers", "vs_raw", "grid") for cell in read(name).get("cells", [])]
 CALLS = read("instructions").get("calls", {})
 
 

@@ -20,6 +20,13 @@ cargo bench --bench instructions -- --check >"$new"
 cp "$new" results/instructions.md
 
 measure vs_peers "$@"
+# Both engines in every cell of small messages.
+cells=
+for connections in 1 16 64 256; do
+    for depth in 1 16 64; do cells+=,${connections}x$depth; done
+done
+measure vs_peers "$@" --name grid --peers raw,ringcall,raw-epoll,ringcall-epoll --runs 7 --seconds 0.1 \
+    --transports tcp,unix --workloads echo --payload-bytes 64 --cells "${cells#,}" --no-counts
 # Against the raw baseline alone: more runs, and loops that spin as ringcall's do by default.
 measure vs_peers "$@" --name vs_raw --peers raw,ringcall --runs 21 --seconds 0.25 \
     --cells 64x1/spin:50us,64x16/spin:50us,16x32/spin:50us,1x64/spin:50us,1x1/spin
