@@ -338,8 +338,7 @@ fn one_spinning_server_waits_as_queueing_theory_says() {
             expected_s * 1e3
         ),
     );
-    // A single pause of the machine in half a minute decides this one, but nothing makes it shorter.
-    assert!(measured.p999 >= 0.75 * expected_s);
+    assert!((0.75..3.0).contains(&(measured.p999 / expected_s)));
 
     search_finds_its_limit(&random_time, way_s);
 }
