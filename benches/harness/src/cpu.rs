@@ -63,6 +63,19 @@ pub struct Load {
     pub is_calm: bool,
 }
 
+#[cfg(test)]
+impl Load {
+    /// Of a run of which others had this share of the CPUs, where 5 % are tolerated.
+    pub fn of_others(others: f64) -> Self {
+        Self {
+            server: Duration::ZERO,
+            client: Duration::ZERO,
+            others: Some(others),
+            is_calm: others <= 0.05,
+        }
+    }
+}
+
 impl Usage {
     /// The usage up to now of this server process and of this process, the client.
     pub fn now(server_pid: u32, placement: Option<Placement>) -> io::Result<Self> {

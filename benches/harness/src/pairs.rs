@@ -13,8 +13,8 @@ use crate::progress::Progress;
 use crate::report::Intervals;
 use crate::report::row::{Interval, Middle};
 use crate::report::table::{several, significant};
-use crate::rounds::Repeats;
-use crate::runs::Rounds;
+
+use crate::rounds::{Repeats, Rounds};
 
 /// One server in both states.
 #[derive(Debug)]
@@ -209,12 +209,7 @@ mod tests {
             calls,
             elapsed: Duration::from_secs(1),
             latency_ns: Histogram::new(3).unwrap(),
-            load: Load {
-                server: Duration::ZERO,
-                client: Duration::ZERO,
-                others: Some(others),
-                is_calm: others <= 0.05,
-            },
+            load: Load::of_others(others),
         }
     }
 

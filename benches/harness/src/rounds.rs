@@ -3,10 +3,31 @@
 //! A round in which other processes used the CPUs is repeated, up to a limit; then those count that
 //! were disturbed least. What decides is CPU time, never the result.
 
+use std::iter::Sum;
 use std::time::{Duration, Instant};
 
 use crate::cpu::Load;
-use crate::runs::Rounds;
+
+/// Rounds, one run of each peer: how many there were, and how calm they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// Those that count.
+    pub kept: usize,
+    /// Those among them in which other processes used the CPUs all the same.
+    pub disturbed: usize,
+    /// Those that do not count, because they were disturbed more than those that do.
+    pub replaced: usize,
+}
+
+impl Sum for Rounds {
+    fn sum<All: Iterator<Item = Self>>(all: All) -> Self {
+        all.fold(Self::default(), |sum, rounds| Self {
+            kept: sum.kept + rounds.kept,
+            disturbed: sum.disturbed + rounds.disturbed,
+            replaced: sum.replaced + rounds.replaced,
+        })
+    }
+}
 
 /// Rounds that are being measured.
 #[derive(Debug)]
@@ -77,15 +98,6 @@ const ROUNDS_PER_RUN_MAX: usize = 3;
 mod tests {
     use super::*;
 
-    fn load(others: f64) -> Load {
-        Load {
-            server: Duration::ZERO,
-            client: Duration::ZERO,
-            others: Some(others),
-            is_calm: others <= 0.05,
-        }
-    }
-
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
@@ -99,7 +111,7 @@ mod tests {
             (0.0, 0.5),
             (0.01, 0.02),
         ] {
-            repeats.end([load(one), load(other)]);
+            repeats.end([Load::of_others(one), Load::of_others(other)]);
         }
         let expected = Rounds {
             kept: 3,
@@ -113,17 +125,17 @@ mod tests {
     fn disturbed_rounds_are_replaced_up_to_a_limit() {
         let mut calm = Repeats::new(2, LONG);
         while calm.go_on() {
-            calm.end([load(0.0)]);
+            calm.end([Load::of_others(0.0)]);
         }
         assert_eq!(calm.count(), 2);
         let mut restless = Repeats::new(2, LONG);
         while restless.go_on() {
-            restless.end([load(0.5)]);
+            restless.end([Load::of_others(0.5)]);
         }
         assert_eq!(restless.count(), 2 * ROUNDS_PER_RUN_MAX);
         let mut hurried = Repeats::new(2, Duration::ZERO);
         while hurried.go_on() {
-            hurried.end([load(0.5)]);
+            hurried.end([Load::of_others(0.5)]);
         }
         assert_eq!(hurried.count(), 2);
     }

@@ -1,8 +1,7 @@
 //! Runs the peers against each other, alternated.
 
 use std::io;
-use std::iter::Sum;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
@@ -10,6 +9,7 @@ use crate::count::{Counting, PerCall};
 use crate::cpu::{Placement, Usage};
 use crate::left_out;
 use crate::point::Point;
+use crate::rounds::{Repeats, Rounds};
 use crate::servers::process::{ServerProcess, Start};
 use crate::servers::{Caller, Counters, Peer};
 
@@ -70,17 +70,6 @@ pub struct Failure {
     pub error: String,
 }
 
-/// Rounds, one run of each peer: how many there were, and how calm they were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rounds {
-    /// Those that count.
-    pub kept: usize,
-    /// Those among them in which other processes used the CPUs all the same.
-    pub disturbed: usize,
-    /// Those that do not count, because they were disturbed more than those that do.
-    pub replaced: usize,
-}
-
 /// A peer that takes part, its name in the tables, and a run for each round.
 struct Entrant {
     peer: &'static dyn Peer,
@@ -92,9 +81,8 @@ impl Runner {
     /// Runs A B A B …, each time with a fresh server process, so that neither what else the
     /// machine does nor where a process landed in memory falls on one peer alone.
     ///
-    /// A round in which other processes used the CPUs is repeated, up to a limit; then those
-    /// count that were disturbed least. What decides is CPU time, never the result. A peer that
-    /// fails does not run again, and the others go on. `tell` hears of each outcome.
+    /// [`Repeats`] says how often. A peer that fails does not run again, and the others go on. `tell`
+    /// hears of each outcome.
     pub fn measure(
         &self,
         client: &mut Client,
@@ -103,24 +91,15 @@ impl Runner {
     ) -> Measured {
         let mut entrants = self.entrants(point);
         let mut failures = Vec::new();
-        let mut number = 0;
-        let mut replace_until = None;
-        while !entrants.is_empty() {
-            if number >= self.runs {
-                let until = *replace_until.get_or_insert_with(|| Instant::now() + REPLACING_MAX);
-                let calm = (0..number).filter(|round| disturbance(&entrants, *round).is_none());
-                if calm.count() >= self.runs
-                    || number >= self.runs * ROUNDS_PER_RUN_MAX
-                    || Instant::now() >= until
-                {
-                    break;
-                }
-            }
-            number += 1;
+        let mut repeats = Repeats::new(self.runs, REPLACING_MAX);
+        while !entrants.is_empty() && repeats.go_on() {
+            let mut loads = Vec::with_capacity(entrants.len());
+            let number = repeats.count() + 1;
             entrants.retain_mut(
                 |entrant| match self.run(client, entrant.peer, point, number) {
                     Ok(run) => {
                         tell(&entrant.label, &run.outcome);
+                        loads.push(run.outcome.load);
                         entrant.runs.push(run);
                         true
                     }
@@ -130,8 +109,12 @@ impl Runner {
                     }
                 },
             );
+            repeats.end(loads);
         }
-        let rounds = keep_least_disturbed(&mut entrants, self.runs);
+        let (kept, rounds) = repeats.kept();
+        for entrant in &mut entrants {
+            entrant.runs.retain(|run| kept.contains(&(run.round - 1)));
+        }
         let mut series = Vec::with_capacity(entrants.len());
         for entrant in entrants {
             let per_call = self
@@ -286,16 +269,6 @@ impl Entrant {
     }
 }
 
-impl Sum for Rounds {
-    fn sum<All: Iterator<Item = Self>>(all: All) -> Self {
-        all.fold(Self::default(), |sum, rounds| Self {
-            kept: sum.kept + rounds.kept,
-            disturbed: sum.disturbed + rounds.disturbed,
-            replaced: sum.replaced + rounds.replaced,
-        })
-    }
-}
-
 /// Drives a server with the client that it wants.
 pub fn drive(
     client: &mut Client,
@@ -310,94 +283,8 @@ pub fn drive(
     }
 }
 
-/// The largest share that others had of the CPUs in a run of this round; `None` when all were calm.
-fn disturbance(entrants: &[Entrant], round: usize) -> Option<f64> {
-    let loads = entrants
-        .iter()
-        .map(|entrant| entrant.runs[round].outcome.load);
-    let disturbed = loads.filter(|load| !load.is_calm);
-    disturbed.filter_map(|load| load.others).reduce(f64::max)
-}
-
-/// Keeps the `count` rounds that were disturbed least, still in the order of time.
-fn keep_least_disturbed(entrants: &mut [Entrant], count: usize) -> Rounds {
-    let rounds = entrants.first().map_or(0, |entrant| entrant.runs.len());
-    let mut order: Vec<(Option<f64>, usize)> = (0..rounds)
-        .map(|round| (disturbance(entrants, round), round))
-        .collect();
-    // Calm ones are alike, and the first of them stay.
-    order.sort_by(|(a, _), (b, _)| a.unwrap_or(0.0).total_cmp(&b.unwrap_or(0.0)));
-    order.truncate(count);
-    for entrant in entrants {
-        let mut round = 0..;
-        entrant.runs.retain(|_| {
-            let round = round.next();
-            order.iter().any(|(_, kept)| Some(*kept) == round)
-        });
-    }
-    Rounds {
-        kept: order.len(),
-        disturbed: order.iter().filter(|(share, _)| share.is_some()).count(),
-        replaced: rounds - order.len(),
-    }
-}
-
-/// Rounds that are tried for each that counts.
-const ROUNDS_PER_RUN_MAX: usize = 3;
 /// Time for rounds that replace others, at each point: so that a restless machine neither makes a
 /// bench endless, nor leaves the last points without any.
 const REPLACING_MAX: Duration = Duration::from_secs(12);
 /// Time in which allocations and system calls are counted.
 const COUNTED: Duration = Duration::from_millis(150);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Load;
-    use crate::servers;
-    use hdrhistogram::Histogram;
-
-    fn entrant(others: &[f64]) -> Entrant {
-        let run = |(index, &others): (usize, &f64)| Run {
-            round: index + 1,
-            outcome: Outcome {
-                calls: 1,
-                elapsed: Duration::from_secs(1),
-                latency_ns: Histogram::new(3).unwrap(),
-                load: Load {
-                    server: Duration::ZERO,
-                    client: Duration::ZERO,
-                    others: Some(others),
-                    is_calm: others <= 0.05,
-                },
-            },
-            counters: Counters::default(),
-        };
-        Entrant {
-            peer: &servers::raw::Raw,
-            label: "raw".into(),
-            runs: others.iter().enumerate().map(run).collect(),
-        }
-    }
-
-    #[test]
-    fn rounds_that_were_disturbed_least_stay() {
-        // One peer's disturbed run spoils the round for all.
-        let mut entrants = [
-            entrant(&[0.0, 0.3, 0.04, 0.0, 0.01]),
-            entrant(&[0.2, 0.0, 0.03, 0.5, 0.02]),
-        ];
-        let rounds = keep_least_disturbed(&mut entrants, 3);
-        let (kept, disturbed, replaced) = (3, 1, 2);
-        let expected = Rounds {
-            kept,
-            disturbed,
-            replaced,
-        };
-        assert_eq!(rounds, expected);
-        for entrant in entrants {
-            let kept: Vec<_> = entrant.runs.iter().map(|run| run.round).collect();
-            assert_eq!(kept, [1, 3, 5]);
-        }
-    }
-}

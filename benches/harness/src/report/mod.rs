@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cpu;
 use crate::options;
-use crate::runs::Rounds;
+use crate::rounds::Rounds;
 use environment::Environment;
 use row::{FailedRow, RUNS_FOR_CONFIDENCE, Row};
 
