@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::row::{FailedRow, Interval, Ratios, Row, Subject};
+use super::row::{FailedRow, Figures, Interval, Row, Subject};
 use super::table::{Table, add, or_dash, percent, rate, several, significant};
 use super::{Intervals, Report};
 use crate::idle::Idle;
@@ -50,12 +50,12 @@ pub(super) fn summary(report: &Report) -> Option<String> {
         table.push([
             cell(&row.subject),
             row.subject.peer.clone(),
-            rate(row.calls_per_s),
+            rate(row.figures.calls_per_s),
             times(row.against.get("raw"), rates),
             times(row.against.get("tonic"), rates),
-            significant(row.p50_us),
-            significant(row.p99_us),
-            significant(row.server_cpu_us_per_call),
+            significant(row.figures.p50_us),
+            significant(row.figures.p99_us),
+            significant(row.figures.server_cpu_us_per_call),
             or_dash(row.allocations_per_call, significant),
             format!("{}, {}", percent(row.server_busy), percent(row.client_busy)),
         ]);
@@ -230,17 +230,17 @@ fn line(row: &Row) -> [String; 16] {
     [
         cell_and_idle(&row.subject),
         row.subject.peer.clone(),
-        rate(row.calls_per_s),
-        or_dash(row.calls_per_s_interval, |(low, high)| {
+        rate(row.figures.calls_per_s),
+        or_dash(row.figures.calls_per_s_interval, |(low, high)| {
             format!("{}–{}", rate(low), rate(high))
         }),
         times(row.against.get("raw"), rates),
         times(row.against.get("raw-epoll"), rates),
         times(tonic, rates),
-        significant(row.p50_us),
-        significant(row.p99_us),
+        significant(row.figures.p50_us),
+        significant(row.figures.p99_us),
         significant(row.p999_us),
-        significant(row.server_cpu_us_per_call),
+        significant(row.figures.server_cpu_us_per_call),
         times(tonic, cpu_times),
         or_dash(row.allocations_per_call, significant),
         or_dash(row.syscalls_per_call, significant),
@@ -279,18 +279,18 @@ fn cell_and_idle(subject: &Subject) -> String {
 /// A ratio and its interval.
 type Ratio = (f64, Option<Interval>);
 
-fn rates(ratios: &Ratios) -> Ratio {
+fn rates(ratios: &Figures) -> Ratio {
     (ratios.calls_per_s, ratios.calls_per_s_interval)
 }
 
-fn cpu_times(ratios: &Ratios) -> Ratio {
+fn cpu_times(ratios: &Figures) -> Ratio {
     (
         ratios.server_cpu_us_per_call,
         ratios.server_cpu_us_per_call_interval,
     )
 }
 
-fn times(ratios: Option<&Ratios>, which: fn(&Ratios) -> Ratio) -> String {
+fn times(ratios: Option<&Figures>, which: fn(&Figures) -> Ratio) -> String {
     or_dash(ratios.map(which), |(ratio, interval)| {
         let ratio = significant(ratio);
         match interval.map(|(low, high)| (significant(low), significant(high))) {

@@ -51,15 +51,15 @@ fn draw_panels(report: &Report, panels: &[&[&Row]], path: &Path) -> Result<(), F
         let connections = several(conns, "connection");
         Dots {
             title: format!("{connections} × {depth} in flight: calls/s, more is better"),
-            value: |row| (row.calls_per_s, row.calls_per_s_interval),
+            value: |row| (row.figures.calls_per_s, row.figures.calls_per_s_interval),
             show: rate,
         }
         .draw(&left, rows)?;
         Dots {
             title: "server CPU, µs per call, less is better".into(),
             value: |row| {
-                let interval = row.server_cpu_us_per_call_interval;
-                (row.server_cpu_us_per_call, interval)
+                let interval = row.figures.server_cpu_us_per_call_interval;
+                (row.figures.server_cpu_us_per_call, interval)
             },
             show: significant,
         }
@@ -209,7 +209,7 @@ fn colour(peer: &str) -> RGBColor {
 
 const LEGEND: [(RGBColor, &str); 3] = [
     (RGBColor(0x1f, 0x6f, 0xb5), "ringcall"),
-    (RGBColor(0xd9, 0x8c, 0x1f), "the limit: bytes echoed unread"),
+    (RGBColor(0xd9, 0x8c, 0x1f), "raw: bytes echoed unread"),
     (RGBColor(0x70, 0x70, 0x70), "others"),
 ];
 const GREY: RGBColor = RGBColor(0x60, 0x60, 0x60);

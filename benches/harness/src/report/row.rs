@@ -51,24 +51,11 @@ pub struct Row {
     pub subject: Subject,
     /// What the server says of its engine.
     pub engine: String,
-    /// Calls answered per second.
-    pub calls_per_s: f64,
-    /// See there.
-    pub calls_per_s_interval: Option<Interval>,
-    /// Median latency of a call.
-    pub p50_us: f64,
-    /// See there.
-    pub p50_us_interval: Option<Interval>,
-    /// Latency that one call in a hundred exceeds.
-    pub p99_us: f64,
-    /// See there.
-    pub p99_us_interval: Option<Interval>,
+    /// Those that are compared with other peers.
+    #[serde(flatten)]
+    pub figures: Figures,
     /// Latency that one call in a thousand exceeds; of fewer calls, the slowest.
     pub p999_us: f64,
-    /// CPU time of the server per call, in user code and in the kernel.
-    pub server_cpu_us_per_call: f64,
-    /// See there.
-    pub server_cpu_us_per_call_interval: Option<Interval>,
     /// Heap allocations of the server per call; `None` when they were not counted.
     pub allocations_per_call: Option<f64>,
     /// System calls of the server per call; `None` when they were not counted.
@@ -85,7 +72,7 @@ pub struct Row {
     /// Share of requests read in place, for servers that read them.
     pub in_place_ratio: Option<f64>,
     /// This peer divided by others that took part, by their names.
-    pub against: BTreeMap<String, Ratios>,
+    pub against: BTreeMap<String, Figures>,
     /// The runs, so that everything above can be computed again.
     #[serde(serialize_with = "run::on_lines")]
     pub runs: Vec<RunFigures>,
@@ -94,22 +81,23 @@ pub struct Row {
 /// Lower and upper bound.
 pub type Interval = (f64, f64);
 
-/// This peer divided by another: medians of the ratios of runs of the same round.
+/// Figures of one peer, or its ratios to another: medians over the runs, or of the ratios of runs of
+/// the same round.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Ratios {
-    /// Of calls answered per second.
+pub struct Figures {
+    /// Calls answered per second.
     pub calls_per_s: f64,
-    /// Where that median lies. An interval around 1 says that no difference was found.
+    /// Where that median lies. The interval of a ratio around 1 says that no difference was found.
     pub calls_per_s_interval: Option<Interval>,
-    /// Of median latencies.
+    /// Median latency of a call.
     pub p50_us: f64,
     /// See there.
     pub p50_us_interval: Option<Interval>,
-    /// Of latencies that one call in a hundred exceeds.
+    /// Latency that one call in a hundred exceeds.
     pub p99_us: f64,
     /// See there.
     pub p99_us_interval: Option<Interval>,
-    /// Of the servers' CPU times per call.
+    /// CPU time of the server per call, in user code and in the kernel.
     pub server_cpu_us_per_call: f64,
     /// See there.
     pub server_cpu_us_per_call_interval: Option<Interval>,
@@ -130,7 +118,7 @@ impl Row {
                 continue;
             };
             for other in (0..all.len()).filter(|other| *other != at) {
-                let ratios = Ratios::of(&rows[other].runs, &rows[at].runs);
+                let ratios = Figures::of_ratios(&rows[other].runs, &rows[at].runs);
                 rows[other].against.insert(reference.into(), ratios);
             }
         }
@@ -142,24 +130,14 @@ impl Row {
         let over = |figure: fn(&RunFigures) -> f64| Middle::of(runs.iter().map(figure));
         let counters = || series.runs.iter().map(|run| &run.counters);
         let in_place = counters().filter_map(|counters| counters.in_place_ratio());
-        let rate = over(|run| run.calls_per_s);
-        let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
-        let cpu = over(|run| run.server_cpu_us_per_call);
         let per_call = series.per_call;
         Self {
             subject: Subject::of(point, &series.peer),
             engine: counters()
                 .next()
                 .map_or_else(String::new, |first| first.engine.clone()),
-            calls_per_s: rate.median,
-            calls_per_s_interval: rate.interval,
-            p50_us: p50.median,
-            p50_us_interval: p50.interval,
-            p99_us: p99.median,
-            p99_us_interval: p99.interval,
+            figures: Figures::of_each(over),
             p999_us: over(|run| run.p999_us).median,
-            server_cpu_us_per_call: cpu.median,
-            server_cpu_us_per_call_interval: cpu.interval,
             allocations_per_call: per_call.map(|per_call| per_call.allocations),
             syscalls_per_call: per_call.and_then(|per_call| per_call.syscalls),
             syscalls_counted_by: per_call.and_then(|per_call| per_call.syscalls_counted_by),
@@ -199,12 +177,17 @@ impl FailedRow {
     }
 }
 
-impl Ratios {
-    fn of(ours: &[RunFigures], base: &[RunFigures]) -> Self {
-        let over = |figure: fn(&RunFigures) -> f64| {
+impl Figures {
+    /// Of runs that belong to one round by their position, the first divided by the second.
+    fn of_ratios(ours: &[RunFigures], base: &[RunFigures]) -> Self {
+        Self::of_each(|figure| {
             let rounds = ours.iter().zip(base);
             Middle::of(rounds.map(|(ours, base)| figure(ours) / figure(base)))
-        };
+        })
+    }
+
+    /// Each as `over` finds it.
+    fn of_each(over: impl Fn(fn(&RunFigures) -> f64) -> Middle) -> Self {
         let rate = over(|run| run.calls_per_s);
         let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
         let cpu = over(|run| run.server_cpu_us_per_call);
@@ -331,7 +314,7 @@ mod tests {
             })
         };
         // The machine changes its speed from round to round; the ratio does not.
-        let ratios = Ratios::of(&runs([200.0, 20.0, 2.0]), &runs([100.0, 10.0, 1.0]));
+        let ratios = Figures::of_ratios(&runs([200.0, 20.0, 2.0]), &runs([100.0, 10.0, 1.0]));
         assert_eq!(
             (ratios.calls_per_s, ratios.calls_per_s_interval),
             (2.0, Some((2.0, 2.0)))
