@@ -3,6 +3,7 @@
 mod account;
 mod aligned;
 mod chunk;
+mod pages;
 mod pool;
 mod send_queue;
 
