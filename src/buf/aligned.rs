@@ -180,9 +180,8 @@ struct LargeCache {
 
 /// One that is not too large for what is needed, so that little memory lies idle.
 fn take_large(bytes_needed: usize) -> Option<Pages> {
-    let fits = |buffer: &Pages| {
-        (bytes_needed..=bytes_needed + bytes_needed / 4).contains(&buffer.len())
-    };
+    let fits =
+        |buffer: &Pages| (bytes_needed..=bytes_needed + bytes_needed / 4).contains(&buffer.len());
     let take = |cache: &RefCell<LargeCache>| {
         let mut cache = cache.borrow_mut();
         let at = cache.buffers.iter().position(fits)?;

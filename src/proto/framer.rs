@@ -87,7 +87,7 @@ enum State {
 }
 
 /// A body up to this long gets its memory at once.
-const WHOLE_BODY_BYTES_MAX: usize = 4096;
+pub(crate) const WHOLE_BODY_BYTES_MAX: usize = 4096;
 /// A longer one has this much after that, and then four times as much each time that it is full.
 const GROWN_BODY_BYTES_MIN: usize = 64 << 10;
 const GROWTH: usize = 4;
@@ -332,6 +332,13 @@ impl Framer {
                 self.state = other;
                 None
             }
+        }
+    }
+
+    /// Drops what has arrived of a frame: nothing more comes.
+    pub fn abandon(&mut self) {
+        if let State::Body { .. } = self.state {
+            self.state = BETWEEN_FRAMES;
         }
     }
 

@@ -68,10 +68,6 @@ impl ShardCore {
         at: &mut usize,
     ) -> Result<(), Violation> {
         while conn.stage() == Stage::Open {
-            if !self.has_room_for_output(conn) {
-                self.set_paused(conn, true);
-                break;
-            }
             let mut role = conn.role.borrow_mut();
             let Role::Client(client) = &mut *role else {
                 break;
@@ -80,7 +76,7 @@ impl ShardCore {
                 let mut queue = conn.queue.borrow_mut();
                 client
                     .connection
-                    .next_event(bytes, at, self.now_ns(), queue.filling())?
+                    .next_event(bytes, at, self.patience_ns(), queue.filling())?
             };
             let waker = match event {
                 Some(ClientEvent::Response { waiter, body }) => client
@@ -209,7 +205,7 @@ impl ShardCore {
     fn connect(self: &Rc<Self>, name: &str, targets: Vec<Target>) -> Rc<Conn> {
         let mut hello = Vec::new();
         let limits = Arc::clone(&self.config.limits);
-        let connection = ClientConnection::new(limits, self.clock.now_ns(), &mut hello);
+        let connection = ClientConnection::new(limits, self.patience_ns(), &mut hello);
         let mut untried = targets.into_iter();
         let first = untried.next().expect("a host has an address");
         let link = LocalLink {
