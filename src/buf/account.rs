@@ -27,9 +27,14 @@ impl Account {
         self.bytes.get()
     }
 
-    /// Whether bytes were taken out since this was asked last.
-    pub fn take_released(&self) -> bool {
-        self.was_released.take()
+    /// Whether bytes were taken out since [`Account::forget_release`].
+    pub fn was_released(&self) -> bool {
+        self.was_released.get()
+    }
+
+    /// Takes note of what was taken out so far.
+    pub fn forget_release(&self) {
+        self.was_released.set(false);
     }
 
     /// Enters `after` bytes where `before` stood.

@@ -101,6 +101,17 @@ impl Chunk {
         }
     }
 
+    /// What stands in this account for the buffer of this chunk, in bytes.
+    pub fn bytes_on(&self, account: &Rc<Account>) -> usize {
+        let owner = self.shared().owner.take();
+        let bytes = match &owner {
+            Some(Owner::Heap(memory, Some(of))) if Rc::ptr_eq(of, account) => memory.capacity(),
+            _ => 0,
+        };
+        self.shared().owner.set(owner);
+        bytes
+    }
+
     #[inline(always)]
     fn shared(&self) -> &SharedBuf {
         // SAFETY: `SharedBuf::hold` was promised that it stays while there is a chunk.
@@ -226,6 +237,7 @@ mod tests {
             (one.bytes(), other.bytes(), shard.bytes()),
             (512, 4096, 4608)
         );
+        assert_eq!((part.bytes_on(&one), part.bytes_on(&other)), (512, 0));
         drop((part, second));
         assert_eq!((one.bytes(), other.bytes(), shard.bytes()), (0, 0, 0));
     }

@@ -17,6 +17,8 @@ pub(super) struct Backlog {
     pieces: VecDeque<Piece>,
     /// What is left of all pieces.
     bytes: usize,
+    /// What stands in the connection's account for all of this.
+    memory_bytes: usize,
 }
 
 /// A request that waits until another call of its connection has ended.
@@ -26,6 +28,8 @@ pub(super) struct HeldCall {
     pub(super) payload: Chunk,
     /// Its deadline runs from here.
     pub(super) arrived_ns: u64,
+    /// What stands in the connection's account for it.
+    pub(super) memory_bytes: usize,
 }
 
 /// Received bytes, of which those before `at` have been used.
@@ -36,6 +40,8 @@ pub(super) struct Piece {
     pub(super) is_pooled: bool,
     pub(super) at: usize,
     pub(super) arrived_ns: u64,
+    /// What stands in the connection's account for them.
+    pub(super) memory_bytes: usize,
 }
 
 impl Piece {
@@ -50,6 +56,7 @@ impl Piece {
     /// Gives the receive buffer back; what is left of its bytes is copied.
     pub(super) fn copy_out(&mut self, account: &Rc<Account>) {
         let left = AlignedBuf::copy_of(self.left());
+        self.memory_bytes = left.capacity();
         self.bytes = Chunk::on_account(left, account);
         (self.at, self.is_pooled) = (0, false);
     }
@@ -62,6 +69,7 @@ impl Backlog {
             self.held.is_none(),
             "one request waits, the rest is not read"
         );
+        self.memory_bytes += call.memory_bytes;
         self.held = Some(call);
     }
 
@@ -81,27 +89,40 @@ impl Backlog {
         self.bytes
     }
 
+    /// What stands in the connection's account for what waits.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Takes the request that waits.
     pub(super) fn take_held(&mut self) -> Option<HeldCall> {
-        self.held.take()
+        let held = self.held.take()?;
+        self.memory_bytes -= held.memory_bytes;
+        Some(held)
     }
 
     /// Adds bytes that were received last.
     pub(super) fn push(&mut self, piece: Piece) {
-        self.bytes += piece.left().len();
+        self.enter(&piece);
         self.pieces.push_back(piece);
     }
 
     /// Puts back what is left of the first bytes.
     pub(super) fn put_back(&mut self, piece: Piece) {
-        self.bytes += piece.left().len();
+        self.enter(&piece);
         self.pieces.push_front(piece);
+    }
+
+    fn enter(&mut self, piece: &Piece) {
+        self.bytes += piece.left().len();
+        self.memory_bytes += piece.memory_bytes;
     }
 
     /// Takes the first bytes.
     pub(super) fn pop(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.left().len();
+        self.memory_bytes -= piece.memory_bytes;
         Some(piece)
     }
 

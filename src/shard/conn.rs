@@ -104,6 +104,8 @@ pub(crate) struct Conn {
     pub(super) waits_for_turn: Cell<bool>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
+    /// What stands in its account for bytes that are being acted on.
+    pub(super) acted_on_bytes: Cell<usize>,
     /// When the bytes arrived that are being acted on: deadlines run from there.
     pub(super) arrived_ns: Cell<u64>,
     stage: Cell<Stage>,
@@ -136,6 +138,7 @@ impl Conn {
             response_bytes_max: Cell::new(0),
             queue: RefCell::default(),
             backlog: RefCell::default(),
+            acted_on_bytes: Cell::new(0),
             arrived_ns: Cell::new(0),
             stage: Cell::new(Stage::Open),
             answers: Cell::new(Answers::All),

@@ -26,6 +26,7 @@ impl ShardCore {
             is_pooled: true,
             at: 0,
             arrived_ns: self.now_ns(),
+            memory_bytes: 0,
         };
         if conn.pause.get().is_none() {
             self.process(conn, &mut piece);
@@ -69,8 +70,10 @@ impl ShardCore {
 
     fn process(&self, conn: &Rc<Conn>, piece: &mut Piece) {
         conn.arrived_ns.set(piece.arrived_ns);
+        conn.acted_on_bytes.set(piece.memory_bytes);
         let chunk = piece.is_pooled.then_some(&piece.bytes);
         self.process_bytes(conn, piece.bytes.as_slice(), chunk, &mut piece.at);
+        conn.acted_on_bytes.set(0);
     }
 
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
@@ -150,9 +153,10 @@ impl ShardCore {
         if self.lacks_room_for_body(conn) {
             return true;
         }
+        let waiting_bytes = waiting_bytes(conn);
         let lacks_memory = conn.with_server(|server| server.lacks_memory_for_calls());
         if lacks_memory == Some(true) {
-            if !self.has_room_for_answer(conn, SUSPENDED_CALL_BYTES) {
+            if !self.has_room_for_answer(conn, waiting_bytes, SUSPENDED_CALL_BYTES) {
                 return true;
             }
             conn.with_server(|server| server.allow_calls());
@@ -160,7 +164,7 @@ impl ShardCore {
         let held = conn.backlog.borrow().held_method();
         held.is_some_and(|method| {
             let expected_bytes = self.services().open().expected_bytes(method);
-            !self.has_room_for_answer(conn, expected_bytes)
+            !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
         })
     }
 
@@ -281,12 +285,15 @@ impl ShardCore {
         self.settle_arriving(conn);
         match event {
             Some(ServerEvent::Request { header, body }) => {
+                let payload = self.payload(conn, body, bytes, chunk);
+                let memory_bytes = payload.bytes_on(&conn.account);
                 let call = HeldCall {
                     header,
-                    payload: self.payload(conn, body, bytes, chunk),
+                    payload,
                     arrived_ns: conn.arrived_ns.get(),
+                    memory_bytes,
                 };
-                if let Some(pause) = self.holds_back(table, conn, header.selector) {
+                if let Some(pause) = self.holds_back(table, conn, &call) {
                     conn.backlog.borrow_mut().hold(call);
                     self.set_pause(conn, Some(pause));
                     return Ok(ControlFlow::Break(()));
@@ -307,7 +314,7 @@ impl ShardCore {
     }
 
     /// Why a call of this method must wait.
-    fn holds_back(&self, table: &OpenTable<'_>, conn: &Conn, method: u16) -> Option<Pause> {
+    fn holds_back(&self, table: &OpenTable<'_>, conn: &Conn, call: &HeldCall) -> Option<Pause> {
         let (has_room, lacks_memory) = conn.with_server(|server| {
             let has_room = server.has_room_for_calls();
             (has_room, !has_room && server.lacks_memory_for_calls())
@@ -319,8 +326,11 @@ impl ShardCore {
                 Pause::Calls
             });
         }
-        let expected_bytes = table.expected_bytes(method);
-        (!self.has_room_for_answer(conn, expected_bytes)).then_some(Pause::Memory)
+        // The request is here, and goes when the call has ended: it does not keep itself waiting.
+        let waiting_bytes = waiting_bytes(conn) + call.memory_bytes;
+        let expected_bytes = table.expected_bytes(call.header.selector);
+        let has_room = self.has_room_for_answer(conn, waiting_bytes, expected_bytes);
+        (!has_room).then_some(Pause::Memory)
     }
 
     /// Starts a call that was looked at by itself. While memory is short, what its answer takes is
@@ -373,6 +383,12 @@ impl ShardCore {
         counter.add(1);
         Chunk::on_account(memory, self.account_of_body(conn))
     }
+}
+
+/// What stands in the account of a connection for bytes that have not been acted on. They take memory
+/// until they are, so they must not be what keeps the connection waiting.
+fn waiting_bytes(conn: &Conn) -> usize {
+    conn.backlog.borrow().memory_bytes() + conn.acted_on_bytes.get()
 }
 
 /// The next request, if it is an ordinary one and may be executed.

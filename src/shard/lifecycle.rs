@@ -62,7 +62,7 @@ impl ShardCore {
         self.arm_timer(conn);
     }
 
-    fn release_idle_buffer(&self, conn: &Conn) {
+    pub(super) fn release_idle_buffer(&self, conn: &Conn) {
         let mut queue = conn.queue.borrow_mut();
         if queue.filling().is_empty() && queue.filling().capacity() > 0 {
             self.put_buffer(std::mem::take(queue.filling()));

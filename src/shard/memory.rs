@@ -19,9 +19,9 @@ use crate::buf::Account;
 /// What a connection may hold whatever the others do: a small request that arrives in two parts, or a
 /// call that waits.
 const OWN_BYTES: usize = 4 << 10;
-/// What it may hold as long as the commons are not overdrawn by more than an eighth of the shard's
-/// memory.
+/// What it may hold as long as the commons are not overdrawn by more than a quarter, or by this much.
 const SMALL_BYTES: usize = 32 << 10;
+const OVERDRAFT_BYTES_MIN: usize = 32 << 20;
 /// Output up to this much is not entered in the account, so that ordinary calls need not be.
 pub(super) const OUTPUT_FREE_BYTES: usize = 4 << 10;
 /// What a call that waits takes: its future, waker, timer and entries, measured at 1.1 to 1.5 KiB.
@@ -40,8 +40,8 @@ pub(crate) struct Memory {
     reserve_max: usize,
     /// Connections that are not read from until there is room.
     waiting: RefCell<VecDeque<Rc<Conn>>>,
-    /// Whether some may have to be looked at.
-    is_offering: Cell<bool>,
+    /// How many of them have to be looked at, since there may be room.
+    to_look_at: Cell<usize>,
 }
 
 impl Memory {
@@ -52,7 +52,7 @@ impl Memory {
             reserve: Rc::default(),
             reserve_max: config.reserve_bytes(),
             waiting: RefCell::default(),
-            is_offering: Cell::new(false),
+            to_look_at: Cell::new(0),
         }
     }
 
@@ -81,7 +81,7 @@ impl Memory {
     /// How much a connection may hold in all.
     fn allowance(&self) -> usize {
         let held = self.commons.bytes();
-        let own = if held <= self.commons_max + self.commons_max / 4 {
+        let own = if held <= self.commons_max + overdraft_bytes(self.commons_max) {
             SMALL_BYTES
         } else {
             OWN_BYTES
@@ -102,6 +102,11 @@ impl Memory {
         }
         is_granted
     }
+}
+
+/// How far the commons may be overdrawn by what is small.
+fn overdraft_bytes(commons_bytes: usize) -> usize {
+    (commons_bytes / 4).max(OVERDRAFT_BYTES_MIN)
 }
 
 impl ShardConfig {
@@ -127,7 +132,8 @@ impl ShardConfig {
             + OUTPUT_FREE_BYTES
             + OWN_BYTES
             + crate::proto::framer::WHOLE_BODY_BYTES_MAX;
-        let shared = self.commons_bytes() + self.commons_bytes() / 4 + self.reserve_bytes();
+        let commons = self.commons_bytes();
+        let shared = commons + overdraft_bytes(commons) + self.reserve_bytes();
         let kept = crate::buf::CACHED_BYTES_MAX + super::SPARE_BYTES_MAX;
         let buffers = usize::from(self.recv_buffers) * self.recv_buffer_bytes;
         shared
@@ -209,24 +215,41 @@ impl ShardCore {
 impl ShardCore {
     /// Remembers a connection that must wait until there is room.
     pub(super) fn wait_for_room(&self, conn: &Rc<Conn>) {
-        self.memory.is_offering.set(true);
         if !conn.waits_for_room.replace(true) {
-            self.memory.waiting.borrow_mut().push_back(Rc::clone(conn));
+            self.memory.waiting.borrow_mut().push_front(Rc::clone(conn));
+            // It may be granted what it needs.
+            self.memory.to_look_at.update(|count| count + 1);
         }
     }
 
     /// Goes on with connections that wait for room, when some has been given back.
+    #[inline]
     pub(super) fn offer_room(&self) {
-        if self.memory.waiting.borrow().is_empty() {
-            return;
+        if self.is_offering_room() {
+            self.look_at_waiting();
         }
-        let was_released =
-            self.memory.commons.take_released() | self.memory.reserve.take_released();
-        if !was_released && !self.memory.is_offering.take() {
-            return;
+    }
+
+    /// Whether there is work for [`ShardCore::offer_room`].
+    #[inline]
+    pub(super) fn is_offering_room(&self) -> bool {
+        let memory = &self.memory;
+        let is_due = memory.to_look_at.get() > 0
+            || memory.commons.was_released()
+            || memory.reserve.was_released();
+        is_due && !memory.waiting.borrow().is_empty()
+    }
+
+    #[inline(never)]
+    fn look_at_waiting(&self) {
+        let memory = &self.memory;
+        let mut waiting = memory.waiting.borrow_mut();
+        if memory.commons.was_released() || memory.reserve.was_released() {
+            memory.commons.forget_release();
+            memory.reserve.forget_release();
+            memory.to_look_at.set(waiting.len());
         }
-        let mut waiting = self.memory.waiting.borrow_mut();
-        let count = waiting.len();
+        let count = memory.to_look_at.get().min(waiting.len());
         for _ in 0..count.min(OFFERS_PER_TURN) {
             let Some(conn) = waiting.pop_front() else {
                 break;
@@ -234,27 +257,28 @@ impl ShardCore {
             if conn.stage() == Stage::Open && self.must_wait_for_room(&conn) {
                 waiting.push_back(conn);
             } else {
-                // Also one that was granted something before: it goes on by itself.
                 conn.waits_for_room.set(false);
                 conn.attend();
             }
         }
-        while self.grant_one(&waiting) {}
         // The others have their turn in the next one.
-        self.memory.is_offering.set(count > OFFERS_PER_TURN);
-    }
-
-    /// Whether there is work for [`ShardCore::offer_room`] at once.
-    pub(super) fn is_offering_room(&self) -> bool {
-        self.memory.is_offering.get() && !self.memory.waiting.borrow().is_empty()
+        memory.to_look_at.set(count.saturating_sub(OFFERS_PER_TURN));
+        while self.grant_one(&waiting) {}
     }
 }
 
 /// Calls and their answers.
 impl ShardCore {
-    /// Whether a call may start whose answer is likely to have so many bytes.
-    pub(super) fn has_room_for_answer(&self, conn: &Conn, expected_bytes: usize) -> bool {
-        self.memory.has_room(&conn.account, expected_bytes)
+    /// Whether a call may start whose answer is likely to have so many bytes. `waiting_bytes` of what the
+    /// connection holds are its own requests, which wait.
+    pub(super) fn has_room_for_answer(
+        &self,
+        conn: &Conn,
+        waiting_bytes: usize,
+        expected_bytes: usize,
+    ) -> bool {
+        let others = conn.account.bytes() - waiting_bytes;
+        others + expected_bytes <= self.memory.allowance()
     }
 
     /// Enters the memory of the output that waits for a connection's peer. Returns how many bytes wait.
@@ -271,7 +295,12 @@ impl ShardCore {
     }
 
     #[inline(never)]
-    fn enter_output(&self, conn: &Conn, memory: usize) {
+    fn enter_output(&self, conn: &Conn, mut memory: usize) {
+        if conn.queue.borrow().is_empty() {
+            // Its buffer is empty too, however large.
+            self.release_idle_buffer(conn);
+            memory = 0;
+        }
         // What a client sends it has made itself.
         let bytes = if conn.is_server && memory > OUTPUT_FREE_BYTES {
             memory
@@ -337,7 +366,7 @@ mod tests {
             reserve: Rc::default(),
             reserve_max: 16 * MIB,
             waiting: RefCell::default(),
-            is_offering: Cell::new(false),
+            to_look_at: Cell::new(0),
         }
     }
 
@@ -392,7 +421,7 @@ mod tests {
         let more = Chunk::on_account(AlignedBuf::with_len(20 * MIB), &greedy[1]);
         assert!(memory.has_room(&small, OWN_BYTES) && !memory.has_room(&small, OWN_BYTES + 1));
         drop((held, more));
-        assert!(memory.commons.take_released() && !memory.commons.take_released());
+        assert!(memory.commons.was_released());
     }
 
     #[test]

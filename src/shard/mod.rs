@@ -298,6 +298,12 @@ impl ShardCore {
             || (self.mailbox.must_drain() && self.drain_until_ns.get().is_none())
     }
 
+    /// Whether so much is held for peers that little more should be received at once.
+    #[inline]
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.memory.is_short()
+    }
+
     /// Whether so few receive buffers are left that nothing that waits may hold them. At least one
     /// is always left for receiving.
     fn is_low_on_buffers(&self) -> bool {
@@ -305,8 +311,12 @@ impl ShardCore {
         self.pool.count() - self.pool.held_count() < low_water
     }
 
-    /// An empty send buffer.
+    /// An empty send buffer. While memory is short it is as small as what it will hold: one that is kept
+    /// may have grown for much more, and stands in the account of whoever has it.
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        if self.memory.is_short() {
+            return Vec::new();
+        }
         let spare = self.spare_buffers.borrow_mut().pop().unwrap_or_default();
         self.spare_bytes
             .set(self.spare_bytes.get() - spare.capacity());

@@ -19,6 +19,9 @@ pub(super) const GROUP: u16 = 0;
 
 /// Buffers that the kernel has at least, if there are so many.
 const HOT_MIN: usize = 16;
+/// Bytes that a receive brings at most while memory is short. What a peer has sent is received before it
+/// can be told to wait, by as many receives as there are buffers: with few and short ones that is little.
+const SHORT_BYTES: usize = 4096;
 /// Turns with received bytes after which the number is looked at.
 const HOT_TURNS: u32 = 64;
 
@@ -72,7 +75,7 @@ impl BufRing {
                 0,
             )?;
         }
-        this.publish();
+        this.publish(false);
         Ok(this)
     }
 
@@ -107,16 +110,20 @@ impl BufRing {
         }
     }
 
-    /// Gives free buffers to the kernel, up to the number that is hot.
+    /// Gives free buffers to the kernel, up to the number that is hot; few and short ones while memory is
+    /// short.
     #[inline]
-    pub(super) fn publish(&mut self) {
+    pub(super) fn publish(&mut self, is_short: bool) {
+        if is_short {
+            self.hot = self.hot.min(HOT_MIN);
+        }
         let before = self.tail;
         let mut published = self.published();
         self.note_use(self.given.saturating_sub(published));
         while published < self.hot
             && let Some(buffer) = self.pool.take()
         {
-            self.push(buffer);
+            self.push(buffer, is_short);
             published += 1;
         }
         self.given = published;
@@ -131,7 +138,12 @@ impl BufRing {
         }
     }
 
-    fn push(&mut self, buffer: u16) {
+    fn push(&mut self, buffer: u16, is_short: bool) {
+        let bytes = if is_short {
+            self.pool.buffer_bytes().min(SHORT_BYTES)
+        } else {
+            self.pool.buffer_bytes()
+        };
         // SAFETY: the masked index lies in the ring. The kernel has consumed this entry: the ring
         // has room for all buffers of the pool, and each is in it at most once.
         let entry = unsafe {
@@ -141,7 +153,7 @@ impl BufRing {
                 .add(usize::from(self.tail & self.mask))
         };
         entry.set_addr(self.pool.address(buffer) as u64);
-        entry.set_len(self.pool.buffer_bytes() as u32);
+        entry.set_len(bytes as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
     }

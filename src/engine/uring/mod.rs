@@ -66,7 +66,7 @@ impl Engine {
         while let Some(conn) = self.shard.pop_attention() {
             self.sockets.attend(&mut self.ring, &conn)?;
         }
-        self.ring.publish_buffers();
+        self.ring.publish_buffers(self.shard.is_short_of_memory());
         self.sockets.feed_starved(&mut self.ring)?;
         self.listeners.arm(
             &mut self.ring,
@@ -99,7 +99,7 @@ impl Engine {
             while let Some(conn) = self.shard.pop_attention() {
                 self.sockets.attend(&mut self.ring, &conn)?;
             }
-            self.ring.publish_buffers();
+            self.ring.publish_buffers(self.shard.is_short_of_memory());
             self.sockets.feed_starved(&mut self.ring)?;
             self.ring.enter()?;
             if self.act_on_completions()? == 0 && !self.ring.has_pending() {

@@ -109,8 +109,8 @@ impl Ring {
 
     /// Gives free receive buffers to the kernel.
     #[inline]
-    pub(super) fn publish_buffers(&mut self) {
-        self.buffers.publish();
+    pub(super) fn publish_buffers(&mut self, is_short: bool) {
+        self.buffers.publish(is_short);
     }
 
     /// Whether the kernel has receive buffers, of which it may have filled some.
