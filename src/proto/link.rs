@@ -33,8 +33,22 @@ pub struct Link {
     is_paused: bool,
     /// Whether nothing more of the peer is acted on.
     has_ended: bool,
+    side: Side,
     pings: FloodGauge,
     bare: FloodGauge,
+}
+
+/// Whose end it is: each side blames the other for something else when it does not read.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    /// What its peer does not read takes this side's memory, so patience ends.
+    Server,
+    /// A server that has enough requests stops reading, and says with PINGs that it lives. So what
+    /// waits for it is no offence, and nor is a PING unanswered that stands behind requests.
+    Client {
+        /// Whether the server may not have read all requests, because they are many or long.
+        is_backed_up: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +76,76 @@ impl Link {
             stalled_since_ns: None,
             is_paused: false,
             has_ended: false,
+            side: Side::Server,
             pings: FloodGauge::default(),
             bare: FloodGauge::default(),
+        }
+    }
+
+    /// The client's end of such a connection.
+    pub fn of_client(limits: Arc<Limits>, now_ns: u64) -> Self {
+        let side = Side::Client {
+            is_backed_up: false,
+        };
+        Self {
+            side,
+            ..Self::new(limits, now_ns)
+        }
+    }
+
+    /// Says whether the server may not have read all that this client has sent; no question to a
+    /// server.
+    #[inline]
+    pub fn set_backed_up(&mut self, backed_up: bool) {
+        if let Side::Client { is_backed_up } = &mut self.side {
+            *is_backed_up = backed_up;
+        }
+    }
+
+    /// When queued output has made no progress for too long.
+    fn stall_due_ns(&self) -> Option<u64> {
+        let since_ns = self.stalled_since_ns?;
+        let since_ns = match self.side {
+            Side::Client { .. } if !self.has_ended => since_ns.max(self.heard_ns),
+            Side::Client { .. } | Side::Server => since_ns,
+        };
+        Some(since_ns + nanos(self.limits.write_stall_timeout))
+    }
+
+    /// When a PING of that time has gone unanswered for too long.
+    fn answer_due_ns(&self, pinged_ns: u64) -> u64 {
+        let due_ns = pinged_ns + nanos(self.limits.keepalive_timeout);
+        match self.side {
+            Side::Client { is_backed_up } if is_backed_up || self.stalled_since_ns.is_some() => {
+                due_ns.max(self.heard_ns + nanos(self.limits.write_stall_timeout))
+            }
+            Side::Client { .. } | Side::Server => due_ns,
+        }
+    }
+
+    /// Whether a PING is unanswered.
+    pub fn awaits_pong(&self) -> bool {
+        self.pinged_ns.is_some()
+    }
+
+    /// Says that this side was stopped for a while: what its clocks have measured meanwhile says nothing
+    /// of the peer, who gets the time anew for what it was about to do.
+    pub fn forgive_pause(&mut self, now_ns: u64) {
+        self.pinged_ns = self.pinged_ns.map(|_| now_ns);
+        self.stalled_since_ns = self.stalled_since_ns.map(|_| now_ns);
+        let received = match self.framer.midway() {
+            Midway::Body { received } => received,
+            Midway::Nothing | Midway::Header => 0,
+        };
+        if let Some(partial) = &mut self.partial {
+            let patience = if partial.in_header {
+                self.limits.header_timeout
+            } else {
+                self.limits.body_grace
+            };
+            partial.since_ns = now_ns;
+            partial.received_before = received;
+            partial.check_ns = now_ns + nanos(patience);
         }
     }
 
@@ -204,10 +286,7 @@ impl Link {
     /// When [`Link::handle_timeout`] wants to be called; it may be called earlier.
     pub fn poll_timeout(&self) -> u64 {
         let limits = &self.limits;
-        let mut earliest = u64::MAX;
-        if let Some(since) = self.stalled_since_ns {
-            earliest = since + nanos(limits.write_stall_timeout);
-        }
+        let mut earliest = self.stall_due_ns().unwrap_or(u64::MAX);
         if self.has_ended {
             return earliest;
         }
@@ -221,7 +300,7 @@ impl Link {
             earliest = earliest.min(partial.check_ns);
         }
         let alive = match self.pinged_ns {
-            Some(pinged) => pinged + nanos(limits.keepalive_timeout),
+            Some(pinged) => self.answer_due_ns(pinged),
             None => self.heard_ns + nanos(limits.keepalive_interval),
         };
         earliest.min(alive)
@@ -230,9 +309,7 @@ impl Link {
     /// Acts on what is due at `now_ns`: may append a PING, or end the connection.
     pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
         let limits = Arc::clone(&self.limits);
-        if let Some(since) = self.stalled_since_ns
-            && now_ns >= since + nanos(limits.write_stall_timeout)
-        {
+        if self.stall_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
             return Err(Violation::WriteStall);
         }
         if self.has_ended {
@@ -252,7 +329,7 @@ impl Link {
         }
         self.check_partial(now_ns)?;
         match self.pinged_ns {
-            Some(pinged) if now_ns >= pinged + nanos(limits.keepalive_timeout) => {
+            Some(pinged) if now_ns >= self.answer_due_ns(pinged) => {
                 return Err(Violation::KeepaliveTimeout);
             }
             None if self.peer.is_some()

@@ -10,6 +10,7 @@ use rustix::net::Shutdown;
 
 use super::readiness::{Readiness, Ready};
 use super::transfer::{receive, send};
+use crate::client::connecting::refuse_itself;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::shard::ShardCore;
@@ -194,6 +195,7 @@ impl Sockets {
         }
         conn.shard.resume_reading(conn);
         if !socket.is_connecting {
+            socket.is_readable |= conn.must_look_first();
             let read = socket.read();
             // What reading has asked for follows here.
             conn.attended();
@@ -267,7 +269,10 @@ impl Socket {
             return Err(error);
         }
         self.is_connecting = socket.peer_addr().is_err();
-        Ok(())
+        if self.is_connecting {
+            return Ok(());
+        }
+        refuse_itself(&self.fd)
     }
 
     /// Receives what is there, up to a bound. A receive that fills less than its room has taken all,
@@ -311,18 +316,27 @@ impl Socket {
                 Ok(bytes) => {
                     self.is_readable = false;
                     if bytes == 0 {
+                        self.note_unwritten();
                         conn.shard.peer_closed(&conn);
                     }
                 }
                 Err(error) => {
                     self.is_readable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
+                        self.note_unwritten();
                         conn.shard.lost(&conn, &error);
                     }
                 }
             }
         }
         Read::Unfinished
+    }
+
+    /// Says what of the message that is being sent will not be sent any more.
+    fn note_unwritten(&self) {
+        if let Some(message) = &self.sending {
+            self.conn.note_unwritten(message.first_unsent_request());
+        }
     }
 
     /// It has broken while nothing is received from it.
@@ -351,6 +365,7 @@ impl Socket {
                     return Ok(());
                 }
                 Err(error) => {
+                    conn.note_unwritten(message.first_unsent_request());
                     conn.queue.borrow_mut().sent(message.unsent_bytes());
                     self.sending = None;
                     return Err(error);
