@@ -133,7 +133,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
             let mut queue = conn.queue.borrow_mut();
             if link.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
                 let number = client.waiting().borrow_mut().wait(number, cx.waker());
-                ticket.get_or_insert(Ticket { client, number });
+                ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;
             }
             // Entered when the request is encoded: that may panic.
