@@ -117,7 +117,10 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
 
     /// Serialises the request into the connection's queue, when it is its turn.
     fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<SentCall, Status>> {
-        let timeout_us = self.timeout_us()?;
+        let timeout_us = match (self.timeout_us(), &self.state) {
+            (Err(_), CallState::Waiting(Some(_))) => return Poll::Ready(Err(self.late())),
+            (timeout_us, _) => timeout_us?,
+        };
         let client = self.client;
         let CallState::Waiting(ticket) = &mut self.state else {
             unreachable!("asked for while it waits")

@@ -324,7 +324,7 @@ async fn silence_that_outlasts_a_ping() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_server_that_stops_reading() {
     let (stop, stopped) = mpsc::channel::<()>();
-    let server = hostile(|listener| {
+    let server = hostile(move |listener| {
         let mut peer = accept(&listener);
         peer.serve_resolution();
         // Silent as well: one that says that it lives may have a reason not to read.
