@@ -15,7 +15,8 @@ use crate::shard::local_client::Target;
 /// then its pending error says how it went.
 pub(crate) fn begin(target: &Target) -> io::Result<Socket> {
     let socket = Socket::new(target.address.domain(), Type::STREAM, None)?;
-    set_stream_options(&socket, target.is_tcp, &StreamOptions::default())?;
+    let options = StreamOptions::default().of_client();
+    set_stream_options(&socket, target.is_tcp, &options)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&target.address) {
         Err(error) if is(&error, Errno::INPROGRESS) => Ok(socket),

@@ -29,6 +29,8 @@ pub struct Link {
     partial: Option<Partial>,
     /// Since when queued output has made no progress.
     stalled_since_ns: Option<u64>,
+    /// When output has last made progress: then the peer has read, or had room.
+    progressed_ns: u64,
     /// Whether this side has stopped reading: then the peer's silence proves nothing.
     is_paused: bool,
     /// Whether nothing more of the peer is acted on.
@@ -74,6 +76,7 @@ impl Link {
             pinged_ns: None,
             partial: None,
             stalled_since_ns: None,
+            progressed_ns: now_ns,
             is_paused: false,
             has_ended: false,
             side: Side::Server,
@@ -117,7 +120,8 @@ impl Link {
         let due_ns = pinged_ns + nanos(self.limits.keepalive_timeout);
         match self.side {
             Side::Client { is_backed_up } if is_backed_up || self.stalled_since_ns.is_some() => {
-                due_ns.max(self.heard_ns + nanos(self.limits.write_stall_timeout))
+                let lived_ns = self.heard_ns.max(self.progressed_ns);
+                due_ns.max(lived_ns + nanos(self.limits.write_stall_timeout))
             }
             Side::Client { .. } | Side::Server => due_ns,
         }
@@ -259,6 +263,9 @@ impl Link {
     /// Says how the output stands: whether some waits, and whether some has just left.
     #[inline]
     pub fn note_output(&mut self, is_waiting: bool, has_progressed: bool, now_ns: u64) {
+        if has_progressed {
+            self.progressed_ns = now_ns;
+        }
         if !is_waiting {
             self.stalled_since_ns = None;
         } else if has_progressed || self.stalled_since_ns.is_none() {
@@ -466,6 +473,72 @@ mod tests {
         link.note_output(true, false, 1000 * SECOND);
         let stalled = link.handle_timeout(1030 * SECOND, &mut Vec::new());
         assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    fn client_link() -> Link {
+        let limits = Arc::new(Limits::default());
+        let mut link = Link::of_client(Arc::clone(&limits), 0);
+        link.accept_peer(Handshake::ours(&limits));
+        link
+    }
+
+    #[test]
+    fn a_server_that_speaks_is_not_blamed_for_not_reading_and_a_silent_one_is() {
+        let mut link = client_link();
+        link.note_output(true, false, 0);
+        let ping = Header::new(Kind::Ping, 1, 0).encode();
+        for second in [20, 40, 60] {
+            link.next_frame(&ping, &mut 0, second * SECOND).unwrap();
+            feed(&mut link, &[], second * SECOND);
+            let now_ns = (second + 19) * SECOND;
+            assert_eq!(link.handle_timeout(now_ns, &mut Vec::new()), Ok(()));
+        }
+        assert_eq!(link.handle_timeout(89 * SECOND, &mut Vec::new()), Ok(()));
+        let stalled = link.handle_timeout(90 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn a_ping_behind_unread_requests_proves_nothing_until_the_server_is_silent_for_long() {
+        let mut link = client_link();
+        link.set_backed_up(true);
+        // All was written by the tenth second; the server began to pause then.
+        link.note_output(false, true, 10 * SECOND);
+        link.handle_timeout(20 * SECOND, &mut Vec::new()).unwrap();
+        assert!(link.awaits_pong());
+        assert_eq!(link.handle_timeout(39 * SECOND, &mut Vec::new()), Ok(()));
+        assert_eq!(link.poll_timeout(), 40 * SECOND);
+        let mut prompt = link;
+        prompt.set_backed_up(false);
+        let silent = prompt.handle_timeout(39 * SECOND, &mut Vec::new());
+        assert_eq!(silent, Err(Violation::KeepaliveTimeout));
+        prompt.set_backed_up(true);
+        let silent = prompt.handle_timeout(40 * SECOND, &mut Vec::new());
+        assert_eq!(silent, Err(Violation::KeepaliveTimeout));
+    }
+
+    #[test]
+    fn a_client_that_ends_waits_for_no_server_that_only_speaks() {
+        let mut link = client_link();
+        link.note_output(true, false, 0);
+        link.end();
+        feed(&mut link, &[], 29 * SECOND);
+        let stalled = link.handle_timeout(30 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn a_pause_of_this_side_is_no_slowness_of_the_peer() {
+        let wire = Header::new(Kind::Response, 1, 100_000).encode();
+        let mut link = client_link();
+        feed(&mut link, &wire, 0);
+        link.note_output(true, false, 0);
+        link.forgive_pause(3600 * SECOND);
+        feed(&mut link, &[0; 16], 3600 * SECOND);
+        let now = link.handle_timeout(3604 * SECOND, &mut Vec::new());
+        assert_eq!(now, Ok(()));
+        let slow = link.handle_timeout(3605 * SECOND, &mut Vec::new());
+        assert_eq!(slow, Err(Violation::BodyTooSlow));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The server's end of a connection, made of bytes.
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::raw::*;
@@ -130,4 +133,61 @@ impl RawPeer {
 /// Lets so much time pass: what is tested happens because of it.
 pub fn let_pass(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// A server that does the same with each connection, on a thread of its own, and counts them.
+pub struct Crowd {
+    pub address: String,
+    has_ended: Arc<AtomicBool>,
+    counting: JoinHandle<usize>,
+}
+
+impl Crowd {
+    pub fn start(act: impl Fn(RawPeer) + Clone + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let counting = std::thread::spawn({
+            let has_ended = Arc::clone(&has_ended);
+            move || {
+                let mut connections = 0;
+                for socket in listener.incoming() {
+                    if has_ended.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    connections += 1;
+                    let socket: Box<dyn Socket> = Box::new(socket.unwrap());
+                    socket.set_timeout(Some(PATIENCE)).unwrap();
+                    let act = act.clone();
+                    std::thread::spawn(move || act(RawPeer { socket }));
+                }
+                connections
+            }
+        });
+        Self {
+            address,
+            has_ended,
+            counting,
+        }
+    }
+
+    /// The number of connections so far.
+    pub fn end(self) -> usize {
+        self.has_ended.store(true, Ordering::SeqCst);
+        let address = self.address.strip_prefix("tcp://").unwrap();
+        drop(TcpStream::connect(address).unwrap());
+        self.counting.join().unwrap()
+    }
+}
+
+/// Most connections that a client makes in such a time if none is of use: one, another at once, and then one
+/// after 25, 50, 100 ms and so on, each twice the one before and 2.5 s at most.
+pub fn connections_in(time: Duration) -> usize {
+    let (mut connections, mut at, mut pause) = (2, Duration::ZERO, Duration::from_millis(25));
+    while at + pause <= time {
+        connections += 1;
+        at += pause;
+        pause = Duration::from_millis(2500).min(2 * pause);
+    }
+    connections
 }

@@ -246,15 +246,16 @@ fn the_wait_for_other_calls_is_part_of_a_scripts_deadline() {
 
 #[test]
 fn connecting_is_part_of_a_scripts_deadline() {
-    let server = Hostile::start(|listener| {
+    let (tell, ended) = channel();
+    let server = Hostile::start(move |listener| {
         assert_eq!(accept_calls(&listener).serve_one(), 1);
+        tell.send(()).unwrap();
         // The second connection is never answered.
-        let unanswered = listener.accept().unwrap();
-        drop(unanswered.0.take_error());
-        unanswered
+        listener.accept().unwrap()
     });
     let client = FaultClient::connect_blocking(&server.address).unwrap();
     assert_eq!(client.one(1).wait().map(drop), Ok(()));
+    ended.recv_timeout(PATIENCE).unwrap();
     let late = client.one(2).deadline(SHORT).wait().map(drop).unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
     drop(server.end());

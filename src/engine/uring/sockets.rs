@@ -100,7 +100,7 @@ impl Sockets {
     ) -> io::Result<()> {
         let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)
             .and_then(|socket| {
-                set_stream_options(&socket, target.is_tcp, &self.options)?;
+                set_stream_options(&socket, target.is_tcp, &self.options.of_client())?;
                 Ok(socket)
             });
         let fd = match socket {
