@@ -24,15 +24,21 @@ pub(crate) struct LocalLink {
     pub(super) calls: CallSlots<Chunk>,
     /// The calls of the client that wait for room.
     pub(super) waiting: Rc<RefCell<WaitQueue>>,
-    /// Addresses of the host that are left to connect to, and what was wrong with those before.
-    untried: std::vec::IntoIter<Target>,
-    failures: String,
+    making: Box<Making>,
     /// The first call of what the engine had taken but did not begin to send before the end.
     unwritten_from: Option<u64>,
     /// When bytes of the server were last acted on.
     read_ns: u64,
     /// Set when the server takes no more calls here.
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<Box<Ended>>,
+}
+
+/// How the connection is made.
+#[derive(Debug)]
+struct Making {
+    /// Addresses of the host that are left to connect to, and what was wrong with those before.
+    untried: std::vec::IntoIter<Target>,
+    failures: String,
 }
 
 /// How a connection came to take no more calls.
@@ -91,10 +97,12 @@ impl LocalLink {
 
     /// Notes that the server takes no more calls here, unless that was so before.
     fn end(&mut self, at_ns: u64, invites_back: bool, status: Status) {
-        self.ended.get_or_insert(Ended {
-            at_ns,
-            invites_back,
-            status,
+        self.ended.get_or_insert_with(|| {
+            Box::new(Ended {
+                at_ns,
+                invites_back,
+                status,
+            })
         });
     }
 }
@@ -226,8 +234,10 @@ impl ShardCore {
             connection,
             calls: CallSlots::new(),
             waiting,
-            untried,
-            failures: String::new(),
+            making: Box::new(Making {
+                untried,
+                failures: String::new(),
+            }),
             unwritten_from: None,
             read_ns: now_ns,
             ended: None,
@@ -249,9 +259,10 @@ impl ShardCore {
             let Role::Client(client) = &mut *role else {
                 unreachable!("servers connect to nobody")
             };
-            let separator = if client.failures.is_empty() { "" } else { "; " };
-            client.failures += &format!("{separator}{error}");
-            (client.untried.next(), client.failures.clone())
+            let Making { untried, failures } = &mut *client.making;
+            let separator = if failures.is_empty() { "" } else { "; " };
+            *failures += &format!("{separator}{error}");
+            (untried.next(), failures.clone())
         };
         match next {
             Some(target) if conn.stage() == Stage::Open => {
