@@ -57,6 +57,7 @@ impl End {
 fn the_first_call_after_a_loss_goes_to_a_new_connection() {
     for kind in KINDS {
         for end in ENDS {
+            let (go_on, is_idle) = channel::<()>();
             let (tell, ended) = channel();
             let server = Hostile::start(move |listener| {
                 let mut first = match end {
@@ -65,6 +66,7 @@ fn the_first_call_after_a_loss_goes_to_a_new_connection() {
                 };
                 let request = first.request();
                 first.answer(&request);
+                is_idle.recv_timeout(PATIENCE).unwrap();
                 let mut kept = end.act(first, request.call_id);
                 tell.send(()).unwrap();
                 let mut second = accept_calls(&listener);
@@ -75,6 +77,7 @@ fn the_first_call_after_a_loss_goes_to_a_new_connection() {
             });
             let caller = Caller::new(kind, &server.address);
             caller.calls(1);
+            go_on.send(()).unwrap();
             ended.recv_timeout(PATIENCE).unwrap();
             let second = caller.call(2);
             assert_eq!(second, Ok(2), "{kind:?} {end:?}");

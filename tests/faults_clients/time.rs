@@ -1,10 +1,13 @@
 //! What lies in a socket counts before a timer does; and times beyond what travels.
 
 use std::future::poll_fn;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use ringcall::{Client, Code, Engine, Limits, LocalRuntime, Status};
 
@@ -188,6 +191,74 @@ fn a_shard_that_was_held_over_a_deadline_takes_the_answer() {
             })
             .unwrap();
         assert_eq!(outcome, Ok(()), "{engine:?}");
+        server.end();
+    }
+}
+
+/// Tells a test that it is the client that is to be stopped: which one, and where its server is.
+const STOPPED: &str = "RINGCALL_CLIENT_TO_BE_STOPPED";
+
+/// Makes one call, with times so short that a ping is sent while it lasts.
+fn call_impatiently(kind: &str, address: &str) -> Result<(), Status> {
+    let mut limits = Limits::default();
+    limits.keepalive_interval = 2 * SHORT;
+    limits.keepalive_timeout = 3 * SHORT;
+    let engine = match kind {
+        "current-thread" | "multi-thread" => {
+            let runtime = if kind == "multi-thread" {
+                multi_thread()
+            } else {
+                current_thread()
+            };
+            let client = Client::builder().limits(limits).connect_lazy(address)?;
+            let client = FaultClient::new(client);
+            return runtime.block_on(client.one(7)).map(drop);
+        }
+        "uring" => Engine::Uring,
+        _ => Engine::Epoll,
+    };
+    let address = address.to_owned();
+    let runtime = LocalRuntime::builder().engine(engine).limits(limits);
+    let main = move |shard: ringcall::Shard| async move {
+        let client = FaultClient::new(shard.client(&address)?);
+        client.one(7).await.map(drop)
+    };
+    runtime.run(main).unwrap()
+}
+
+/// Only a stopped process shows what its first look after that finds.
+#[test]
+fn a_client_that_was_stopped_over_a_ping_counts_the_pong() {
+    if let Ok(task) = std::env::var(STOPPED) {
+        let (kind, address) = task.split_once(' ').unwrap();
+        assert_eq!(call_impatiently(kind, address), Ok(()), "{kind}");
+        return;
+    }
+    for kind in ["current-thread", "multi-thread", "uring", "epoll"] {
+        let (tell, pid) = channel();
+        let server = Hostile::start(move |listener| {
+            let mut peer = accept_calls(&listener);
+            let request = peer.request();
+            let ping = peer.read();
+            assert_eq!(ping.kind, PING, "{kind}");
+            let pid = pid.recv_timeout(PATIENCE).unwrap();
+            kill_process(pid, Signal::STOP).unwrap();
+            let_pass(SHORT / 4);
+            peer.send(&Frame::new(PONG, ping.call_id, &[]));
+            let_pass(4 * SHORT);
+            kill_process(pid, Signal::CONT).unwrap();
+            let_pass(SHORT / 4);
+            peer.answer(&request);
+        });
+        let test = "time::a_client_that_was_stopped_over_a_ping_counts_the_pong";
+        let mut client = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(STOPPED, format!("{kind} {}", server.address))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        tell.send(Pid::from_child(&client)).unwrap();
+        assert!(client.wait().unwrap().success(), "{kind}");
         server.end();
     }
 }
