@@ -61,8 +61,9 @@ enum Command {
     Compare(Box<CompareArgs>),
     /// Serve the sample services until SIGTERM or SIGINT
     ///
-    /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, and
-    /// logs to standard error as RUST_LOG says. On a signal it takes no new calls, finishes those
+    /// Prints one line to standard output for each address, `listening tcp://127.0.0.1:43121`, then
+    /// `memory ceiling 1412 MiB`: the most that peers can make it take, beside what it takes by itself
+    /// and what its services keep. It logs to standard error as RUST_LOG says. On a signal it takes no new calls, finishes those
     /// in flight and exits with 0; a second signal ends it at once.
     ///
     /// Methods, types and errors of the services, for clients in any language, are listed in the
@@ -142,6 +143,12 @@ pub struct ServeArgs {
     /// work that long, then sleep)
     #[arg(long, value_name = "HOW", default_value = "spin:50us", value_parser = parse_idle)]
     pub(crate) idle: Idle,
+    /// Memory that peers may make each shard hold, such as 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory_per_shard: Option<usize>,
+    /// Connections that each shard accepts at once
+    #[arg(long, value_name = "N")]
+    pub(crate) connections_max: Option<NonZeroUsize>,
     /// What to speak: ringcall, or gRPC by tonic with one runtime per shard, for comparison
     #[arg(long, value_enum, default_value_t)]
     pub(crate) protocol: Protocol,
@@ -197,6 +204,21 @@ enum EngineName {
     Auto,
     Uring,
     Epoll,
+}
+
+/// A number of bytes, or of KiB, MiB or GiB.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: Option<usize> = match &text[digits.len()..] {
+        "" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let size = digits.parse().ok().zip(unit);
+    size.and_then(|(count, unit): (usize, usize)| count.checked_mul(unit))
+        .ok_or_else(|| "use a number of bytes, KiB, MiB or GiB, such as 256MiB".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

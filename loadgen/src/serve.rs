@@ -43,7 +43,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .iter()
         .map(|address| format!("listening {address}\n"))
         .collect();
-    print(&announcement)?;
+    let ceiling_mib = server.memory_ceiling_bytes() >> 20;
+    print(&format!("{announcement}memory ceiling {ceiling_mib} MiB\n"))?;
     wait_until_told(|| server.is_running(), &endings);
     server.shut_down();
     server.wait()?;
@@ -88,6 +89,12 @@ fn start(args: &ServeArgs, engine: &Arc<EngineInUse>) -> Result<Server, Failure>
         .pinned(args.pin);
     if let Some(shards) = args.shards {
         builder = builder.shards(shards);
+    }
+    if let Some(bytes) = args.memory_per_shard {
+        builder = builder.memory_per_shard(bytes);
+    }
+    if let Some(count) = args.connections_max {
+        builder = builder.connections_max(count.get());
     }
     for address in &args.listen {
         builder = builder.listen(address);

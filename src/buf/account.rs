@@ -1,4 +1,4 @@
-//! How many bytes of received messages lie in buffers of their own.
+//! How many bytes a peer makes this side hold.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use std::rc::Rc;
 #[derive(Debug, Default)]
 pub struct Account {
     bytes: Cell<usize>,
+    was_released: Cell<bool>,
     parent: Option<Rc<Account>>,
 }
 
@@ -16,8 +17,8 @@ impl Account {
     /// An account whose bytes count in `parent` too.
     pub fn below(parent: &Rc<Self>) -> Rc<Self> {
         Rc::new(Self {
-            bytes: Cell::new(0),
             parent: Some(Rc::clone(parent)),
+            ..Self::default()
         })
     }
 
@@ -26,15 +27,32 @@ impl Account {
         self.bytes.get()
     }
 
-    pub(super) fn add(&self, bytes: usize) {
+    /// Whether bytes were taken out since this was asked last.
+    pub fn take_released(&self) -> bool {
+        self.was_released.take()
+    }
+
+    /// Enters `after` bytes where `before` stood.
+    pub fn change(&self, before: usize, after: usize) {
+        if after > before {
+            self.add(after - before);
+        } else if before > after {
+            self.subtract(before - after);
+        }
+    }
+
+    /// Enters bytes.
+    pub fn add(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes);
         if let Some(parent) = &self.parent {
             parent.add(bytes);
         }
     }
 
-    pub(super) fn subtract(&self, bytes: usize) {
+    /// Takes bytes out that were entered.
+    pub fn subtract(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
+        self.was_released.set(true);
         if let Some(parent) = &self.parent {
             parent.subtract(bytes);
         }

@@ -1,15 +1,25 @@
-//! Heap buffers whose first byte is 16-aligned, recycled per thread.
+//! Buffers whose first byte is 16-aligned, recycled per thread.
 
 use std::cell::RefCell;
 
-/// An owned, 16-aligned run of bytes. Safe code only: the memory is a vector of `u128`.
+use super::pages::Pages;
+
+/// An owned, 16-aligned run of bytes.
 ///
 /// Buffers go to a bounded per-thread cache when dropped, so that reassembling a frame that straddles
-/// two receive buffers, or receiving a large one, allocates nothing once the thread is warm.
+/// two receive buffers, or receiving a large one, allocates nothing once the thread is warm. Large
+/// ones are pages of the system's own, which it gets back when they are dropped, and which take memory
+/// only as they are written.
 #[derive(Debug)]
 pub struct AlignedBuf {
-    words: Vec<u128>,
+    memory: Memory,
     len: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Words(Vec<u128>),
+    Pages(Pages),
 }
 
 const _: () = assert!(align_of::<u128>() == 16);
@@ -18,12 +28,19 @@ const WORD: usize = size_of::<u128>();
 impl AlignedBuf {
     /// A buffer of `len` bytes. Its content is unspecified: zeros, or what a recycled one held.
     pub fn with_len(len: usize) -> Self {
-        let words_needed = len.div_ceil(WORD);
-        let words = match class_of(words_needed) {
-            Some(class) => take_cached(class),
-            None => take_large(words_needed),
+        let memory = match class_of(len.div_ceil(WORD)) {
+            Some(class) => Memory::Words(take_cached(class)),
+            None if len < PAGES_BYTES_MIN => Memory::Words(vec![0; len.div_ceil(WORD)]),
+            None => Memory::Pages(take_large(len).unwrap_or_else(|| Pages::new(len))),
         };
-        Self { words, len }
+        Self { memory, len }
+    }
+
+    /// A buffer of `len` bytes that this thread keeps in its cache already, if there is one: it takes no
+    /// more memory than before.
+    pub fn cached(len: usize) -> Option<Self> {
+        let memory = Memory::Pages(take_large(len)?);
+        Some(Self { memory, len })
     }
 
     /// A buffer that holds a copy of `bytes`.
@@ -43,19 +60,50 @@ impl AlignedBuf {
         self.len == 0
     }
 
+    /// Bytes of memory that it takes, which may be more than its length.
+    pub fn capacity(&self) -> usize {
+        match &self.memory {
+            Memory::Words(words) => words.len() * WORD,
+            Memory::Pages(pages) => pages.len(),
+        }
+    }
+
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
+        match &self.memory {
+            Memory::Words(words) => &bytemuck::cast_slice(words)[..self.len],
+            Memory::Pages(pages) => &pages.as_slice()[..self.len],
+        }
     }
 
     /// The bytes, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+        match &mut self.memory {
+            Memory::Words(words) => &mut bytemuck::cast_slice_mut(words)[..self.len],
+            Memory::Pages(pages) => &mut pages.as_mut_slice()[..self.len],
+        }
     }
 
     /// Shortens it to `len` bytes; a longer `len` changes nothing.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Lengthens it to `len` bytes, of which those up to the old length stay; a shorter `len` changes
+    /// nothing. Pages are moved, not copied.
+    pub fn grow(&mut self, len: usize) {
+        if len <= self.capacity() {
+            self.len = self.len.max(len);
+            return;
+        }
+        if let Memory::Pages(pages) = &mut self.memory {
+            pages.grow(len);
+            self.len = len;
+            return;
+        }
+        let mut larger = Self::with_len(len);
+        larger.as_mut_slice()[..self.len].copy_from_slice(self.as_slice());
+        *self = larger;
     }
 }
 
@@ -67,11 +115,13 @@ impl AsRef<[u8]> for AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        let words = std::mem::take(&mut self.words);
-        match CLASS_WORDS.iter().position(|&class| class == words.len()) {
-            Some(class) => keep(class, words),
-            None if words.len() > LARGEST_CLASS_WORDS => keep_large(words),
-            None => (),
+        match std::mem::replace(&mut self.memory, Memory::Words(Vec::new())) {
+            Memory::Words(words) => {
+                if let Some(class) = CLASS_WORDS.iter().position(|&class| class == words.len()) {
+                    keep(class, words);
+                }
+            }
+            Memory::Pages(pages) => keep_large(pages),
         }
     }
 }
@@ -80,14 +130,18 @@ impl Drop for AlignedBuf {
 const CLASS_WORDS: [usize; 3] = [32, 256, 1026];
 /// Cached buffers of one size on one thread; bounds the cache to about 0.6 MiB.
 const CACHED_PER_CLASS_MAX: usize = 32;
-
-const LARGEST_CLASS_WORDS: usize = CLASS_WORDS[CLASS_WORDS.len() - 1];
-/// Words of larger buffers that one thread keeps: 16 MiB. Fresh memory of this size comes from the
+/// From this length on buffers are pages of their own, so that what is dropped goes back to the system
+/// whatever else lies around it.
+const PAGES_BYTES_MIN: usize = 64 << 10;
+/// Bytes of larger buffers that one thread keeps: 16 MiB. Fresh memory of this size comes from the
 /// kernel page by page, which costs more than receiving into it.
-const LARGE_CACHED_WORDS_MAX: usize = (16 << 20) / WORD;
+const LARGE_CACHED_BYTES_MAX: usize = 16 << 20;
+/// All that a thread keeps for buffers to come.
+pub(crate) const CACHED_BYTES_MAX: usize = LARGE_CACHED_BYTES_MAX
+    + CACHED_PER_CLASS_MAX * (CLASS_WORDS[0] + CLASS_WORDS[1] + CLASS_WORDS[2]) * WORD;
 
 thread_local! {
-    static LARGE: RefCell<LargeCache> = const { RefCell::new(LargeCache { buffers: Vec::new(), words: 0 }) };
+    static LARGE: RefCell<LargeCache> = const { RefCell::new(LargeCache { buffers: Vec::new(), bytes: 0 }) };
     static CACHE: RefCell<[Vec<Vec<u128>>; CLASS_WORDS.len()]> = const { RefCell::new([const { Vec::new() }; CLASS_WORDS.len()]) };
 }
 
@@ -119,41 +173,39 @@ fn keep(class: usize, words: Vec<u128>) {
 
 /// Large buffers, of any size.
 struct LargeCache {
-    buffers: Vec<Vec<u128>>,
+    buffers: Vec<Pages>,
     /// All together.
-    words: usize,
+    bytes: usize,
 }
 
-/// One that is not too large for what is needed, so that little memory lies idle, or a fresh one.
-fn take_large(words_needed: usize) -> Vec<u128> {
-    let fits = |buffer: &Vec<u128>| {
-        (words_needed..=words_needed + words_needed / 4).contains(&buffer.len())
-    };
+/// One that is not too large for what is needed, so that little memory lies idle.
+fn take_large(bytes_needed: usize) -> Option<Pages> {
+    let fits =
+        |buffer: &Pages| (bytes_needed..=bytes_needed + bytes_needed / 4).contains(&buffer.len());
     let take = |cache: &RefCell<LargeCache>| {
         let mut cache = cache.borrow_mut();
         let at = cache.buffers.iter().position(fits)?;
         let buffer = cache.buffers.swap_remove(at);
-        cache.words -= buffer.len();
+        cache.bytes -= buffer.len();
         Some(buffer)
     };
-    let cached = LARGE.try_with(take).ok().flatten();
-    cached.unwrap_or_else(|| vec![0; words_needed])
+    LARGE.try_with(take).ok().flatten()
 }
 
 /// Keeps a large buffer; older ones of other sizes make room for it.
-fn keep_large(words: Vec<u128>) {
+fn keep_large(pages: Pages) {
     LARGE
         .try_with(|cache| {
             let mut cache = cache.borrow_mut();
-            if words.len() > LARGE_CACHED_WORDS_MAX {
+            if pages.len() > LARGE_CACHED_BYTES_MAX {
                 return;
             }
-            while cache.words + words.len() > LARGE_CACHED_WORDS_MAX {
+            while cache.bytes + pages.len() > LARGE_CACHED_BYTES_MAX {
                 let oldest = cache.buffers.remove(0);
-                cache.words -= oldest.len();
+                cache.bytes -= oldest.len();
             }
-            cache.words += words.len();
-            cache.buffers.push(words);
+            cache.bytes += pages.len();
+            cache.buffers.push(pages);
         })
         .unwrap_or_default();
 }
@@ -174,8 +226,8 @@ mod tests {
         drop(many);
         drop(AlignedBuf::with_len(64 << 20));
         LARGE.with_borrow(|cache| {
-            assert_eq!(cache.words, LARGE_CACHED_WORDS_MAX);
-            assert_eq!(cache.words, cache.buffers.iter().map(Vec::len).sum());
+            assert_eq!(cache.bytes, LARGE_CACHED_BYTES_MAX);
+            assert_eq!(cache.bytes, cache.buffers.iter().map(Pages::len).sum());
         });
     }
 
@@ -185,6 +237,7 @@ mod tests {
             let buf = AlignedBuf::with_len(len);
             assert_eq!(buf.len(), len);
             assert_eq!(buf.as_slice().as_ptr() as usize % 16, 0, "len {len}");
+            assert!(buf.capacity() >= len);
         }
     }
 
@@ -197,5 +250,19 @@ mod tests {
             AlignedBuf::with_len(100).as_slice().as_ptr() as usize,
             address
         );
+    }
+
+    #[test]
+    fn a_buffer_grows_over_all_kinds_of_memory_and_keeps_its_bytes() {
+        let mut buf = AlignedBuf::copy_of(b"the first bytes");
+        for len in [600, 5_000, 20_000, 70_000, 300_000, 5 << 20] {
+            buf.grow(len);
+            assert_eq!(buf.len(), len);
+            assert_eq!(buf.as_slice().as_ptr() as usize % 16, 0);
+            assert_eq!(&buf.as_slice()[..15], b"the first bytes");
+            buf.as_mut_slice()[len - 1] = 1;
+        }
+        buf.grow(10);
+        assert_eq!(buf.len(), 5 << 20);
     }
 }

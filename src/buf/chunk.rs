@@ -136,7 +136,7 @@ fn release(buffer: NonNull<SharedBuf>) {
         Some(Owner::Pool { pool, buffer }) => pool.release(buffer),
         Some(Owner::Heap(memory, account)) => {
             if let Some(account) = account {
-                account.subtract(memory.len());
+                account.subtract(memory.capacity());
             }
             drop(memory);
             // SAFETY: the `SharedBuf` of heap memory came out of a box in `from`, and its last chunk,
@@ -156,7 +156,7 @@ impl From<AlignedBuf> for Chunk {
 impl Chunk {
     /// A buffer whose bytes stand in `account` as long as there are chunks of it.
     pub fn on_account(memory: AlignedBuf, account: &Rc<Account>) -> Self {
-        account.add(memory.len());
+        account.add(memory.capacity());
         Self::of_heap(memory, Some(Rc::clone(account)))
     }
 
@@ -219,10 +219,13 @@ mod tests {
         let shard = Rc::new(Account::default());
         let (one, other) = (Account::below(&shard), Account::below(&shard));
         let first = Chunk::on_account(AlignedBuf::with_len(100), &one);
-        let second = Chunk::on_account(AlignedBuf::with_len(10), &other);
+        let second = Chunk::on_account(AlignedBuf::with_len(4000), &other);
         let part = first.slice(5..6);
         drop(first);
-        assert_eq!((one.bytes(), other.bytes(), shard.bytes()), (100, 10, 110));
+        assert_eq!(
+            (one.bytes(), other.bytes(), shard.bytes()),
+            (512, 4096, 4608)
+        );
         drop((part, second));
         assert_eq!((one.bytes(), other.bytes(), shard.bytes()), (0, 0, 0));
     }

@@ -3,11 +3,13 @@
 mod account;
 mod aligned;
 mod chunk;
+mod pages;
 mod pool;
 mod send_queue;
 
 pub use account::Account;
 pub use aligned::AlignedBuf;
+pub(crate) use aligned::CACHED_BYTES_MAX;
 pub use chunk::Chunk;
 pub use pool::RecvPool;
 pub use send_queue::{Part, SendQueue};

@@ -17,6 +17,8 @@ pub struct SendQueue {
     filling: Vec<u8>,
     /// Bytes in `ready` and in the hands of the engine.
     bytes_before: usize,
+    /// Bytes that have been sent of a message whose rest has not, so that their memory is still held.
+    bytes_kept: usize,
 }
 
 /// One run of bytes to send.
@@ -62,6 +64,12 @@ impl SendQueue {
         self.bytes_before + self.filling.len()
     }
 
+    /// The memory that all of this takes, in bytes.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes_before + self.bytes_kept + self.filling.capacity()
+    }
+
     /// Whether nothing is queued nor being sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -82,7 +90,10 @@ impl SendQueue {
             if self.filling.is_empty() {
                 return None;
             }
-            let frames = std::mem::replace(&mut self.filling, spare());
+            let mut frames = std::mem::replace(&mut self.filling, spare());
+            if frames.capacity() - frames.len() > SLACK_BYTES_MAX {
+                frames.shrink_to_fit();
+            }
             self.bytes_before += frames.len();
             return Some(Part::Frames(frames));
         }
@@ -97,10 +108,12 @@ impl SendQueue {
         }
     }
 
-    /// Records that `bytes` of what was taken have been sent, or will never be.
+    /// Records that `bytes` of what was taken have been sent, or will never be, and whether that was
+    /// the end of the message, whose memory goes only then.
     #[inline]
-    pub fn sent(&mut self, bytes: usize) {
+    pub fn sent(&mut self, bytes: usize, is_whole: bool) {
         self.bytes_before -= bytes;
+        self.bytes_kept = if is_whole { 0 } else { self.bytes_kept + bytes };
     }
 
     /// Gives up everything that was not taken, and the memory.
@@ -110,6 +123,10 @@ impl SendQueue {
         self.filling = Vec::new();
     }
 }
+
+/// A send buffer with more memory than this beyond its bytes gives it back before it waits for the
+/// peer. It is as much as buffers that are used again may have.
+const SLACK_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +144,10 @@ mod tests {
             sent.extend_from_slice(part.as_slice());
             assert_eq!(queue.len(), 12);
         }
-        queue.sent(12);
+        queue.sent(5, false);
+        assert_eq!((queue.len(), queue.memory_bytes()), (7, 12), "all is held");
+        queue.sent(7, true);
         assert_eq!((&sent[..], queue.is_empty()), (&b"headbodytail"[..], true));
+        assert_eq!(queue.memory_bytes(), 0);
     }
 }

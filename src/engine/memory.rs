@@ -40,7 +40,7 @@ impl MemoryConnection {
                 connections_max: 1,
                 recv_buffers: 16,
                 recv_buffer_bytes: 32 * 1024,
-                request_bytes_max: usize::MAX,
+                memory_bytes: usize::MAX / 4,
                 drain_timeout: std::time::Duration::from_secs(1),
             },
             engine_config: EngineConfig {
@@ -90,7 +90,7 @@ impl MemoryConnection {
                 message
                     .unsent()
                     .for_each(|bytes| sent.extend_from_slice(bytes));
-                queue.sent(message.unsent_bytes());
+                queue.sent(message.unsent_bytes(), true);
                 message.recycle(shard);
             }
             drop(queue);

@@ -52,12 +52,17 @@ pub enum Midway {
 
 /// The incomplete end of the stream: nothing, part of a header, or part of a body.
 ///
-/// Call [`Framer::next_frame`] until it returns `None`, which means that the chunk is used up.
+/// Call [`Framer::next_frame`] until it returns `None`, which means that the chunk is used up, or that
+/// a body has no room to go on ([`Framer::body_wants`]).
 /// While [`Framer::wants_direct`] holds, the driver may receive into the memory of
 /// [`Framer::take_direct`] instead, and give it back by [`Framer::put_direct`].
+///
+/// A body that arrives in pieces gets memory as it does: what its header announces reserves nothing.
 #[derive(Debug)]
 pub struct Framer {
     message_bytes_max: u32,
+    /// Bytes of memory that the body which is arriving may have.
+    body_room: usize,
     state: State,
 }
 
@@ -69,12 +74,25 @@ enum State {
     },
     Body {
         header: Header,
+        /// As long as the room that it has had so far, at most as the body.
         buf: AlignedBuf,
         filled: usize,
     },
     /// The driver holds the body; see [`Framer::take_direct`].
-    Lent { header: Header, filled: usize },
+    Lent {
+        header: Header,
+        filled: usize,
+        capacity: usize,
+    },
 }
+
+/// A body up to this long gets its memory at once.
+pub(crate) const WHOLE_BODY_BYTES_MAX: usize = 4096;
+/// A longer one has this much after that, and then four times as much each time that it is full.
+const GROWN_BODY_BYTES_MIN: usize = 64 << 10;
+const GROWTH: usize = 4;
+/// Room in smaller steps than this is not worth taking.
+const ROOM_STEP_BYTES: usize = 4096;
 
 const BETWEEN_FRAMES: State = State::Header {
     bytes: [0; HEADER_BYTES],
@@ -109,7 +127,40 @@ impl Framer {
     pub fn new(message_bytes_max: u32) -> Self {
         Self {
             message_bytes_max,
+            body_room: usize::MAX,
             state: BETWEEN_FRAMES,
+        }
+    }
+
+    /// Says how many bytes of memory the body that arrives next, or is arriving, may have. Without
+    /// it there is no bound but the largest message.
+    pub fn set_body_room(&mut self, bytes: usize) {
+        self.body_room = bytes;
+    }
+
+    /// How much memory the body that is arriving must have in order to go on; `None` when it has room,
+    /// or none is arriving.
+    pub fn body_wants(&self) -> Option<usize> {
+        match &self.state {
+            State::Body {
+                header,
+                buf,
+                filled,
+            } if *filled == buf.len() && *filled < header.body_bytes() => {
+                Some(grown(buf.len(), header.body_bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Length of the whole body that is arriving, and bytes of memory that it has.
+    pub fn arriving(&self) -> Option<(usize, usize)> {
+        match &self.state {
+            State::Body { header, buf, .. } => Some((header.body_bytes(), buf.capacity())),
+            State::Lent {
+                header, capacity, ..
+            } => Some((header.body_bytes(), *capacity)),
+            State::Header { .. } => None,
         }
     }
 
@@ -186,21 +237,38 @@ impl Framer {
                 return Ok(None);
             }
             let header = Header::decode(bytes, self.message_bytes_max)?;
-            let buf = AlignedBuf::with_len(header.body_bytes());
+            let buf = first_buffer(header.body_bytes(), chunk.len() - *at, self.body_room);
             self.state = State::Body {
                 header,
                 buf,
                 filled: 0,
             };
         }
-        let State::Body { buf, filled, .. } = &mut self.state else {
+        let State::Body {
+            header,
+            buf,
+            filled,
+        } = &mut self.state
+        else {
             assert!(
                 *at == chunk.len(),
                 "bytes arrived elsewhere while a direct receive is under way"
             );
             return Ok(None);
         };
-        *filled += copy_some(&mut buf.as_mut_slice()[*filled..], chunk, at);
+        let body_bytes = header.body_bytes();
+        loop {
+            *filled += copy_some(&mut buf.as_mut_slice()[*filled..], chunk, at);
+            if *filled < buf.len() || *filled == body_bytes {
+                break;
+            }
+            let room = grown(buf.len(), body_bytes).min(self.body_room);
+            // In whole pages but for the last, so that little room does not come in many small steps.
+            if room < body_bytes.min(buf.len() + ROOM_STEP_BYTES) {
+                return Ok(None);
+            }
+            buf.grow(room);
+        }
         self.take_whole()
     }
 
@@ -210,7 +278,7 @@ impl Framer {
                 header,
                 mut buf,
                 filled,
-            } if filled == buf.len() => {
+            } if filled == header.body_bytes() => {
                 let payload_bytes = header.payload_bytes as usize;
                 check_padding(&buf.as_slice()[payload_bytes..])?;
                 let is_large = buf.len() >= DIRECT_BODY_BYTES_MIN;
@@ -229,10 +297,14 @@ impl Framer {
         }
     }
 
-    /// Whether a large body is arriving that is best received straight into its place.
+    /// Whether a large body is arriving, and has room, that is best received straight into its place.
     pub fn wants_direct(&self) -> bool {
         match &self.state {
-            State::Body { buf, .. } => buf.len() >= DIRECT_BODY_BYTES_MIN,
+            State::Body {
+                header,
+                buf,
+                filled,
+            } => header.body_bytes() >= DIRECT_BODY_BYTES_MIN && *filled < buf.len(),
             _ => false,
         }
     }
@@ -248,7 +320,12 @@ impl Framer {
                 buf,
                 filled,
             } => {
-                self.state = State::Lent { header, filled };
+                let capacity = buf.capacity();
+                self.state = State::Lent {
+                    header,
+                    filled,
+                    capacity,
+                };
                 Some(DirectBody { buf, filled })
             }
             other => {
@@ -258,7 +335,15 @@ impl Framer {
         }
     }
 
-    /// Takes a body back from the driver. [`Framer::next_frame`] then yields it when it is whole.
+    /// Drops what has arrived of a frame: nothing more comes.
+    pub fn abandon(&mut self) {
+        if let State::Body { .. } = self.state {
+            self.state = BETWEEN_FRAMES;
+        }
+    }
+
+    /// Takes a body back from the driver. [`Framer::next_frame`] then yields it when it is whole, or
+    /// gives it more room.
     pub fn put_direct(&mut self, body: DirectBody) {
         match self.state {
             State::Lent { header, .. } => {
@@ -271,6 +356,26 @@ impl Framer {
             _ => panic!("a direct body came back that was never lent"),
         }
     }
+}
+
+/// The memory that a body begins with, of which so many bytes are at hand: enough for these, or all of
+/// it when that is little, or lies in the cache of this thread.
+fn first_buffer(body_bytes: usize, at_hand: usize, room: usize) -> AlignedBuf {
+    if body_bytes <= WHOLE_BODY_BYTES_MAX {
+        return AlignedBuf::with_len(body_bytes);
+    }
+    if body_bytes <= room
+        && let Some(cached) = AlignedBuf::cached(body_bytes)
+    {
+        return cached;
+    }
+    let first = at_hand.min(room).max(WHOLE_BODY_BYTES_MAX);
+    AlignedBuf::with_len(body_bytes.min(first))
+}
+
+/// The next size of a body's memory.
+fn grown(bytes: usize, body_bytes: usize) -> usize {
+    (bytes * GROWTH).max(GROWN_BODY_BYTES_MIN).min(body_bytes)
 }
 
 /// Copies as much as fits from `chunk[*at..]`, moves `*at`, and returns how much it was.
@@ -365,6 +470,7 @@ mod tests {
         assert!(framer.next_frame(&wire[..100], &mut 0).unwrap().is_none());
         assert_eq!(framer.midway(), Midway::Body { received: 68 });
         let mut body = framer.take_direct().expect("large");
+        assert!(body.unfilled().len() < 40_000, "not all that was announced");
         body.unfilled()[..1000].copy_from_slice(&wire[100..1100]);
         body.advance(1000);
         framer.put_direct(body);
@@ -386,5 +492,60 @@ mod tests {
             framer.next_frame(&wire[40..], &mut 0).unwrap_err(),
             Violation::Padding
         );
+    }
+
+    #[test]
+    fn memory_grows_with_the_bytes_that_have_arrived() {
+        const BODY: usize = 16 << 20;
+        let header = Header::new(Kind::Request, 1, BODY as u32).encode();
+        let mut framer = Framer::new(BODY as u32);
+        assert!(framer.next_frame(&header, &mut 0).unwrap().is_none());
+        let mut received = 0;
+        while received < BODY {
+            let (whole, memory) = framer.arriving().expect("a body");
+            assert_eq!(whole, BODY);
+            let bound = (GROWTH * received).max(GROWN_BODY_BYTES_MIN);
+            assert!(memory <= bound, "{memory} for {received} bytes");
+            let mut body = framer.take_direct().expect("room");
+            let bytes = body.unfilled().len().min(100_000);
+            body.unfilled()[..bytes].fill(7);
+            body.advance(bytes);
+            received += bytes;
+            framer.put_direct(body);
+            let whole = framer.next_frame(&[], &mut 0).unwrap();
+            assert_eq!(whole.is_some(), received == BODY);
+        }
+        assert_eq!(framer.arriving(), None);
+    }
+
+    #[test]
+    fn a_body_without_room_waits_for_it_and_loses_nothing() {
+        let payload: Vec<u8> = (0..200_000).map(|at| at as u8).collect();
+        let wire = frame(1, &payload);
+        for chunk_bytes in [1000, 30_000, wire.len() - 1] {
+            let mut framer = Framer::new(1 << 20);
+            let mut room = 8 << 10;
+            framer.set_body_room(room);
+            let (mut got, mut waits) = (Vec::new(), 0);
+            for chunk in wire.chunks(chunk_bytes) {
+                let mut at = 0;
+                loop {
+                    let whole = framer.next_frame(chunk, &mut at).unwrap();
+                    got.extend(whole.map(|whole| whole.payload(chunk).to_vec()));
+                    let Some(wanted) = framer.body_wants() else {
+                        break;
+                    };
+                    assert!(!framer.wants_direct());
+                    let (_, memory) = framer.arriving().expect("a body");
+                    assert!(memory <= room.max(16_416), "{memory} in a room of {room}");
+                    assert!(wanted > room);
+                    room += room / 2;
+                    framer.set_body_room(room);
+                    waits += 1;
+                }
+                assert_eq!(at, chunk.len());
+            }
+            assert!(got == [payload.clone()] && waits > 5, "{waits} waits");
+        }
     }
 }

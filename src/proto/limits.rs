@@ -30,6 +30,9 @@ pub const STATUS_DETAILS_BYTES_MAX: usize = 32 * 1024;
 pub const DIRECT_BODY_BYTES_MIN: usize = 16 * 1024;
 /// PING frames that a peer may send in one [`PING_WINDOW`].
 pub const PINGS_PER_WINDOW_MAX: u32 = 32;
+/// Time without progress of its output after which a peer is read from although much waits for it: it
+/// may be writing all of its requests before it reads the first answer.
+pub const OUTPUT_PATIENCE: Duration = Duration::from_millis(20);
 /// The window in which pings are counted.
 pub const PING_WINDOW: Duration = Duration::from_secs(1);
 /// CANCEL frames that a peer may send beyond the number of its requests.
@@ -65,9 +68,11 @@ pub struct Limits {
     /// Calls of one connection that may be suspended in handlers at once. A request beyond it
     /// waits, and the server stops reading from that connection, until one ends. Default 1024.
     pub calls_in_flight_max: u32,
-    /// Bytes of requests that handlers of one connection may hold in buffers of their own: those that
-    /// are large, or did not lie whole in a receive buffer. At this many the server stops reading from
-    /// that connection, so one message more than this is the most. Default 64 MiB.
+    /// Memory that one connection may make the server hold before it stops reading from it, in bytes:
+    /// requests in buffers of their own (those that are large, or did not lie whole in a receive buffer),
+    /// answers that wait to be read, and calls that wait. One message more than this is the most; how
+    /// much it may be besides depends on the others
+    /// ([`ServerBuilder::memory_per_shard`](crate::ServerBuilder::memory_per_shard)). Default 64 MiB.
     pub request_bytes_in_flight_max: usize,
     /// Time in which the handshake must complete. Default 5 s.
     pub handshake_timeout: Duration,
@@ -83,10 +88,12 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// Time that a PING may go unanswered. Default 10 s.
     pub keepalive_timeout: Duration,
-    /// Queued output above which nothing more is read from that peer. Default 256 KiB.
+    /// Queued output above which no further call of that peer starts. What it sends is still read as
+    /// far as memory permits, in case it writes everything before it reads. Default 256 KiB.
     pub write_queue_bytes_high: usize,
-    /// Queued output above which the connection is given up: its peer does not read. Default
-    /// 64 MiB; at least one message of the largest size always fits.
+    /// Queued output above which calls that have waited, and answer all at once, get
+    /// RESOURCE_EXHAUSTED in place of answers above 1 KiB. Default 64 MiB; at least one message of the
+    /// largest size always fits.
     pub write_queue_bytes_max: usize,
     /// Time in which queued output must make some progress. Default 30 s.
     pub write_stall_timeout: Duration,

@@ -9,7 +9,7 @@ use super::framer::{DirectBody, Frame, Framer, Midway};
 use super::frames::append_bare;
 use super::handshake::Handshake;
 use super::header::{Header, Kind};
-use super::limits::{CONTROL_BYTES_MAX, Limits};
+use super::limits::{CONTROL_BYTES_MAX, Limits, OUTPUT_PATIENCE};
 use super::violation::Violation;
 
 /// Framing and liveness of one connection, driven by bytes and a monotonic clock in nanoseconds.
@@ -245,6 +245,28 @@ impl Link {
         self.framer.put_direct(body);
     }
 
+    /// See [`Framer::set_body_room`].
+    pub fn set_body_room(&mut self, bytes: usize) {
+        self.framer.set_body_room(bytes);
+    }
+
+    /// See [`Framer::body_wants`].
+    pub fn body_wants(&self) -> Option<usize> {
+        self.framer.body_wants()
+    }
+
+    /// See [`Framer::arriving`].
+    pub fn arriving(&self) -> Option<(usize, usize)> {
+        self.framer.arriving()
+    }
+
+    /// When output will have waited for so long without progress that the peer may be waiting for this
+    /// side to read, in turn. `None`: none waits.
+    pub fn output_sticks_ns(&self) -> Option<u64> {
+        let since = self.stalled_since_ns?;
+        Some(since + nanos(OUTPUT_PATIENCE))
+    }
+
     /// Says that this side stops or resumes reading.
     pub fn set_paused(&mut self, is_paused: bool, now_ns: u64) {
         if self.is_paused != is_paused {
@@ -258,6 +280,7 @@ impl Link {
     /// Says that nothing more of the peer is acted on: it only has to take what is queued for it.
     pub fn end(&mut self) {
         self.has_ended = true;
+        self.framer.abandon();
     }
 
     /// Says how the output stands: whether some waits, and whether some has just left.

@@ -256,6 +256,22 @@ impl ServerConnection {
         self.live.take_tasks()
     }
 
+    /// Takes no further call until [`ServerConnection::allow_calls`]: there is no memory for one.
+    pub fn stop_calls(&mut self) {
+        self.calls_max = self.calls_max.min(self.live.len());
+    }
+
+    /// Takes as many calls as this side permits again.
+    pub fn allow_calls(&mut self) {
+        self.calls_max = self.link.limits().calls_in_flight_max as usize;
+    }
+
+    /// Whether it is for want of memory that no further call may be taken.
+    pub fn lacks_memory_for_calls(&self) -> bool {
+        self.live.len() < self.link.limits().calls_in_flight_max as usize
+            && !self.has_room_for_calls()
+    }
+
     /// Whether another call may be taken: fewer are suspended than this side permits.
     #[inline]
     pub fn has_room_for_calls(&self) -> bool {

@@ -83,13 +83,11 @@ pub enum Violation {
     KeepaliveTimeout,
     /// The peer does not read what is sent to it.
     WriteStall,
-    /// More output is queued for the peer than permitted.
-    WriteQueueFull,
     /// The shard has as many connections as it accepts.
     TooManyConnections,
 }
 
-/// Number of distinct reasons; [`Violation::reason`] is below it.
+/// [`Violation::reason`] is below it. The numbers 0, for a shutdown, and 20 are no violation's.
 pub const REASONS: usize = 22;
 
 impl Violation {
@@ -115,7 +113,6 @@ impl Violation {
             Self::BodyTooSlow => 17,
             Self::KeepaliveTimeout => 18,
             Self::WriteStall => 19,
-            Self::WriteQueueFull => 20,
             Self::TooManyConnections => 21,
         }
     }
@@ -148,7 +145,6 @@ impl Violation {
             17 => "body_too_slow",
             18 => "keepalive_timeout",
             19 => "write_stall",
-            20 => "write_queue_full",
             21 => "too_many_connections",
             _ => "unknown",
         }
@@ -212,7 +208,6 @@ impl fmt::Display for Violation {
             Self::BodyTooSlow => write!(f, "a frame body arrives too slowly"),
             Self::KeepaliveTimeout => write!(f, "a keepalive ping was not answered in time"),
             Self::WriteStall => write!(f, "the peer stopped reading"),
-            Self::WriteQueueFull => write!(f, "the peer reads too slowly: output queue is full"),
             Self::TooManyConnections => write!(f, "too many connections"),
         }
     }

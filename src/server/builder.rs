@@ -38,7 +38,7 @@ pub struct ServerBuilder {
     connections_max: usize,
     recv_buffers: u16,
     recv_buffer_bytes: usize,
-    request_bytes_per_shard: usize,
+    memory_per_shard: usize,
     drain_timeout: Duration,
     stall_threshold: Duration,
     stream: StreamOptions,
@@ -50,6 +50,9 @@ const STALL_THRESHOLD_MIN: Duration = Duration::from_millis(4);
 /// connections.
 pub(super) const RECV_BUFFERS: u16 = 256;
 pub(super) const RECV_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Less memory would not serve a few connections.
+const MEMORY_PER_SHARD_MIN: usize = 1 << 20;
 
 /// Makes the services of every shard, each on its own thread.
 type SharedFactory = dyn Fn(&Shard) -> Result<Vec<Box<dyn Service>>, String> + Send + Sync;
@@ -69,7 +72,7 @@ impl ServerBuilder {
             connections_max: 65_536,
             recv_buffers: RECV_BUFFERS,
             recv_buffer_bytes: RECV_BUFFER_BYTES,
-            request_bytes_per_shard: 512 << 20,
+            memory_per_shard: 256 << 20,
             drain_timeout: Duration::from_secs(10),
             stall_threshold: Duration::from_millis(100),
             stream: StreamOptions::default(),
@@ -127,11 +130,18 @@ impl ServerBuilder {
         self
     }
 
-    /// Bytes of requests in buffers of their own that the handlers of one shard may hold, over all
-    /// connections; see [`Limits::request_bytes_in_flight_max`]. Each connection may hold one more
-    /// request that waits for room. Default 512 MiB.
-    pub fn request_bytes_per_shard(mut self, bytes: usize) -> Self {
-        self.request_bytes_per_shard = bytes;
+    /// Memory that peers may make one shard hold, in bytes: bodies that arrive, requests in buffers of
+    /// their own until their handlers have dropped them, answers that wait to be read, and calls that
+    /// wait (2 KiB each, and their futures). Default 256 MiB; at least 1 MiB.
+    ///
+    /// When it is short, those connections are no longer read from that hold most, until there is room
+    /// again (`ringcall_paused{reason="memory"}`), while small calls of all others go on. Half of it is
+    /// shared so that each connection may have as much as is free; out of the other half, or one largest
+    /// message if that is more, bodies that wait are let in one after another.
+    /// [`Server::memory_ceiling_bytes`](super::Server::memory_ceiling_bytes) says what follows for the
+    /// process.
+    pub fn memory_per_shard(mut self, bytes: usize) -> Self {
+        self.memory_per_shard = bytes;
         self
     }
 
@@ -192,10 +202,11 @@ impl ServerBuilder {
     fn check(&self) -> Result<(), ServeError> {
         let wrong = |text: String| Err(ServeError::Configuration(text));
         self.limits.check().map_err(ServeError::Configuration)?;
-        if self.request_bytes_per_shard == 0 {
-            return wrong(
-                "request_bytes_per_shard is 0; at least one byte must be possible".into(),
-            );
+        if self.memory_per_shard < MEMORY_PER_SHARD_MIN {
+            return wrong(format!(
+                "memory_per_shard is {} bytes; use at least {MEMORY_PER_SHARD_MIN}",
+                self.memory_per_shard
+            ));
         }
         if self.addresses.is_empty() {
             return wrong("no address to listen on: call listen(\"tcp://127.0.0.1:7411\")".into());
@@ -262,6 +273,10 @@ impl ServerBuilder {
                 "uring"
             },
             features,
+            memory_ceiling_bytes: self
+                .shard_config()
+                .memory_ceiling_bytes()
+                .saturating_mul(cpus.len()),
             shards: Vec::new(),
             failures: Arc::default(),
             ended: Mutex::new(ended),
@@ -347,7 +362,7 @@ impl ServerBuilder {
             connections_max: self.connections_max,
             recv_buffers: self.recv_buffers,
             recv_buffer_bytes: self.recv_buffer_bytes,
-            request_bytes_max: self.request_bytes_per_shard,
+            memory_bytes: self.memory_per_shard,
             drain_timeout: self.drain_timeout,
         }
     }

@@ -119,7 +119,7 @@ impl LocalRuntimeBuilder {
                 connections_max: 1,
                 recv_buffers: super::builder::RECV_BUFFERS,
                 recv_buffer_bytes: super::builder::RECV_BUFFER_BYTES,
-                request_bytes_max: usize::MAX,
+                memory_bytes: usize::MAX / 4,
                 drain_timeout: DRAIN,
             },
             engine_config: EngineConfig {

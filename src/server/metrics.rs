@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::proto::violation::{REASONS, Violation};
+use crate::shard::conn::Pause;
 use crate::shard::context::Shard;
 use crate::shard::counters::{Counter, Counters};
 
@@ -38,6 +39,16 @@ pub struct Metrics {
     pub direct: u64,
     /// Calls suspended in handlers now.
     pub in_flight: u64,
+    /// Answers refused, after their calls were executed, because too much output waited to be read.
+    pub refused_memory: u64,
+    /// Bytes that peers make the shards hold now: see
+    /// [`ServerBuilder::memory_per_shard`](crate::ServerBuilder::memory_per_shard).
+    pub held_bytes: u64,
+    /// Connections of which nothing is acted on now, by reason: `calls` (as many of them wait as may),
+    /// `memory` (there is none for its body, call or answer), `output` (too much waits for its peer).
+    pub paused: Vec<(&'static str, u64)>,
+    /// How often that has begun, by reason.
+    pub pauses: Vec<(&'static str, u64)>,
     /// Accepts that failed.
     pub accept_errors: u64,
     /// Times that receiving waited because all receive buffers were in use.
@@ -52,6 +63,8 @@ impl Metrics {
     pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Counters>) -> Self {
         let mut sum = Self::default();
         let mut rejected = [0; REASONS];
+        let mut paused = Pause::COUNTED.map(|(_, name)| (name, 0));
+        let mut pauses = paused;
         for shard in shards {
             for (_, field, counter) in sum.fields_with(shard) {
                 *field += counter.get();
@@ -59,12 +72,18 @@ impl Metrics {
             for (total, counter) in rejected.iter_mut().zip(&shard.rejected) {
                 *total += counter.get();
             }
+            for (at, (now, all)) in paused.iter_mut().zip(&mut pauses).enumerate() {
+                now.1 += shard.paused[at].get();
+                all.1 += shard.pauses[at].get();
+            }
         }
+        (sum.paused, sum.pauses) = (paused.to_vec(), pauses.to_vec());
         sum.rejected = rejected
             .iter()
             .enumerate()
             .skip(1)
             .map(|(reason, &count)| (Violation::reason_name(reason as u16), count))
+            .filter(|(name, _)| *name != "unknown")
             .collect();
         sum
     }
@@ -87,18 +106,24 @@ impl Metrics {
         };
         for (name, value, _) in copy.fields_with(&unused) {
             let (kind, suffix) = match name {
-                "connections" | "in_flight" => ("gauge", ""),
+                "connections" | "in_flight" | "held_bytes" => ("gauge", ""),
                 _ => ("counter", "_total"),
             };
             write(format_args!(
                 "# TYPE ringcall_{name}{suffix} {kind}\nringcall_{name}{suffix} {value}\n"
             ));
         }
-        write(format_args!("# TYPE ringcall_rejected_total counter\n"));
-        for (reason, count) in &self.rejected {
-            write(format_args!(
-                "ringcall_rejected_total{{reason=\"{reason}\"}} {count}\n"
-            ));
+        for (name, kind, by_reason) in [
+            ("paused", "gauge", &self.paused),
+            ("pauses_total", "counter", &self.pauses),
+            ("rejected_total", "counter", &self.rejected),
+        ] {
+            write(format_args!("# TYPE ringcall_{name} {kind}\n"));
+            for (reason, count) in by_reason {
+                write(format_args!(
+                    "ringcall_{name}{{reason=\"{reason}\"}} {count}\n"
+                ));
+            }
         }
         text
     }
@@ -107,7 +132,7 @@ impl Metrics {
     fn fields_with<'a>(
         &'a mut self,
         shard: &'a Counters,
-    ) -> [(&'static str, &'a mut u64, &'a Counter); 17] {
+    ) -> [(&'static str, &'a mut u64, &'a Counter); 19] {
         [
             ("accepted", &mut self.accepted, &shard.accepted),
             ("connections", &mut self.connections, &shard.connections),
@@ -131,6 +156,12 @@ impl Metrics {
             ("copied", &mut self.copied, &shard.copied),
             ("direct", &mut self.direct, &shard.direct),
             ("in_flight", &mut self.in_flight, &shard.in_flight),
+            (
+                "refused_memory",
+                &mut self.refused_memory,
+                &shard.refused_memory,
+            ),
+            ("held_bytes", &mut self.held_bytes, &shard.held_bytes),
             (
                 "accept_errors",
                 &mut self.accept_errors,
@@ -167,5 +198,6 @@ mod tests {
         assert!(text.contains("ringcall_requests_total 5\n"));
         assert!(text.contains("ringcall_rejected_total{reason=\"padding\"} 1\n"));
         assert!(text.contains("# TYPE ringcall_in_flight gauge\n"));
+        assert!(text.contains("ringcall_paused{reason=\"memory\"} 0\n"));
     }
 }

@@ -28,6 +28,7 @@ pub struct Server {
     addresses: Vec<String>,
     engine: &'static str,
     features: String,
+    memory_ceiling_bytes: usize,
     /// Ended before the shards whose threads it looks at.
     watchdog: Option<Watchdog>,
     shards: Vec<ShardHandle>,
@@ -73,6 +74,15 @@ impl Server {
     /// The CPU of each shard; `None` for one that is not pinned.
     pub fn cpus(&self) -> Vec<Option<usize>> {
         self.shards.iter().map(|shard| shard.cpu).collect()
+    }
+
+    /// The most memory that peers can make this server take, in bytes, whatever they do: for each shard
+    /// [`ServerBuilder::memory_per_shard`], two messages of the largest size, 16 KiB for each connection
+    /// that it may accept ([`ServerBuilder::connections_max`]), its receive buffers, and some 34 MiB of
+    /// buffers that it keeps to use again. What the program itself takes comes on top, and so does what its
+    /// handlers make of their requests.
+    pub fn memory_ceiling_bytes(&self) -> usize {
+        self.memory_ceiling_bytes
     }
 
     /// The present values of all counters, summed over the shards.

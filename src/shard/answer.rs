@@ -2,11 +2,12 @@
 //!
 //! How long that queue may grow is looked at after each frame of the peer
 //! ([`ShardCore::has_room_for_output`](super::ShardCore::has_room_for_output)) and after each
-//! handler that has waited.
+//! handler that has waited. Where too much is held already, long answers are refused instead.
 
 use std::rc::Rc;
 
 use super::conn::{Conn, Stage};
+use crate::buf::SendQueue;
 use crate::proto::frames::append_error;
 use crate::proto::status::Status;
 use crate::rpc::encode::TooLong;
@@ -16,7 +17,7 @@ use crate::rpc::reply::Reply;
 /// Queues the result of a handler.
 #[inline(always)]
 pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Resp>) {
-    if conn.stage() != Stage::Open {
+    if !conn.takes_all_answers() && !makes_room(conn, call_id, reply) {
         return;
     }
     let bytes_max = conn.response_bytes_max.get();
@@ -25,6 +26,50 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         Ok(()) => conn.attend(),
         Err(TooLong) => refuse_too_long(conn, call_id, bytes_max),
     }
+}
+
+/// Answers up to this length are queued whatever is held for a peer; longer ones as far as they are
+/// within what is every connection's own.
+const BRIEF_BYTES_MAX: usize = 1024;
+
+/// Whether an answer may be queued on a connection that has ended, or for whose peer much is held. One
+/// that is too long then is refused.
+#[cold]
+fn makes_room<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Resp>) -> bool {
+    if conn.stage() != Stage::Open {
+        return false;
+    }
+    if !conn.shard.must_answer_briefly(conn) {
+        conn.answer_all();
+        return true;
+    }
+    let mut alone = SendQueue::default();
+    let sent = reply.send(call_id, conn.response_bytes_max.get(), &mut alone);
+    match sent {
+        Err(TooLong) => refuse_too_long(conn, call_id, conn.response_bytes_max.get()),
+        Ok(())
+            if alone.len() <= BRIEF_BYTES_MAX
+                || conn.shard.has_room_for_more_output(conn, alone.len()) =>
+        {
+            let mut queue = conn.queue.borrow_mut();
+            while let Some(part) = alone.take(Vec::new) {
+                queue.filling().extend_from_slice(part.as_slice());
+            }
+            drop(queue);
+            conn.attend();
+        }
+        Ok(()) => refuse_for_memory(conn, call_id, alone.len()),
+    }
+    false
+}
+
+fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {
+    conn.shard.counters.refused_memory.add(1);
+    let status = Status::resource_exhausted(format!(
+        "the call was executed, but there is no memory for its answer of {bytes} bytes: too much waits to be \
+         read, by this caller or by others; read answers sooner, or ask for less at once"
+    ));
+    respond_error(conn, call_id, &status);
 }
 
 /// Queues the failure of a call.

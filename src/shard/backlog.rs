@@ -1,18 +1,22 @@
 //! What a connection has received and may not act on yet.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use crate::buf::{AlignedBuf, Chunk};
+use crate::buf::{Account, AlignedBuf, Chunk};
 use crate::proto::header::Header;
 
 /// In the order of the stream: a whole request for which there is no room, then received bytes.
 ///
 /// The engine stops receiving when something must wait, so there is no more here than one turn
-/// brings: at most one shard's receive buffers.
+/// brings: at most one shard's receive buffers. Only while output waits for a peer that may have to
+/// write before it reads does it go on, into memory that stands in the connection's account.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     held: Option<HeldCall>,
     pieces: VecDeque<Piece>,
+    /// What is left of all pieces.
+    bytes: usize,
 }
 
 /// A request that waits until another call of its connection has ended.
@@ -39,10 +43,15 @@ impl Piece {
         self.at == self.bytes.as_slice().len()
     }
 
+    fn left(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.at..]
+    }
+
     /// Gives the receive buffer back; what is left of its bytes is copied.
-    pub(super) fn copy_out(&mut self) {
-        let left = AlignedBuf::copy_of(&self.bytes.as_slice()[self.at..]);
-        (self.bytes, self.at, self.is_pooled) = (left.into(), 0, false);
+    pub(super) fn copy_out(&mut self, account: &Rc<Account>) {
+        let left = AlignedBuf::copy_of(self.left());
+        self.bytes = Chunk::on_account(left, account);
+        (self.at, self.is_pooled) = (0, false);
     }
 }
 
@@ -62,10 +71,14 @@ impl Backlog {
         self.held.is_some()
     }
 
-    /// Length of the request that waits.
-    pub(super) fn held_bytes(&self) -> usize {
-        let held = self.held.as_ref();
-        held.map_or(0, |held| held.payload.as_slice().len())
+    /// Place of the method that the request which waits is for.
+    pub(super) fn held_method(&self) -> Option<u16> {
+        Some(self.held.as_ref()?.header.selector)
+    }
+
+    /// Length of the bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes the request that waits.
@@ -75,17 +88,21 @@ impl Backlog {
 
     /// Adds bytes that were received last.
     pub(super) fn push(&mut self, piece: Piece) {
+        self.bytes += piece.left().len();
         self.pieces.push_back(piece);
     }
 
     /// Puts back what is left of the first bytes.
     pub(super) fn put_back(&mut self, piece: Piece) {
+        self.bytes += piece.left().len();
         self.pieces.push_front(piece);
     }
 
     /// Takes the first bytes.
     pub(super) fn pop(&mut self) -> Option<Piece> {
-        self.pieces.pop_front()
+        let piece = self.pieces.pop_front()?;
+        self.bytes -= piece.left().len();
+        Some(piece)
     }
 
     /// Gives up everything, and the memory.

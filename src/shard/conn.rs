@@ -36,12 +36,47 @@ pub(crate) enum Stage {
     Closed,
 }
 
+/// Why nothing of a connection is acted on for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// It has had its part of this turn: others come first.
+    Turn,
+    /// As many of its calls wait as may.
+    Calls,
+    /// There is no room for its body, its call or the answer to that.
+    Memory,
+    /// Too much output waits for its peer.
+    Output,
+}
+
+impl Pause {
+    /// Every reason that operators see, at the index of its counters.
+    pub(crate) const COUNTED: [(Self, &'static str); 3] = [
+        (Self::Calls, "calls"),
+        (Self::Memory, "memory"),
+        (Self::Output, "output"),
+    ];
+}
+
+/// Which answers the calls of a connection get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    All,
+    /// Too much is held for its peer already.
+    Brief,
+    /// It has ended.
+    None,
+}
+
 /// Which end of the protocol this side is.
 #[derive(Debug)]
 pub(crate) enum Role {
     Server(ServerConnection),
     Client(LocalLink),
 }
+
+/// Bytes that wait for their turn, beyond which the engine brings no more.
+const BACKLOG_BYTES_IN_TURN: usize = 64 << 10;
 
 /// A connection. Engine, tasks and handlers share it by `Rc`.
 #[derive(Debug)]
@@ -56,16 +91,27 @@ pub(crate) struct Conn {
     /// Largest response that both sides accept, in bytes; known after the handshake.
     pub(super) response_bytes_max: Cell<u32>,
     pub(crate) queue: RefCell<SendQueue>,
-    /// The messages of this connection that lie in buffers of their own.
-    pub(super) bodies: Rc<Account>,
-    /// Whether it is on the shard's list of those that wait for room for bodies.
+    /// What this connection makes the shard hold; see [`super::memory`].
+    pub(super) account: Rc<Account>,
+    /// What stands in an account for the body that is arriving, and whether that is the reserve.
+    pub(super) arriving_bytes: Cell<usize>,
+    pub(super) is_granted: Cell<bool>,
+    /// What stands in its account for queued output.
+    pub(super) output_bytes: Cell<usize>,
+    /// Whether it is on the shard's list of those that wait for room.
     pub(super) waits_for_room: Cell<bool>,
+    /// Whether it is on the list of those that go on in the next turn.
+    pub(super) waits_for_turn: Cell<bool>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
     /// When the bytes arrived that are being acted on: deadlines run from there.
     pub(super) arrived_ns: Cell<u64>,
     stage: Cell<Stage>,
-    pub(super) is_paused: Cell<bool>,
+    answers: Cell<Answers>,
+    pub(super) pause: Cell<Option<Pause>>,
+    /// Whether it is read from although its output waits: that makes no progress, perhaps because its
+    /// peer reads only when it has written everything.
+    reads_on: Cell<bool>,
     pub(super) needs_attention: Cell<bool>,
     pub(super) timer: Cell<Option<(u64, TimerKey)>>,
     pub(super) linger_until_ns: Cell<u64>,
@@ -76,8 +122,12 @@ pub(crate) struct Conn {
 impl Conn {
     pub(super) fn new(shard: Rc<ShardCore>, key: ConnKey, peer: Box<str>, role: Role) -> Self {
         Self {
-            bodies: Account::below(&shard.bodies),
+            account: shard.memory.account(),
+            arriving_bytes: Cell::new(0),
+            is_granted: Cell::new(false),
+            output_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
+            waits_for_turn: Cell::new(false),
             shard,
             key,
             peer,
@@ -88,7 +138,9 @@ impl Conn {
             backlog: RefCell::default(),
             arrived_ns: Cell::new(0),
             stage: Cell::new(Stage::Open),
-            is_paused: Cell::new(false),
+            answers: Cell::new(Answers::All),
+            pause: Cell::new(None),
+            reads_on: Cell::new(false),
             needs_attention: Cell::new(false),
             timer: Cell::new(None),
             linger_until_ns: Cell::new(0),
@@ -106,30 +158,70 @@ impl Conn {
     pub(crate) fn advance_to(&self, stage: Stage) {
         if stage > self.stage.get() {
             self.stage.set(stage);
+            self.answers.set(Answers::None);
+        }
+    }
+
+    /// Whether its calls are answered whatever their answers are.
+    #[inline(always)]
+    pub(super) fn takes_all_answers(&self) -> bool {
+        self.answers.get() == Answers::All
+    }
+
+    /// Has long answers looked at before they are queued.
+    pub(super) fn answer_briefly(&self) {
+        if self.stage.get() == Stage::Open {
+            self.answers.set(Answers::Brief);
+        }
+    }
+
+    /// Takes that back.
+    pub(super) fn answer_all(&self) {
+        if self.stage.get() == Stage::Open {
+            self.answers.set(Answers::All);
         }
     }
 
     /// Whether the engine should be receiving from the peer.
     pub(crate) fn wants_read(&self) -> bool {
         match self.stage.get() {
-            Stage::Open => !self.is_paused.get(),
+            Stage::Open => match self.pause.get() {
+                None => true,
+                // Its turn comes soon: the receive need not be ended and begun again.
+                Some(Pause::Turn) => self.backlog.borrow().bytes() < BACKLOG_BYTES_IN_TURN,
+                Some(Pause::Output) => self.reads_on.get(),
+                Some(Pause::Calls | Pause::Memory) => false,
+            },
             Stage::Lingering => true,
             Stage::Flushing | Stage::Closing | Stage::Closed => false,
         }
     }
 
-    /// Whether reading has stopped until the peer is below its limits again. A connection that
-    /// breaks meanwhile would not be noticed by reading.
+    /// Whether nothing is acted on until the peer is below its limits again, or has its turn.
     #[inline]
     pub(crate) fn is_paused(&self) -> bool {
-        self.stage.get() == Stage::Open && self.is_paused.get()
+        self.stage.get() == Stage::Open && self.pause.get().is_some()
+    }
+
+    /// Whether reading has stopped. A connection that breaks meanwhile would not be noticed by it.
+    #[inline]
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_paused() && !self.wants_read()
+    }
+
+    /// Whether it should be read from although its output waits; looked at when its time is up.
+    pub(super) fn set_reads_on(&self, reads_on: bool) {
+        self.reads_on.set(reads_on);
     }
 
     /// Whether there is something to do once a message has been sent: the next one, or what waited for
     /// room or for the end.
     #[inline]
     pub(crate) fn goes_on_after_send(&self) -> bool {
-        self.stage.get() != Stage::Open || self.is_paused.get() || self.queue.borrow().has_ready()
+        self.stage.get() != Stage::Open
+            || self.pause.get().is_some()
+            || self.output_bytes.get() > 0
+            || self.queue.borrow().has_ready()
     }
 
     /// Puts the connection on the list of those that the engine looks at in this turn.
@@ -164,11 +256,21 @@ impl Conn {
         }
     }
 
+    /// Books that `bytes` of a message have been sent, and whether that was its end.
+    #[inline]
+    pub(crate) fn sent(&self, bytes: usize, is_whole: bool) {
+        self.queue.borrow_mut().sent(bytes, is_whole);
+        self.note_output(bytes > 0);
+        if self.output_bytes.get() > 0 {
+            self.shard.settle_output(self);
+        }
+    }
+
     /// Tells the protocol how output stands; see [`Link::note_output`](crate::proto::link::Link).
     #[inline]
     pub(crate) fn note_output(&self, has_progressed: bool) {
         let queued_bytes = self.queue.borrow().len();
-        let (is_waiting, now_ns) = (queued_bytes > 0, self.shard.now_ns());
+        let (is_waiting, now_ns) = (queued_bytes > 0, self.shard.patience_ns());
         match &mut *self.role.borrow_mut() {
             Role::Server(server) => {
                 server
@@ -209,11 +311,22 @@ impl Conn {
         match self.stage.get() {
             Stage::Lingering => self.linger_until_ns.get(),
             Stage::Closing | Stage::Closed => u64::MAX,
-            Stage::Open | Stage::Flushing => match &*self.role.borrow() {
-                Role::Server(server) => server.poll_timeout(),
-                Role::Client(client) => client.poll_timeout(),
-            },
+            Stage::Open | Stage::Flushing => {
+                let limits_ns = match &*self.role.borrow() {
+                    Role::Server(server) => server.poll_timeout(),
+                    Role::Client(client) => client.poll_timeout(),
+                };
+                limits_ns.min(self.output_sticks_ns().unwrap_or(u64::MAX))
+            }
         }
+    }
+
+    /// When to read on although output waits.
+    pub(super) fn output_sticks_ns(&self) -> Option<u64> {
+        if self.pause.get() != Some(Pause::Output) || self.reads_on.get() {
+            return None;
+        }
+        self.link(|link| link.output_sticks_ns())
     }
 
     /// Acts on its time limits.

@@ -132,17 +132,31 @@ impl Drop for Sleep {
 }
 
 /// Monotonic time of a shard, in nanoseconds since it started.
+///
+/// Beside it runs the time by which peers are judged: it stands still while the shard could not look
+/// at their sockets, since a handler held its thread, or the process was stopped, or the machine was
+/// suspended. What a peer has sent meanwhile is found before it is blamed for silence, and what it
+/// could not send is not missed.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
     now_ns: Cell<u64>,
+    /// Time that does not count for peers.
+    lost_ns: Cell<u64>,
+    /// Until when the shard means to sleep, in which time whatever comes wakes it. Zero while it does not.
+    rests_until_ns: Cell<u64>,
 }
+
+/// A turn takes less, as a rule; what it takes beyond that does not count for peers.
+const GAP_NS_MAX: u64 = 20_000_000;
 
 impl Clock {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
             now_ns: Cell::new(0),
+            lost_ns: Cell::new(0),
+            rests_until_ns: Cell::new(0),
         }
     }
 
@@ -152,10 +166,43 @@ impl Clock {
     }
 
     /// Reads the time and keeps it for this turn.
-    pub(super) fn update(&self) -> u64 {
+    #[inline]
+    pub(super) fn update(&self) {
         let now_ns = self.now_ns();
-        self.now_ns.set(now_ns);
-        now_ns
+        let looked_ns = self.now_ns.replace(now_ns).max(self.rests_until_ns.take());
+        let gap_ns = now_ns.saturating_sub(looked_ns);
+        if gap_ns > GAP_NS_MAX {
+            self.lose(gap_ns - GAP_NS_MAX);
+        }
+    }
+
+    #[cold]
+    fn lose(&self, ns: u64) {
+        self.lost_ns.set(self.lost_ns.get() + ns);
+    }
+
+    /// Says that the shard is about to sleep until something comes, until `due_ns`, or for so long at
+    /// most. Returns for how many nanoseconds.
+    pub(crate) fn rest(&self, due_ns: Option<u64>, at_most_ns: u64) -> u64 {
+        // The turn that ends here may have been long.
+        self.update();
+        let now_ns = self.now_ns.get();
+        let until_due_ns = due_ns.map_or(u64::MAX, |due_ns| due_ns.saturating_sub(now_ns));
+        let rest_ns = until_due_ns.min(at_most_ns);
+        self.rests_until_ns.set(now_ns.saturating_add(rest_ns));
+        rest_ns
+    }
+
+    /// The time by which peers are judged, as it was read last.
+    #[inline]
+    pub(super) fn patience_ns(&self) -> u64 {
+        self.now_ns.get() - self.lost_ns.get()
+    }
+
+    /// When it will be so late by the clock, if no more time is lost.
+    #[inline]
+    pub(super) fn real_ns(&self, patience_ns: u64) -> u64 {
+        patience_ns.saturating_add(self.lost_ns.get())
     }
 
     /// The time that was read last.

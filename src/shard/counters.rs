@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::conn::Pause;
 use crate::proto::violation::{REASONS, Violation};
 
 /// A number that one thread adds to and all may read: no locked instruction is needed.
@@ -66,6 +67,13 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: Counter,
     /// Times that the receive buffers ran out.
     pub(crate) buffers_exhausted: Counter,
+    /// Answers that were refused because too much output waited.
+    pub(crate) refused_memory: Counter,
+    /// Bytes that peers make the shard hold, as it was last noted.
+    pub(crate) held_bytes: Counter,
+    /// Connections that are paused now, and how often any was, by [`Pause::COUNTED`].
+    pub(crate) paused: [Counter; Pause::COUNTED.len()],
+    pub(crate) pauses: [Counter; Pause::COUNTED.len()],
     /// Odd while the shard is in a turn, and different in each: what the watchdog looks at.
     pub(crate) pulse: Counter,
     /// Handlers that held the CPU for longer than the watchdog permits; written by the watchdog.
@@ -75,6 +83,19 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// Counts that a connection is no longer paused for one reason, but for another.
+    pub(crate) fn change_pause(&self, before: Option<Pause>, after: Option<Pause>) {
+        for (at, (reason, _)) in Pause::COUNTED.iter().enumerate() {
+            let (was, is) = (before == Some(*reason), after == Some(*reason));
+            if is && !was {
+                self.paused[at].add(1);
+                self.pauses[at].add(1);
+            } else if was && !is {
+                self.paused[at].set(self.paused[at].get() - 1);
+            }
+        }
+    }
+
     /// Counts a connection that is ended for this.
     pub(crate) fn reject(&self, violation: &Violation) {
         self.rejected[usize::from(violation.reason())].add(1);

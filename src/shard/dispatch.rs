@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::answer::{refuse_draining, refuse_unimplemented};
 use super::backlog::{HeldCall, Piece};
-use super::conn::{Conn, Role, Stage};
+use super::conn::{Conn, Pause, Role, Stage};
+use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{IncomingCall, OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
 use crate::proto::framer::{Body, DirectBody};
@@ -26,19 +27,33 @@ impl ShardCore {
             at: 0,
             arrived_ns: self.now_ns(),
         };
-        if !conn.is_paused.get() {
+        if conn.pause.get().is_none() {
             self.process(conn, &mut piece);
         }
         if conn.stage() == Stage::Open && !piece.is_used_up() {
-            self.copy_out_if_low(&mut piece);
+            self.copy_out_if_low(conn, &mut piece);
             conn.backlog.borrow_mut().push(piece);
+            self.bound_backlog(conn);
         }
     }
 
-    /// Bytes that wait don't keep the last receive buffers from other connections.
-    fn copy_out_if_low(&self, piece: &mut Piece) {
-        if piece.is_pooled && self.is_low_on_buffers() {
-            piece.copy_out();
+    /// Bytes that wait don't keep the last receive buffers from other connections, nor those that wait
+    /// for long any.
+    fn copy_out_if_low(&self, conn: &Conn, piece: &mut Piece) {
+        let waits_long = conn.pause.get() == Some(Pause::Output);
+        if piece.is_pooled && (waits_long || self.is_low_on_buffers()) {
+            piece.copy_out(&conn.account);
+        }
+    }
+
+    /// A peer that is read from although it does not read has as much room for that as others for
+    /// requests that arrive.
+    fn bound_backlog(&self, conn: &Rc<Conn>) {
+        if conn.pause.get() == Some(Pause::Output)
+            && self.body_room(conn) < self.pool.buffer_bytes()
+        {
+            conn.set_reads_on(false);
+            conn.attend();
         }
     }
 
@@ -61,6 +76,7 @@ impl ShardCore {
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
     /// over, and the engine stops receiving.
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
+        self.turn.note_receive();
         self.lend_buffer(conn);
         let ended = if conn.is_server {
             self.serve(conn, bytes, chunk, at)
@@ -81,58 +97,103 @@ impl ShardCore {
         }
     }
 
-    /// Whether another frame of the peer may be acted on: its output is below the limit.
+    /// Whether another frame of the peer may be acted on: its output is below what a connection may
+    /// have in this turn.
     #[inline(always)]
     pub(super) fn has_room_for_output(&self, conn: &Conn) -> bool {
-        conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high
+        conn.queue.borrow().len() < self.turn.output_max.get()
     }
 
-    pub(super) fn set_paused(&self, conn: &Rc<Conn>, is_paused: bool) {
-        if conn.is_paused.replace(is_paused) != is_paused {
-            let now_ns = self.now_ns();
-            conn.link(|link| link.set_paused(is_paused, now_ns));
-            conn.attend();
+    /// Why a connection with too much output waits.
+    pub(super) fn output_pause(&self, conn: &Conn) -> Pause {
+        if conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high {
+            Pause::Turn
+        } else {
+            Pause::Output
         }
+    }
+
+    /// Acts on nothing more of a connection for a reason, or on everything again.
+    pub(super) fn set_pause(&self, conn: &Rc<Conn>, pause: Option<Pause>) {
+        match pause {
+            Some(Pause::Turn) => self.turn.put_off(conn),
+            Some(Pause::Memory) => self.wait_for_room(conn),
+            Some(Pause::Calls | Pause::Output) | None => (),
+        }
+        let before = conn.pause.replace(pause);
+        if before == pause {
+            return;
+        }
+        self.counters.change_pause(before, pause);
+        conn.set_reads_on(false);
+        let now_ns = self.patience_ns();
+        let is_long = pause.is_some_and(|pause| pause != Pause::Turn);
+        conn.link(|link| link.set_paused(is_long, now_ns));
+        conn.attend();
+    }
+
+    /// Why nothing more of a connection may be acted on yet.
+    fn blocked_by(&self, conn: &Rc<Conn>) -> Option<Pause> {
+        if !self.has_room_for_output(conn) {
+            return Some(self.output_pause(conn));
+        }
+        if self.must_wait_for_room(conn) {
+            return Some(Pause::Memory);
+        }
+        let has_room = conn.with_server(|server| server.has_room_for_calls());
+        (has_room == Some(false)).then_some(Pause::Calls)
+    }
+
+    /// Whether there is no room for the body that arrives on a connection, for another of its calls, or
+    /// for the answer to the one that it holds.
+    pub(super) fn must_wait_for_room(&self, conn: &Rc<Conn>) -> bool {
+        if self.lacks_room_for_body(conn) {
+            return true;
+        }
+        let lacks_memory = conn.with_server(|server| server.lacks_memory_for_calls());
+        if lacks_memory == Some(true) {
+            if !self.has_room_for_answer(conn, SUSPENDED_CALL_BYTES) {
+                return true;
+            }
+            conn.with_server(|server| server.allow_calls());
+        }
+        let held = conn.backlog.borrow().held_method();
+        held.is_some_and(|method| {
+            let expected_bytes = self.services().open().expected_bytes(method);
+            !self.has_room_for_answer(conn, expected_bytes)
+        })
+    }
+
+    pub(super) fn lacks_room_for_body(&self, conn: &Conn) -> bool {
+        let wanted = conn.link(|link| link.body_wants());
+        wanted.is_some_and(|bytes| self.body_room(conn) < bytes)
     }
 
     /// Goes on with a connection that was paused, if there is room again. The engine calls this
     /// for each connection that needs attention.
     pub(crate) fn resume_reading(&self, conn: &Rc<Conn>) {
-        if !conn.is_paused() || !self.has_room_for_output(conn) {
+        if !conn.is_paused() {
             return;
         }
-        if conn.backlog.borrow().is_holding() {
-            if !self.has_room_for_held(conn, self.held_by_others(conn)) {
-                return self.wait_for_room(conn);
-            }
-            if conn.with_server(|server| server.has_room_for_calls()) != Some(true) {
-                return;
-            }
-            let held = conn.backlog.borrow_mut().take_held();
-            if let Some(held) = held {
-                let table = self.services().open();
-                table.call(
-                    held.header.selector,
-                    IncomingCall {
-                        conn,
-                        call_id: held.header.call_id,
-                        deadline_ns: deadline_ns(&held.header, held.arrived_ns),
-                        payload: held.payload,
-                    },
-                );
-            }
+        if let Some(pause) = self.blocked_by(conn) {
+            // It may be another reason than before.
+            return self.set_pause(conn, Some(pause));
         }
-        self.set_paused(conn, false);
+        self.set_pause(conn, None);
+        let held = conn.backlog.borrow_mut().take_held();
+        if let Some(held) = held {
+            self.start_call(&self.services().open(), conn, held);
+        }
         // A frame that was whole when reading stopped, such as a large body, comes first.
         self.process_bytes(conn, &[], None, &mut 0);
-        while !conn.is_paused.get() && conn.stage() == Stage::Open {
+        while conn.pause.get().is_none() && conn.stage() == Stage::Open {
             let piece = conn.backlog.borrow_mut().pop();
             let Some(mut piece) = piece else {
                 break;
             };
             self.process(conn, &mut piece);
             if conn.stage() == Stage::Open && !piece.is_used_up() {
-                self.copy_out_if_low(&mut piece);
+                self.copy_out_if_low(conn, &mut piece);
                 conn.backlog.borrow_mut().put_back(piece);
             }
         }
@@ -150,10 +211,10 @@ impl ShardCore {
         let table = self.services().open();
         let arrived_ns = conn.arrived_ns.get();
         // Requests may keep the receive buffer that they came in, unless these run low.
-        let keepable = chunk.filter(|_| !self.is_low_on_buffers());
+        let keepable = chunk.filter(|_| !self.is_low_on_buffers() && !self.memory.is_short());
         while conn.stage() == Stage::Open {
             if !self.has_room_for_output(conn) {
-                self.set_paused(conn, true);
+                self.set_pause(conn, Some(self.output_pause(conn)));
                 break;
             }
             if let Some(chunk) = keepable
@@ -170,7 +231,7 @@ impl ShardCore {
                     },
                 );
                 if *at == bytes.len() {
-                    conn.with_server(|server| server.chunk_used_up(self.now_ns()));
+                    conn.with_server(|server| server.chunk_used_up(self.patience_ns()));
                     break;
                 }
             } else if self.serve_other(&table, conn, bytes, chunk, at)?.is_break() {
@@ -205,48 +266,83 @@ impl ShardCore {
         chunk: Option<&Chunk>,
         at: &mut usize,
     ) -> Result<ControlFlow<()>, Violation> {
-        let (event, has_room_for_calls) = {
+        let body_room = self.body_room(conn);
+        let event = {
             let Role::Server(server) = &mut *conn.role.borrow_mut() else {
                 return Ok(ControlFlow::Break(()));
             };
-            let (now_ns, directory) = (self.now_ns(), self.services());
+            let (now_ns, directory) = (self.patience_ns(), self.services());
             let mut queue = conn.queue.borrow_mut();
+            server.link_mut().set_body_room(body_room);
             let event = server.next_event(bytes, at, now_ns, directory, queue.filling())?;
             conn.response_bytes_max.set(server.response_bytes_max());
-            (event, server.has_room_for_calls())
+            event
         };
+        self.settle_arriving(conn);
         match event {
             Some(ServerEvent::Request { header, body }) => {
-                let has_room_for_bodies = self.has_room_for_bodies(conn);
-                let payload = self.payload(conn, body, bytes, chunk);
-                let arrived_ns = conn.arrived_ns.get();
-                if !has_room_for_bodies {
-                    self.wait_for_room(conn);
-                }
-                if !(has_room_for_calls && has_room_for_bodies) {
-                    let held = HeldCall {
-                        header,
-                        payload,
-                        arrived_ns,
-                    };
-                    conn.backlog.borrow_mut().hold(held);
-                    self.set_paused(conn, true);
+                let call = HeldCall {
+                    header,
+                    payload: self.payload(conn, body, bytes, chunk),
+                    arrived_ns: conn.arrived_ns.get(),
+                };
+                if let Some(pause) = self.holds_back(table, conn, header.selector) {
+                    conn.backlog.borrow_mut().hold(call);
+                    self.set_pause(conn, Some(pause));
                     return Ok(ControlFlow::Break(()));
                 }
-                let call = IncomingCall {
-                    conn,
-                    call_id: header.call_id,
-                    deadline_ns: deadline_ns(&header, arrived_ns),
-                    payload,
-                };
-                table.call(header.selector, call);
+                self.start_call(table, conn, call);
             }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => refuse_draining(conn, call_id),
             Some(ServerEvent::Cancel { task }) => self.cancel_call(task),
-            None => return Ok(ControlFlow::Break(())),
+            None => {
+                if *at < bytes.len() || self.lacks_room_for_body(conn) {
+                    self.set_pause(conn, Some(Pause::Memory));
+                }
+                return Ok(ControlFlow::Break(()));
+            }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Why a call of this method must wait.
+    fn holds_back(&self, table: &OpenTable<'_>, conn: &Conn, method: u16) -> Option<Pause> {
+        let (has_room, lacks_memory) = conn.with_server(|server| {
+            let has_room = server.has_room_for_calls();
+            (has_room, !has_room && server.lacks_memory_for_calls())
+        })?;
+        if !has_room {
+            return Some(if lacks_memory {
+                Pause::Memory
+            } else {
+                Pause::Calls
+            });
+        }
+        let expected_bytes = table.expected_bytes(method);
+        (!self.has_room_for_answer(conn, expected_bytes)).then_some(Pause::Memory)
+    }
+
+    /// Starts a call that was looked at by itself. While memory is short, what its answer takes is
+    /// remembered for the next call of the same method.
+    fn start_call(&self, table: &OpenTable<'_>, conn: &Rc<Conn>, call: HeldCall) {
+        let method = call.header.selector;
+        let incoming = IncomingCall {
+            conn,
+            call_id: call.header.call_id,
+            deadline_ns: deadline_ns(&call.header, call.arrived_ns),
+            payload: call.payload,
+        };
+        if !self.memory.is_short() {
+            return table.call(method, incoming);
+        }
+        if self.memory.is_full() {
+            conn.answer_briefly();
+        }
+        let before = conn.queue.borrow().len();
+        table.call(method, incoming);
+        let after = self.settle_output(conn);
+        table.learn(method, after.saturating_sub(before));
     }
 
     fn services(&self) -> &ServiceTable {
@@ -275,59 +371,7 @@ impl ShardCore {
             (Body::Direct(memory), _) => (&self.counters.direct, memory),
         };
         counter.add(1);
-        Chunk::on_account(memory, &conn.bodies)
-    }
-
-    /// Whether another message of this connection may lie in a buffer of its own.
-    fn has_room_for_bodies(&self, conn: &Conn) -> bool {
-        conn.bodies.bytes() < self.config.limits.request_bytes_in_flight_max
-            && self.bodies.bytes() < self.config.request_bytes_max
-    }
-
-    /// The same for the request that the connection holds. Those that are held are in the accounts,
-    /// but in no handler, so they don't keep each other waiting.
-    fn has_room_for_held(&self, conn: &Conn, held_by_others: usize) -> bool {
-        let own = conn.backlog.borrow().held_bytes();
-        let of_conn = conn.bodies.bytes().saturating_sub(own);
-        let of_shard = self.bodies.bytes().saturating_sub(own + held_by_others);
-        of_conn < self.config.limits.request_bytes_in_flight_max
-            && of_shard < self.config.request_bytes_max
-    }
-
-    /// Bytes that other connections hold, which wait for room too.
-    fn held_by_others(&self, conn: &Rc<Conn>) -> usize {
-        let waiting = self.waiting_for_room.borrow();
-        let others = waiting.iter().filter(|other| !Rc::ptr_eq(other, conn));
-        others
-            .map(|other| other.backlog.borrow().held_bytes())
-            .sum()
-    }
-
-    /// Remembers a connection that must wait until handlers have dropped requests.
-    fn wait_for_room(&self, conn: &Rc<Conn>) {
-        if !conn.waits_for_room.replace(true) {
-            self.waiting_for_room.borrow_mut().push(Rc::clone(conn));
-        }
-    }
-
-    /// Goes on with connections that waited for room, at the end of a turn's handlers.
-    pub(super) fn offer_room(&self) {
-        if self.waiting_for_room.borrow().is_empty() {
-            return;
-        }
-        let mut waiting = self.waiting_for_room.borrow_mut();
-        let held = |conn: &Rc<Conn>| conn.backlog.borrow().held_bytes();
-        let all_held: usize = waiting.iter().map(held).sum();
-        waiting.retain(|conn| {
-            let held_by_others = all_held - held(conn);
-            let must_wait =
-                conn.stage() == Stage::Open && !self.has_room_for_held(conn, held_by_others);
-            conn.waits_for_room.set(must_wait);
-            if !must_wait {
-                conn.attend();
-            }
-            must_wait
-        });
+        Chunk::on_account(memory, self.account_of_body(conn))
     }
 }
 

@@ -137,6 +137,11 @@ impl FutureCell {
         }
     }
 
+    /// Bytes of memory beyond what every cell has.
+    pub(super) fn extra_bytes(&self) -> usize {
+        self.layout.size() - FIRST_BYTES
+    }
+
     /// Whether the memory is small enough to be kept.
     pub(super) fn is_worth_keeping(&self) -> bool {
         self.layout.size() <= KEPT_BYTES_MAX

@@ -47,11 +47,11 @@ impl ShardCore {
             .min()
     }
 
-    /// After bytes were acted on: bounds the output, and keeps the connection's timer early enough,
+    /// After bytes were acted on: enters the output, and keeps the connection's timer early enough,
     /// unless the engine does so with its attention.
     #[inline]
     pub(super) fn after_bytes(&self, conn: &Rc<Conn>) {
-        let queued = self.bound_output(conn);
+        let queued = self.settle_output(conn);
         if queued > 0 || conn.stage() != Stage::Open {
             return conn.attend();
         }
@@ -60,16 +60,6 @@ impl ShardCore {
             return conn.attend();
         }
         self.arm_timer(conn);
-    }
-
-    /// Gives the connection up when too much output waits for its peer. Returns how much it is.
-    #[inline]
-    pub(super) fn bound_output(&self, conn: &Rc<Conn>) -> usize {
-        let queued = conn.queue.borrow().len();
-        if queued > self.config.limits.write_queue_bytes_max {
-            self.refuse(conn, &Violation::WriteQueueFull);
-        }
-        queued
     }
 
     fn release_idle_buffer(&self, conn: &Conn) {
@@ -84,7 +74,7 @@ impl ShardCore {
     /// never touched.
     #[inline]
     pub(crate) fn arm_timer(&self, conn: &Rc<Conn>) {
-        let deadline_ns = conn.poll_timeout();
+        let deadline_ns = self.real_ns(conn.poll_timeout());
         match conn.timer.get() {
             Some((armed_ns, _)) if armed_ns <= deadline_ns => return,
             Some((_, timer)) => self.timers.borrow_mut().cancel(timer),
@@ -102,7 +92,14 @@ impl ShardCore {
     }
 
     fn check_time_limits(&self, conn: &Rc<Conn>) {
-        let now_ns = self.now_ns();
+        let now_ns = self.patience_ns();
+        if conn
+            .output_sticks_ns()
+            .is_some_and(|due_ns| now_ns >= due_ns)
+            && self.body_room(conn) >= self.pool.buffer_bytes()
+        {
+            conn.set_reads_on(true);
+        }
         if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
             conn.advance_to(Stage::Closing);
         }
@@ -180,17 +177,19 @@ impl ShardCore {
             }
             super::local_link::end_calls(conn, status);
         }
+        self.counters.change_pause(conn.pause.take(), None);
         conn.link(|link| link.end());
         conn.backlog.borrow_mut().clear();
         if stage == Stage::Closing {
             conn.queue.borrow_mut().clear();
         }
+        self.release_memory(conn);
         conn.attend();
     }
 
     /// The engine has sent all that was queued on a flushing connection and closed its side.
     pub(crate) fn linger(&self, conn: &Rc<Conn>) {
-        conn.linger_until_ns.set(self.now_ns() + LINGER_NS);
+        conn.linger_until_ns.set(self.patience_ns() + LINGER_NS);
         conn.advance_to(Stage::Lingering);
         self.arm_timer(conn);
     }
@@ -202,6 +201,7 @@ impl ShardCore {
             self.timers.borrow_mut().cancel(timer);
         }
         conn.queue.borrow_mut().clear();
+        self.forget_memory(conn);
         self.forget(conn);
     }
 

@@ -155,7 +155,7 @@ impl ShardCore {
                 let mut queue = conn.queue.borrow_mut();
                 client
                     .connection
-                    .next_event(bytes, at, self.now_ns(), queue.filling())?
+                    .next_event(bytes, at, self.patience_ns(), queue.filling())?
             };
             let (waiter, outcome) = match event {
                 Some(ClientEvent::Response { waiter, body }) => {
@@ -227,7 +227,7 @@ impl ShardCore {
         let mut hello = Vec::new();
         let limits = Arc::clone(&self.config.limits);
         let now_ns = self.clock.now_ns();
-        let connection = ClientConnection::new(limits, now_ns, &mut hello);
+        let connection = ClientConnection::new(limits, self.patience_ns(), &mut hello);
         let mut untried = targets.into_iter();
         let first = untried.next().expect("a host has an address");
         let link = LocalLink {

@@ -17,10 +17,12 @@ pub(crate) mod local_call;
 pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
+mod memory;
 mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;
 pub(crate) mod timers;
+mod turn;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -31,10 +33,12 @@ use self::conn::{Conn, ConnKey, Role};
 use self::context::Clock;
 use self::counters::Counters;
 use self::mailbox::Mailbox;
+use self::memory::Memory;
 use self::service::ServiceTable;
 use self::tasks::Tasks;
 use self::timers::Timers;
-use crate::buf::{Account, Part, RecvPool};
+use self::turn::Turn;
+use crate::buf::{Part, RecvPool};
 use crate::proto::limits::Limits;
 use crate::proto::server::ServerConnection;
 
@@ -58,8 +62,8 @@ pub(crate) struct ShardConfig {
     pub(crate) recv_buffers: u16,
     /// Bytes of each receive buffer.
     pub(crate) recv_buffer_bytes: usize,
-    /// Bytes of requests in buffers of their own that its handlers may hold.
-    pub(crate) request_bytes_max: usize,
+    /// What peers may make it hold; see [`memory`].
+    pub(crate) memory_bytes: usize,
     /// Time that calls in flight have when the server shuts down.
     pub(crate) drain_timeout: Duration,
 }
@@ -72,10 +76,9 @@ pub(crate) struct ShardCore {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: Rc<RecvPool>,
-    /// Messages of all connections that lie in buffers of their own.
-    bodies: Rc<Account>,
-    /// Connections that are not read from until there is room for another body.
-    waiting_for_room: RefCell<Vec<Rc<Conn>>>,
+    /// What its peers make it hold, and those that wait for room.
+    memory: Memory,
+    turn: Turn,
     pub(crate) clock: Clock,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
@@ -130,10 +133,10 @@ impl ShardCore {
         })?;
         Ok(Rc::new(Self {
             place,
+            memory: Memory::new(&config),
+            turn: Turn::default(),
             config,
             pool,
-            bodies: Rc::default(),
-            waiting_for_room: RefCell::default(),
             clock: Clock::new(),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
@@ -154,6 +157,7 @@ impl ShardCore {
     #[inline]
     pub(crate) fn begin_turn(&self) {
         self.clock.update();
+        self.turn.begin(self.config.limits.write_queue_bytes_high);
         let pulse = &self.counters.pulse;
         pulse.set((pulse.get() | 1) + 2);
     }
@@ -162,12 +166,29 @@ impl ShardCore {
     pub(crate) fn end_turn(&self) {
         let pulse = &self.counters.pulse;
         pulse.set(pulse.get() & !1);
+        self.counters.held_bytes.set(self.memory.bytes() as u64);
     }
 
     /// The time of this turn.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         self.clock.cached_ns()
+    }
+
+    /// The time of this turn by which peers are judged; see [`Clock`].
+    #[inline]
+    pub(crate) fn patience_ns(&self) -> u64 {
+        self.clock.patience_ns()
+    }
+
+    fn real_ns(&self, patience_ns: u64) -> u64 {
+        self.clock.real_ns(patience_ns)
+    }
+
+    /// Whether a timer is due, so that all sockets must be looked at before [`ShardCore::run_due`].
+    #[inline]
+    pub(crate) fn is_timer_due(&self) -> bool {
+        self.timers.borrow().is_due(self.now_ns())
     }
 
     /// A connection that the engine has accepted. `None`: there are too many; it must be closed.
@@ -179,7 +200,7 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.now_ns());
+        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.patience_ns());
         let conn = self.insert(peer, |_| Role::Server(server));
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
@@ -255,6 +276,11 @@ impl ShardCore {
         Some(conn)
     }
 
+    /// Whether some connection needs attention.
+    pub(crate) fn has_attention(&self) -> bool {
+        !self.attention.borrow().is_empty()
+    }
+
     /// Moves all connections that need attention to an empty list.
     pub(crate) fn take_attention(&self, list: &mut Vec<Rc<Conn>>) {
         std::mem::swap(list, &mut *self.attention.borrow_mut());
@@ -267,6 +293,8 @@ impl ShardCore {
     pub(crate) fn has_work(&self) -> bool {
         !self.attention.borrow().is_empty()
             || !self.connects.borrow().is_empty()
+            || self.turn.has_next()
+            || self.is_offering_room()
             || self.mailbox.has_woken()
             || (self.mailbox.must_drain() && self.drain_until_ns.get().is_none())
     }

@@ -6,6 +6,7 @@ use super::ShardCore;
 use super::answer::respond_error;
 use super::conn::Conn;
 use super::handler::put_background;
+use super::memory::SUSPENDED_CALL_BYTES;
 use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
 use crate::proto::status::Status;
@@ -20,7 +21,16 @@ impl ShardCore {
         task: TaskKey,
         deadline_ns: u64,
     ) {
-        conn.with_server(|server| server.suspend_call(call_id, task.index));
+        let bytes = SUSPENDED_CALL_BYTES + self.tasks.extra_bytes(task);
+        self.tasks.set_memory(task, bytes);
+        let may_be_more = self.enter_suspended(conn, bytes);
+        conn.with_server(|server| {
+            server.suspend_call(call_id, task.index);
+            if !may_be_more {
+                server.stop_calls();
+            }
+        });
+        self.turn.note_suspended();
         self.counters.in_flight.add(1);
         if deadline_ns != u64::MAX {
             let due = Due::CallDeadline(task);
@@ -56,13 +66,14 @@ impl ShardCore {
         respond_error(conn, call_id, &Status::internal("the handler panicked"));
     }
 
-    fn end_call(&self, conn: &Rc<Conn>, call_id: u64) {
+    fn end_call(&self, conn: &Rc<Conn>, call_id: u64, task: u32) {
+        conn.account.subtract(self.tasks.take_memory(task));
         conn.with_server(|server| server.end_call(call_id));
         self.counters
             .in_flight
             .set(self.counters.in_flight.get() - 1);
         // Many handlers may have waited for the same thing, and answer all at once.
-        self.bound_output(conn);
+        self.settle_output(conn);
         conn.attend();
     }
 
@@ -73,15 +84,22 @@ impl ShardCore {
             let Some(index) = self.mailbox.pop_woken() else {
                 return;
             };
+            if self.memory.is_full()
+                && let Some(conn) = self.tasks.conn_of(index)
+            {
+                conn.answer_briefly();
+            }
             let resumed = self.tasks.resume(index);
             if !matches!(resumed, Resumed::NotEnded) {
                 self.drop_deadline(index);
             }
             match resumed {
-                Resumed::Done(Purpose::Call { conn, call_id }) => self.end_call(&conn, call_id),
+                Resumed::Done(Purpose::Call { conn, call_id }) => {
+                    self.end_call(&conn, call_id, index);
+                }
                 Resumed::Panicked(Purpose::Call { conn, call_id }, text) => {
                     self.answer_panic(&conn, call_id, &text);
-                    self.end_call(&conn, call_id);
+                    self.end_call(&conn, call_id, index);
                 }
                 Resumed::Panicked(Purpose::Background, text) => self.note_background_panic(&text),
                 Resumed::Done(Purpose::Background) | Resumed::NotEnded => (),
@@ -101,7 +119,7 @@ impl ShardCore {
         let cancelled = self.tasks.key(index).and_then(|key| self.tasks.cancel(key));
         if let Some(Purpose::Call { conn, call_id }) = cancelled {
             self.counters.cancelled.add(1);
-            self.end_call(&conn, call_id);
+            self.end_call(&conn, call_id, index);
         }
     }
 
@@ -113,6 +131,6 @@ impl ShardCore {
         self.counters.expired.add(1);
         let status = Status::deadline_exceeded("the deadline passed while the handler waited");
         respond_error(&conn, call_id, &status);
-        self.end_call(&conn, call_id);
+        self.end_call(&conn, call_id, key.index);
     }
 }

@@ -1,6 +1,6 @@
 //! Services, and the table that finds a method by its index.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -126,6 +126,8 @@ struct Entry {
     service: Rc<dyn Service>,
     /// Place of the method in the service's descriptor.
     method: u16,
+    /// Length of a long answer that it gave last while memory was short; zero when it was short.
+    expected_bytes: Cell<usize>,
 }
 
 impl std::fmt::Debug for ServiceTable {
@@ -158,6 +160,7 @@ impl ServiceTable {
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
+                    expected_bytes: Cell::new(0),
                 });
             }
         }
@@ -184,6 +187,9 @@ impl ServiceTable {
     }
 }
 
+/// Shorter answers are not worth expecting.
+const LONG_ANSWER_BYTES_MIN: usize = 16 << 10;
+
 /// The table while calls are made.
 pub(super) struct OpenTable<'a>(Ref<'a, Vec<Entry>>);
 
@@ -193,6 +199,23 @@ impl OpenTable<'_> {
     pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
         let entry = &self.0[usize::from(index)];
         entry.service.call(entry.method, call);
+    }
+
+    /// Length of an answer of this method that there should be memory for before it is called.
+    pub(super) fn expected_bytes(&self, index: u16) -> usize {
+        self.0[usize::from(index)].expected_bytes.get()
+    }
+
+    /// Learns from an answer what to expect of the next. It is forgotten more slowly than learnt.
+    pub(super) fn learn(&self, index: u16, answer_bytes: usize) {
+        let expected = &self.0[usize::from(index)].expected_bytes;
+        let forgotten = expected.get() / 2;
+        let bytes = answer_bytes.max(forgotten);
+        expected.set(if bytes < LONG_ANSWER_BYTES_MIN {
+            0
+        } else {
+            bytes
+        });
     }
 }
 

@@ -113,6 +113,8 @@ struct Slot {
     /// Set while a future waits here.
     purpose: Option<Purpose>,
     deadline: Option<TimerKey>,
+    /// What stands in the account of the call's connection.
+    memory: usize,
 }
 
 /// What a poll needs; taken out of the slot meanwhile, so that the future may start others.
@@ -272,6 +274,31 @@ impl Tasks {
             .take()
     }
 
+    /// Memory that the future of a task takes beyond what every task has.
+    pub(crate) fn extra_bytes(&self, key: TaskKey) -> usize {
+        let slots = self.slots.borrow();
+        let seat = slots[key.index as usize].seat.as_ref();
+        seat.map_or(0, |seat| seat.cell.extra_bytes())
+    }
+
+    /// Remembers what was entered in an account for a waiting call, to be taken out when it ends.
+    pub(crate) fn set_memory(&self, key: TaskKey, bytes: usize) {
+        self.slots.borrow_mut()[key.index as usize].memory = bytes;
+    }
+
+    /// Takes that.
+    pub(crate) fn take_memory(&self, index: u32) -> usize {
+        std::mem::take(&mut self.slots.borrow_mut()[index as usize].memory)
+    }
+
+    /// The connection of the call that waits in this place.
+    pub(crate) fn conn_of(&self, index: u32) -> Option<Rc<Conn>> {
+        match self.slots.borrow().get(index as usize)?.purpose.as_ref()? {
+            Purpose::Call { conn, .. } => Some(Rc::clone(conn)),
+            Purpose::Background => None,
+        }
+    }
+
     /// The name of the task in this place, as it is now.
     pub(crate) fn key(&self, index: u32) -> Option<TaskKey> {
         let slots = self.slots.borrow();
@@ -330,6 +357,7 @@ impl Tasks {
             seat: None,
             purpose: None,
             deadline: None,
+            memory: 0,
         });
         Box::new(Seat {
             index,

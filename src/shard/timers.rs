@@ -135,6 +135,14 @@ impl Timers {
         }
     }
 
+    /// Whether [`Timers::expire`] may hand something out at this time.
+    #[inline]
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
+        self.count > 0
+            && now_ns >> TICK_BITS > self.now_tick
+            && self.next_tick() <= now_ns >> TICK_BITS
+    }
+
     /// When [`Timers::expire`] may have something to do, in nanoseconds; never late, sometimes
     /// early. `None`: there is no timer.
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {

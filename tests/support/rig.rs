@@ -252,6 +252,12 @@ pub fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
+/// Connections that are paused for a reason.
+pub fn paused(now: &Metrics, reason: &str) -> u64 {
+    let found = now.paused.iter().find(|(name, _)| *name == reason);
+    found.expect("a reason").1
+}
+
 impl Rig {
     pub fn start(engine: Engine) -> Self {
         Self::with(engine, |builder| builder)

@@ -100,8 +100,7 @@ impl Sleeper {
         engine.shard.end_turn();
         engine.shard.mailbox.announce_park();
         if engine.is_idle() {
-            let until_due_ns = engine.until_due_ns().unwrap_or(u64::MAX);
-            let due = tokio::time::sleep(Duration::from_nanos(until_due_ns.min(SLEEP_MAX_NS)));
+            let due = tokio::time::sleep(Duration::from_nanos(engine.rest(SLEEP_MAX_NS)));
             tokio::select! {
                 // What is ready stays ready in our own instance, where the next turn finds it.
                 ready = self.readiness.readable() => ready?.clear_ready(),

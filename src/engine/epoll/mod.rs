@@ -21,6 +21,10 @@ use crate::shard::ShardCore;
 
 pub(super) use self::host::run;
 
+/// Rounds in which all sockets are read before timers are acted on; a peer that never stops sending does
+/// not keep them from it.
+const READ_ALL_ROUNDS_MAX: usize = 64;
+
 /// Everything of one shard that belongs to this engine.
 struct Engine {
     shard: Rc<ShardCore>,
@@ -54,17 +58,9 @@ impl Engine {
             self.nap(wait_ns)?;
         }
         self.shard.begin_turn();
-        let events = self.readiness.count();
-        for at in 0..events {
-            let (ready, flags) = self.readiness.event(at);
-            match ready {
-                // What was woken is found below.
-                Ready::Wakeup => (),
-                Ready::Listener(index) => self.accept(index)?,
-                Ready::Socket { slot, life } => {
-                    self.sockets.ready(&self.readiness, slot, life, flags)?;
-                }
-            }
+        let events = self.act_on_events()?;
+        if self.shard.is_timer_due() {
+            self.read_all()?;
         }
         self.shard.run_due();
         let connects = std::mem::take(&mut *self.shard.connects.borrow_mut());
@@ -79,6 +75,35 @@ impl Engine {
             self.shard.mailbox.must_drain(),
         )?;
         Ok(events > 0)
+    }
+
+    /// Does what the kernel has told of, and says of how many descriptors it has.
+    fn act_on_events(&mut self) -> io::Result<usize> {
+        let events = self.readiness.count();
+        for at in 0..events {
+            let (ready, flags) = self.readiness.event(at);
+            match ready {
+                // What was woken is found later.
+                Ready::Wakeup => (),
+                Ready::Listener(index) => self.accept(index)?,
+                Ready::Socket { slot, life } => {
+                    self.sockets.ready(&self.readiness, slot, life, flags)?;
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    /// Reads what lies in the sockets by now: what came in time counts, however late it is found.
+    fn read_all(&mut self) -> io::Result<()> {
+        for _ in 0..READ_ALL_ROUNDS_MAX {
+            self.sockets.attend_all(&self.readiness, &self.shard)?;
+            self.readiness.wait(0)?;
+            if self.act_on_events()? == 0 && !self.shard.has_attention() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn accept(&mut self, index: u32) -> io::Result<()> {
@@ -108,7 +133,7 @@ impl Engine {
         self.shard.end_turn();
         self.shard.mailbox.announce_park();
         let wait_ns = if self.is_idle() {
-            at_most_ns.min(self.until_due_ns().unwrap_or(u64::MAX))
+            self.rest(at_most_ns)
         } else {
             0
         };
@@ -117,11 +142,11 @@ impl Engine {
         waited
     }
 
-    /// Nanoseconds until a timer is due; `None`: no timer.
-    fn until_due_ns(&self) -> Option<u64> {
+    /// Nanoseconds for which the shard may sleep: until a timer is due, and no longer than that.
+    fn rest(&self, at_most_ns: u64) -> u64 {
         let shard = self.shard.next_deadline_ns();
         let listeners = self.listeners.retry_ns();
-        let due_ns = [shard, listeners].into_iter().flatten().min()?;
-        Some(due_ns.saturating_sub(self.shard.clock.now_ns()))
+        let due_ns = [shard, listeners].into_iter().flatten().min();
+        self.shard.clock.rest(due_ns, at_most_ns)
     }
 }

@@ -49,6 +49,7 @@ const EVENTS_MAX: usize = 256;
 /// What a socket tells always. Edges: each change is told once, so what was told is remembered with
 /// the socket, and a socket from which nothing is to be read costs no system call.
 const ALWAYS: EventFlags = EventFlags::IN
+    .union(EventFlags::PRI)
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
 
@@ -137,11 +138,15 @@ impl Readiness {
             tv_sec: (at_most_ns / 1_000_000_000) as i64,
             tv_nsec: (at_most_ns % 1_000_000_000) as i64,
         };
-        self.events.clear();
-        let room = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, room, Some(&at_most)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        loop {
+            self.events.clear();
+            let room = rustix::buffer::spare_capacity(&mut self.events);
+            match epoll::wait(&self.epoll, room, Some(&at_most)) {
+                // A signal says nothing about sockets. Who waited for them looks at the time, and again.
+                Err(Errno::INTR) if at_most_ns == 0 => (),
+                Ok(_) | Err(Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

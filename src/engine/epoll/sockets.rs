@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::Shutdown;
+use rustix::net::{AddressFamily, Shutdown};
 
 use super::readiness::{Readiness, Ready};
 use super::transfer::{receive, send};
@@ -45,6 +45,9 @@ struct Socket {
     is_starved: bool,
     /// Its peer has closed its side, or it has broken: there is an end to be read after all bytes.
     has_ended: bool,
+    /// A receive may end at a mark in the stream, such as urgent data or descriptors that were sent
+    /// along, though more lies behind it.
+    has_marks: bool,
     /// It has broken.
     is_broken: bool,
     /// It takes no more until the kernel tells of room.
@@ -94,6 +97,9 @@ impl Sockets {
             return;
         }
         conn.engine_slot.set(slot);
+        // Over a unix socket descriptors may be sent along, and nothing tells of them. Over TCP the kernel
+        // tells of urgent data.
+        let has_marks = rustix::net::sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX);
         self.slots[slot as usize] = Some(Socket {
             conn: Rc::clone(conn),
             fd,
@@ -103,6 +109,7 @@ impl Sockets {
             is_readable: false,
             is_starved: false,
             has_ended: false,
+            has_marks,
             is_broken: false,
             is_full: false,
             watches_room: is_connecting,
@@ -145,7 +152,8 @@ impl Sockets {
         }
         const END: EventFlags = EventFlags::RDHUP.union(BREAK);
         const BREAK: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
-        socket.is_readable |= flags.intersects(END | EventFlags::IN);
+        socket.is_readable |= flags.intersects(END | EventFlags::IN | EventFlags::PRI);
+        socket.has_marks |= flags.intersects(EventFlags::PRI);
         socket.has_ended |= flags.intersects(END);
         socket.is_broken |= flags.intersects(BREAK);
         socket.is_full &= !flags.intersects(BREAK | EventFlags::OUT);
@@ -207,7 +215,7 @@ impl Sockets {
                     self.starved.push(slot);
                 }
             }
-            if conn.is_paused() && socket.is_broken {
+            if conn.is_unread() && socket.is_broken {
                 socket.break_off();
             }
             if conn.stage() <= Stage::Flushing {
@@ -276,8 +284,8 @@ impl Socket {
     }
 
     /// Receives what is there, up to a bound. A receive that fills less than its room has taken all,
-    /// and the kernel tells when there is more: that saves a call that would find nothing. An end that
-    /// was told already is not told again.
+    /// unless there are marks, and the kernel tells when there is more: that saves a call that would find
+    /// nothing. An end that was told already is not told again.
     fn read(&mut self) -> Read {
         let conn = Rc::clone(&self.conn);
         for _ in 0..READS_PER_TURN {
@@ -312,7 +320,8 @@ impl Socket {
                 }
             };
             match received {
-                Ok(bytes) if bytes == room || (bytes > 0 && self.has_ended) => (),
+                Ok(bytes) if bytes == room => (),
+                Ok(bytes) if bytes > 0 && (self.has_ended || self.has_marks) => (),
                 Ok(bytes) => {
                     self.is_readable = false;
                     if bytes == 0 {
@@ -366,16 +375,14 @@ impl Socket {
                 }
                 Err(error) => {
                     conn.note_unwritten(message.first_unsent_request());
-                    conn.queue.borrow_mut().sent(message.unsent_bytes());
+                    conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
                     self.sending = None;
                     return Err(error);
                 }
             };
-            conn.queue.borrow_mut().sent(bytes);
-            conn.note_output(bytes > 0);
-            if message.advance(bytes)
-                && let Some(message) = self.sending.take()
-            {
+            let is_whole = message.advance(bytes);
+            conn.sent(bytes, is_whole);
+            if is_whole && let Some(message) = self.sending.take() {
                 message.recycle(&conn.shard);
             }
         }

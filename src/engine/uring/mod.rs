@@ -22,6 +22,10 @@ use crate::shard::ShardCore;
 pub(super) use self::host::run;
 pub(crate) use self::ring::locked_bytes;
 
+/// Rounds in which all sockets are read before timers are acted on; a peer that never stops sending does
+/// not keep them from it.
+const READ_ALL_ROUNDS_MAX: usize = 64;
+
 /// Everything of one shard that belongs to this engine.
 struct Engine {
     shard: Rc<ShardCore>,
@@ -52,13 +56,10 @@ impl Engine {
     #[inline]
     fn turn(&mut self) -> io::Result<bool> {
         self.shard.begin_turn();
-        self.ring.fetch();
-        let completions = self.ring.fetched();
-        for at in 0..completions {
-            let completion = self.ring.completion(at);
-            self.complete(completion)?;
+        let completions = self.act_on_completions()?;
+        if self.shard.is_timer_due() {
+            self.read_all()?;
         }
-        self.ring.drop_handled(completions);
         self.shard.run_due();
         // Before they are attended to: one that was given up meanwhile has a socket to close then.
         self.connect_clients()?;
@@ -77,6 +78,35 @@ impl Engine {
             self.ring.enter()?;
         }
         Ok(completions > 0 || has_pending)
+    }
+
+    /// Acts on all that has completed, and says how much that was.
+    #[inline(always)]
+    fn act_on_completions(&mut self) -> io::Result<usize> {
+        self.ring.fetch();
+        let completions = self.ring.fetched();
+        for at in 0..completions {
+            let completion = self.ring.completion(at);
+            self.complete(completion)?;
+        }
+        self.ring.drop_handled(completions);
+        Ok(completions)
+    }
+
+    /// Reads what lies in the sockets by now: what came in time counts, however late it is found.
+    fn read_all(&mut self) -> io::Result<()> {
+        for _ in 0..READ_ALL_ROUNDS_MAX {
+            while let Some(conn) = self.shard.pop_attention() {
+                self.sockets.attend(&mut self.ring, &conn)?;
+            }
+            self.ring.publish_buffers();
+            self.sockets.feed_starved(&mut self.ring)?;
+            self.ring.enter()?;
+            if self.act_on_completions()? == 0 && !self.ring.has_pending() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -179,27 +209,28 @@ impl Engine {
         self.ring.await_wakeup()?;
         self.shard.mailbox.announce_nap();
         if !self.ring.has_completions() && !self.shard.has_work() {
-            let until_due_ns = self.until_due_ns().unwrap_or(u64::MAX);
-            self.ring.wait(at_most_ns.min(until_due_ns))?;
+            let rest_ns = self.rest(at_most_ns);
+            self.ring.wait(rest_ns)?;
         }
         self.shard.mailbox.unpark();
         Ok(())
     }
 
-    /// Nanoseconds until a timer is due; `None`: no timer.
-    fn until_due_ns(&self) -> Option<u64> {
+    /// Nanoseconds for which the shard may sleep: until a timer is due, and no longer than that.
+    fn rest(&self, at_most_ns: u64) -> u64 {
         let shard = self.shard.next_deadline_ns();
         let listeners = self.listeners.retry_ns();
-        let due_ns = [shard, listeners].into_iter().flatten().min()?;
-        Some(due_ns.saturating_sub(self.shard.clock.now_ns()))
+        let due_ns = [shard, listeners].into_iter().flatten().min();
+        self.shard.clock.rest(due_ns, at_most_ns)
     }
 
     /// Asks the kernel for a wake-up at the next timer, before the shard sleeps.
     fn arm_timeout(&mut self) -> io::Result<()> {
-        let Some(after_ns) = self.until_due_ns() else {
+        let after_ns = self.rest(u64::MAX);
+        if after_ns == u64::MAX {
             return Ok(());
-        };
-        let due_ns = self.shard.clock.now_ns() + after_ns;
+        }
+        let due_ns = self.shard.now_ns() + after_ns;
         if let Some((key, armed_ns)) = self.timeout {
             // An earlier wake-up that is under way is enough: the shard looks again then.
             if armed_ns <= due_ns {

@@ -206,9 +206,13 @@ impl Ring {
     /// Submits what was started and lets the kernel finish what is ready, without waiting.
     #[inline]
     pub(super) fn enter(&mut self) -> io::Result<()> {
-        match self.io.submit() {
-            Ok(_) => Ok(()),
-            Err(error) => self.after_failed_enter(error),
+        loop {
+            match self.io.submit() {
+                Ok(_) => return Ok(()),
+                // A signal says nothing about what has completed.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return self.after_failed_enter(error),
+            }
         }
     }
 

@@ -254,7 +254,7 @@ impl Sockets {
             _ => Watch::Off,
         };
         // If it is read from, the receive will say so.
-        if result.is_ok_and(is_broken) && conn.is_paused() {
+        if result.is_ok_and(is_broken) && conn.is_unread() {
             let error = socket2::SockRef::from(&*socket.fd).take_error();
             let reset = || io::ErrorKind::ConnectionReset.into();
             let error = error.ok().flatten().unwrap_or_else(reset);
@@ -281,14 +281,14 @@ impl Sockets {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
             Err(error) => {
                 conn.note_unwritten(message.first_unsent_request());
-                conn.queue.borrow_mut().sent(message.unsent_bytes());
+                conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
                 shard.lost(&conn, &error);
                 return Ok(());
             }
         };
-        conn.queue.borrow_mut().sent(sent_bytes);
-        conn.note_output(sent_bytes > 0);
-        if message.advance(sent_bytes) {
+        let is_whole = message.advance(sent_bytes);
+        conn.sent(sent_bytes, is_whole);
+        if is_whole {
             message.recycle(shard);
             if conn.goes_on_after_send() {
                 conn.attend();
@@ -297,7 +297,7 @@ impl Sockets {
             let send = ring.send_of(slot, message);
             socket.send = Some(ring.start(&socket.fd, send)?);
         } else {
-            conn.queue.borrow_mut().sent(message.unsent_bytes());
+            conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
             conn.attend();
         }
         Ok(())
@@ -331,7 +331,7 @@ impl Sockets {
         if conn.stage() == Stage::Closing {
             return self.close(ring, slot, conn);
         }
-        if conn.is_paused() && matches!(socket.watch, Watch::Off) {
+        if conn.is_unread() && matches!(socket.watch, Watch::Off) {
             let watch = ring.start(&socket.fd, Operation::Watch { socket: slot })?;
             socket.watch = Watch::On(watch);
         }
