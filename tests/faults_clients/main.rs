@@ -4,6 +4,7 @@
 mod callers;
 mod flow;
 mod goaway;
+mod held;
 mod itself;
 mod loss;
 mod panics;

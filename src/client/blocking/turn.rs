@@ -100,12 +100,9 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    fn waiting<T>(turns: &Turns<T>) -> usize {
-        turns.lock().tickets.len()
-    }
-
-    fn until_waiting<T>(turns: &Turns<T>, count: usize) {
-        while waiting(turns) != count {
+    /// Waits until so many have asked for a turn, whatever became of them.
+    fn until_asked<T>(turns: &Turns<T>, count: u64) {
+        while turns.lock().tickets_given < count {
             std::thread::yield_now();
         }
     }
@@ -121,22 +118,19 @@ mod tests {
                 let soon = Instant::now() + Duration::from_millis(20);
                 turns.wait(soon).is_none()
             });
-            for number in [2, 3] {
-                let waiting = waiting(&turns);
-                let done = done.clone();
-                let turns = &turns;
+            until_asked(&turns, 2);
+            for number in [3, 4] {
+                let (done, turns) = (done.clone(), &turns);
                 scope.spawn(move || {
                     let mut turn = turns.wait(far).expect("it comes in time");
                     *turn += 1;
                     done.send(number).expect("the test listens");
                 });
-                until_waiting(turns, waiting + 1);
-                assert!(!late.is_finished() || number == 3 || waiting == 0);
+                until_asked(turns, number);
             }
             assert!(late.join().expect("no panic"));
-            until_waiting(&turns, 2);
             drop(first);
-            assert_eq!([order.recv(), order.recv()], [Ok(2), Ok(3)]);
+            assert_eq!([order.recv(), order.recv()], [Ok(3), Ok(4)]);
         });
         assert_eq!(*turns.wait(far).expect("all have ended"), 2);
     }
