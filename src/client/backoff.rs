@@ -4,9 +4,14 @@ use std::time::Duration;
 
 /// Doubles from 50 ms to 5 s; each distance is drawn between half and all of that, so that many
 /// clients of a server that comes back don't arrive at once.
+///
+/// Only an answer to a call shows that a server works, so only that begins the row anew: a server that
+/// takes connections and sends each of them away is left in peace more and more.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     attempts: u32,
+    /// Whether a connection may be replaced at once: one since the last call that was answered.
+    has_free_attempt: bool,
 }
 
 const FIRST: Duration = Duration::from_millis(50);
@@ -15,7 +20,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 impl Backoff {
     /// Before the first attempt.
     pub(crate) fn new() -> Self {
-        Self { attempts: 0 }
+        Self {
+            attempts: 0,
+            has_free_attempt: true,
+        }
     }
 
     /// Time to wait before the next attempt.
@@ -25,14 +33,18 @@ impl Backoff {
         full.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// The same in nanoseconds.
-    pub(crate) fn next_ns(&mut self) -> u64 {
-        self.next().as_nanos() as u64
+    /// Time to wait after the end of a connection that could be used; none, the first time, if
+    /// `invites_back`: nobody made a mistake.
+    pub(crate) fn after_end(&mut self, invites_back: bool) -> Duration {
+        if invites_back && std::mem::take(&mut self.has_free_attempt) {
+            return Duration::ZERO;
+        }
+        self.next()
     }
 
-    /// A connection succeeded.
+    /// A call was answered.
     pub(crate) fn reset(&mut self) {
-        self.attempts = 0;
+        *self = Self::new();
     }
 }
 
@@ -53,5 +65,15 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next() <= FIRST);
+    }
+
+    #[test]
+    fn one_connection_is_replaced_at_once_for_each_answer() {
+        let mut backoff = Backoff::new();
+        assert!(!backoff.after_end(false).is_zero(), "a mistake");
+        let pauses = [0; 4].map(|_| backoff.after_end(true));
+        assert!(pauses[0].is_zero() && pauses[1..].iter().all(|pause| !pause.is_zero()));
+        backoff.reset();
+        assert!(backoff.after_end(true).is_zero());
     }
 }

@@ -23,6 +23,21 @@ pub(crate) enum Cause {
     TaskEnded,
 }
 
+impl Cause {
+    /// Whether a new connection likely works: nobody has made a mistake, and the handshake was done or
+    /// its end says nothing of the server.
+    pub(crate) fn invites_back(&self, was_ready: bool) -> bool {
+        match self {
+            Self::TaskEnded => true,
+            Self::Goaway(goaway) if goaway.reason == 0 => true,
+            _ if !was_ready => false,
+            Self::Io(_) | Self::Closed | Self::Finished => true,
+            Self::Goaway(goaway) => goaway.invites_back(),
+            Self::Violation(violation) => Violation::is_of_time(violation.reason()),
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use socket2::{Socket, Type};
+use socket2::{SockRef, Socket, Type};
 
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::shard::local_client::Target;
@@ -14,7 +15,8 @@ use crate::shard::local_client::Target;
 /// then its pending error says how it went.
 pub(crate) fn begin(target: &Target) -> io::Result<Socket> {
     let socket = Socket::new(target.address.domain(), Type::STREAM, None)?;
-    set_stream_options(&socket, target.is_tcp, &StreamOptions::default())?;
+    let options = StreamOptions::default().of_client();
+    set_stream_options(&socket, target.is_tcp, &options)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&target.address) {
         Err(error) if is(&error, Errno::INPROGRESS) => Ok(socket),
@@ -29,11 +31,38 @@ pub(crate) fn begin(target: &Target) -> io::Result<Socket> {
 }
 
 /// How connecting went, when the socket is writable.
-pub(crate) fn finish(pending_error: io::Result<Option<io::Error>>) -> io::Result<()> {
+pub(crate) fn finish(
+    socket: &impl AsFd,
+    pending_error: io::Result<Option<io::Error>>,
+) -> io::Result<()> {
     match pending_error? {
         Some(error) => Err(error),
-        None => Ok(()),
+        None => refuse_itself(socket),
     }
+}
+
+/// Refuses a socket that is connected to itself. The kernel does that when it chooses, among the ports
+/// for outgoing connections, the one that is connected to and where nobody listens.
+///
+/// # Errors
+/// `ConnectionRefused`. Closing the socket then resets the connection: it leaves nothing behind that
+/// would keep a server from its port.
+pub(crate) fn refuse_itself(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    let (near, far) = (socket.local_addr()?, socket.peer_addr()?);
+    // Unix sockets without a name are equal too, and no two of them are the same.
+    let Some(address) = near.as_socket().filter(|_| near == far) else {
+        return Ok(());
+    };
+    socket.set_linger(Some(Duration::ZERO))?;
+    Err(io::Error::new(
+        io::ErrorKind::ConnectionRefused,
+        format!(
+            "Connection refused: nobody listens at {address} (the kernel had chosen the same port for this side \
+             and connected the socket to itself; start the server, or give it a port outside of \
+             net.ipv4.ip_local_port_range)"
+        ),
+    ))
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {
@@ -86,6 +115,42 @@ pub(crate) fn no_answer(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A socket that is connected to itself, as by chance, but on purpose.
+    fn to_itself() -> Socket {
+        let socket = Socket::new(socket2::Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(&any.into()).expect("a free port");
+        socket
+            .connect(&socket.local_addr().expect("bound"))
+            .expect("TCP allows it");
+        socket
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_refused_and_leaves_its_port_free() {
+        for _ in 0..20 {
+            let socket = to_itself();
+            let address = socket.local_addr().expect("bound");
+            let refused = finish(&socket, socket.take_error()).expect_err("itself");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            assert!(
+                refused
+                    .to_string()
+                    .contains("connected the socket to itself")
+            );
+            drop(socket);
+            // Without SO_REUSEADDR, which would overlook a port in TIME_WAIT.
+            let server = Socket::new(socket2::Domain::IPV4, Type::STREAM, None).expect("a socket");
+            server.bind(&address).expect("the port is free");
+        }
+    }
+
+    #[test]
+    fn unix_sockets_without_a_name_are_not_taken_for_one() {
+        let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        refuse_itself(&near).expect("two sockets");
+    }
 
     #[test]
     fn each_address_has_its_share_of_the_time() {

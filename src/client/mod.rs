@@ -3,10 +3,12 @@
 pub(crate) mod backoff;
 mod blocking;
 mod cause;
-mod connecting;
+pub(crate) mod connecting;
 mod shared;
 pub(crate) mod slots;
 mod target;
+pub(crate) mod unread;
+pub(crate) mod waiting;
 
 use std::time::Duration;
 
@@ -38,17 +40,46 @@ pub trait Caller {
     ) -> Self::Call<'a, Req, Resp, E>;
 }
 
-/// A time-out as it travels. Longer ones than 71 minutes are clamped.
+/// A time-out as it travels. One that is longer than 71.6 minutes has no room there: the server is told
+/// of none, and this side keeps the time alone.
 pub(crate) fn timeout_us(timeout: Duration) -> Result<u32, Status> {
     match timeout.as_micros() {
         0 => Err(Status::deadline_exceeded(
             "the deadline had passed before the call was sent",
         )),
-        us => Ok(us.min(u128::from(TIMEOUT_US_MAX)) as u32),
+        us if us > u128::from(TIMEOUT_US_MAX) => Ok(NO_TIMEOUT),
+        us => Ok(us as u32),
     }
 }
 
+/// What travels when the server need not keep the time.
+const NO_TIMEOUT: u32 = 0;
+
+/// The status of a call that was sent on a connection that has ended.
+pub(crate) fn perhaps_executed(why: &Status) -> Status {
+    Status::unavailable(format!(
+        "{}; whether the call was executed is not known",
+        why.message()
+    ))
+}
+
 /// The status of a response that is no archive of its type.
-fn not_an_archive() -> Status {
+pub(crate) fn not_an_archive() -> Status {
     Status::data_loss("the response is not a valid archive of its type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_does_not_fit_travels_as_none_and_never_as_less() {
+        let longest = Duration::from_micros(u64::from(u32::MAX));
+        let travels = |time| timeout_us(time).ok();
+        assert_eq!(travels(longest), Some(u32::MAX));
+        assert_eq!(travels(longest + Duration::from_micros(1)), Some(0));
+        assert_eq!(travels(Duration::MAX), Some(0));
+        assert_eq!(travels(Duration::from_micros(1)), Some(1));
+        assert_eq!(travels(Duration::from_nanos(999)), None);
+    }
 }

@@ -15,7 +15,17 @@ pub(crate) struct CallSlots<P> {
 #[derive(Debug)]
 struct Slot<P> {
     waker: Option<Waker>,
-    outcome: Option<Result<P, Status>>,
+    outcome: Option<Outcome<P>>,
+}
+
+/// How a call has ended on its connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome<P> {
+    /// With this result.
+    Ended(Result<P, Status>),
+    /// Before anything of it was sent, so that it is made on another connection. If there is none, it
+    /// has failed for this reason.
+    NotSent(Status),
 }
 
 impl<P> CallSlots<P> {
@@ -25,6 +35,12 @@ impl<P> CallSlots<P> {
             slots: Vec::new(),
             free: Vec::new(),
         }
+    }
+
+    /// The place that the next call gets.
+    pub(crate) fn next(&self) -> u32 {
+        let unused = self.slots.len() as u32;
+        self.free.last().copied().unwrap_or(unused)
     }
 
     /// Gives a call its place.
@@ -48,14 +64,14 @@ impl<P> CallSlots<P> {
     }
 
     /// Leaves a call's outcome in its place, and returns who is to be woken.
-    pub(crate) fn finish(&mut self, slot: u32, outcome: Result<P, Status>) -> Option<Waker> {
+    pub(crate) fn finish(&mut self, slot: u32, outcome: Outcome<P>) -> Option<Waker> {
         let slot = &mut self.slots[slot as usize];
         slot.outcome = Some(outcome);
         slot.waker.take()
     }
 
     /// Fetches a call's outcome, or remembers whom to wake.
-    pub(crate) fn poll(&mut self, slot: u32, cx: &Context<'_>) -> Poll<Result<P, Status>> {
+    pub(crate) fn poll(&mut self, slot: u32, cx: &Context<'_>) -> Poll<Outcome<P>> {
         let slot = &mut self.slots[slot as usize];
         if let Some(outcome) = slot.outcome.take() {
             return Poll::Ready(outcome);
@@ -82,12 +98,18 @@ mod tests {
     fn a_place_is_reused_and_starts_empty() {
         let mut slots = CallSlots::new();
         let cx = Context::from_waker(Waker::noop());
+        let next = slots.next();
         let slot = slots.take();
+        assert_eq!(slot, next);
         assert!(slots.poll(slot, &cx).is_pending());
-        assert!(slots.finish(slot, Ok(1)).is_some(), "its caller is woken");
-        assert_eq!(slots.poll(slot, &cx), Poll::Ready(Ok(1)));
+        assert!(
+            slots.finish(slot, Outcome::Ended(Ok(1))).is_some(),
+            "its caller is woken"
+        );
+        let ended = Poll::Ready(Outcome::Ended(Ok(1)));
+        assert_eq!(slots.poll(slot, &cx), ended);
         slots.put(slot);
-        assert_eq!(slots.take(), slot);
+        assert_eq!((slots.next(), slots.take()), (slot, slot));
         assert!(slots.poll(slot, &cx).is_pending());
         assert_eq!(slots.in_use(), 1);
     }

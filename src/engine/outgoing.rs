@@ -1,6 +1,7 @@
 //! Bytes on their way out.
 
 use crate::buf::{Part, SendQueue};
+use crate::proto::unsent::first_request;
 use crate::shard::ShardCore;
 
 /// Bytes that are being sent.
@@ -91,6 +92,14 @@ impl Outgoing {
             bytes -= left;
             self.part += 1;
             self.offset = 0;
+        }
+    }
+
+    /// The first call of a client of which nothing was sent. A client queues nothing but frames.
+    pub(super) fn first_unsent_request(&self) -> Option<u64> {
+        match (&self.first, self.part) {
+            (Part::Frames(frames), 0) if self.rest.is_empty() => first_request(frames, self.offset),
+            _ => None,
         }
     }
 

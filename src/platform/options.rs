@@ -26,6 +26,18 @@ pub struct StreamOptions {
     pub user_timeout: Option<Duration>,
 }
 
+impl StreamOptions {
+    /// The same for a socket that calls are made on. A server that has enough requests stops reading
+    /// for as long as its handlers hold them, and TCP's time-out would take that for its end: it runs
+    /// also while the peer acknowledges but has no room. A client asks with PINGs instead.
+    pub(crate) fn of_client(&self) -> Self {
+        Self {
+            user_timeout: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl Default for StreamOptions {
     fn default() -> Self {
         Self {

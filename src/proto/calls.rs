@@ -14,6 +14,7 @@ pub struct Calls<W> {
 struct Slot<W> {
     call_id: u64,
     waiter: Option<W>,
+    end: u64,
 }
 
 /// Bits of a call id that hold the slot.
@@ -43,34 +44,47 @@ impl<W> Calls<W> {
         self.waiting
     }
 
-    /// Adds a waiter and returns the id of its call, which is never zero.
+    /// The id of the next call, which is never zero. Nothing is changed: a call that comes to
+    /// nothing before [`Calls::insert`] leaves nothing behind.
     ///
     /// # Panics
     /// When [`CALLS_MAX`] calls wait: the limits of both sides are far below.
-    pub fn insert(&mut self, waiter: W) -> u64 {
-        let slot = self.free.pop().unwrap_or_else(|| {
+    pub fn next_id(&self) -> u64 {
+        let slot = self.free.last().copied().unwrap_or_else(|| {
             assert!(
                 self.slots.len() < CALLS_MAX,
                 "more calls than ids have room for"
             );
-            self.slots.push(Slot {
-                call_id: 0,
-                waiter: None,
-            });
-            self.slots.len() as u32 - 1
+            self.slots.len() as u32
         });
-        self.sequence += 1;
-        let call_id = self.sequence << SLOT_BITS | u64::from(slot);
-        self.slots[slot as usize] = Slot {
+        (self.sequence + 1) << SLOT_BITS | u64::from(slot)
+    }
+
+    /// Adds the waiter of the call with the id that [`Calls::next_id`] gives. `end` is where its
+    /// request ends among all that was ever to be sent, in bytes.
+    pub fn insert(&mut self, waiter: W, end: u64) -> u64 {
+        let call_id = self.next_id();
+        let slot = Slot {
             call_id,
             waiter: Some(waiter),
+            end,
         };
+        match self.free.pop() {
+            Some(at) => self.slots[at as usize] = slot,
+            None => self.slots.push(slot),
+        }
+        self.sequence += 1;
         self.waiting += 1;
         call_id
     }
 
     /// Takes the waiter of a call, if it still waits.
     pub fn remove(&mut self, call_id: u64) -> Option<W> {
+        self.answer(call_id).map(|(waiter, _)| waiter)
+    }
+
+    /// The same, and where the call's request ends.
+    pub fn answer(&mut self, call_id: u64) -> Option<(W, u64)> {
         let slot = (call_id & (CALLS_MAX as u64 - 1)) as u32;
         let found = self.slots.get_mut(slot as usize)?;
         if found.call_id != call_id {
@@ -79,7 +93,7 @@ impl<W> Calls<W> {
         let waiter = found.waiter.take()?;
         self.free.push(slot);
         self.waiting -= 1;
-        Some(waiter)
+        Some((waiter, found.end))
     }
 
     /// Whether a call with this id may have been made: of those that have ended only the last in each
@@ -94,28 +108,18 @@ impl<W> Calls<W> {
                 .is_some_and(|slot| call_id <= slot.call_id)
     }
 
-    /// Takes the waiters of the calls whose id is above this one.
-    pub fn take_above(&mut self, call_id: u64) -> Vec<W> {
-        let above = |slot: &Slot<W>| slot.waiter.is_some() && slot.call_id > call_id;
-        let ids: Vec<u64> = self
-            .slots
-            .iter()
-            .filter(|slot| above(slot))
-            .map(|slot| slot.call_id)
-            .collect();
+    /// Takes the waiters of the calls whose id is at least this one, in the order of their calls.
+    pub fn take_from(&mut self, call_id: u64) -> Vec<W> {
+        let taken = |slot: &&Slot<W>| slot.waiter.is_some() && slot.call_id >= call_id;
+        let found = self.slots.iter().filter(taken).map(|slot| slot.call_id);
+        let mut ids: Vec<u64> = found.collect();
+        ids.sort_unstable();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Takes all waiters.
     pub fn take_all(&mut self) -> Vec<W> {
-        let waiters: Vec<W> = self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| slot.waiter.take())
-            .collect();
-        self.free = (0..self.slots.len() as u32).collect();
-        self.waiting = 0;
-        waiters
+        self.take_from(0)
     }
 }
 
@@ -126,23 +130,24 @@ mod tests {
     #[test]
     fn ids_increase_although_slots_are_reused() {
         let mut calls = Calls::default();
-        let first = calls.insert('a');
-        let second = calls.insert('b');
+        let first = calls.insert('a', 10);
+        let second = calls.insert('b', 20);
         assert_eq!(calls.remove(first), Some('a'));
-        let third = calls.insert('c');
+        assert_eq!(calls.next_id(), calls.next_id(), "asking changes nothing");
+        let third = calls.insert('c', 30);
         assert!(first < second && second < third);
         assert_eq!(
             calls.remove(first),
             None,
             "an old id does not reach the slot's new call"
         );
-        assert_eq!((calls.remove(third), calls.len()), (Some('c'), 1));
+        assert_eq!((calls.answer(third), calls.len()), (Some(('c', 30)), 1));
         assert!(calls.was_made(third) && !calls.was_made(third + (1 << 30)));
         // No such place, a sequence that no call has, and a later call in a place that had an earlier.
         assert!(!calls.was_made(third + 50) && !calls.was_made(1));
         assert!(!calls.was_made(third + (1 << SLOT_BITS)));
-        let late = calls.insert('d');
-        assert_eq!(calls.take_above(second), ['d']);
+        let late = calls.insert('d', 40);
+        assert_eq!(calls.take_from(second + 1), ['d']);
         assert_eq!((calls.remove(late), calls.len()), (None, 1));
         assert_eq!(calls.take_all(), ['b']);
     }

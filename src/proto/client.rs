@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::link::Link;
 use super::resolve::{Resolution, ServiceDescriptor, decode_resolved, encode_resolve};
 use super::status::{Code, Status};
+use super::unsent::{first_request, remove_requests};
 use super::violation::Violation;
 
 /// What a client must act on. `W` stands for whoever waits for a call.
@@ -33,6 +34,13 @@ pub enum ClientEvent<W> {
         /// How it failed.
         status: Status,
     },
+    /// A call has ended before anything of its request was sent: it may be made elsewhere.
+    NotSent {
+        /// Who waits for it.
+        waiter: W,
+        /// Why it was not sent.
+        status: Status,
+    },
     /// The handshake is done.
     Ready,
     /// The server takes no more calls; those in flight up to `last_call_id` may still end.
@@ -46,6 +54,9 @@ pub enum ClientEvent<W> {
 /// *Commands*: [`ClientConnection::begin_call`] at any time, even before the handshake is done;
 /// [`ClientConnection::cancel_call`]. *Outputs*: events, and bytes appended to `out`. When the
 /// connection ends, the driver fails the waiters of [`ClientConnection::take_waiters`].
+///
+/// `out` is what is queued: whole frames of which nothing is sent yet. Requests that lie there when
+/// the server stops taking calls are taken out of it.
 #[derive(Debug)]
 pub struct ClientConnection<W> {
     link: Link,
@@ -53,9 +64,32 @@ pub struct ClientConnection<W> {
     services: Vec<Service>,
     held: HeldCalls,
     resolve_ids: u64,
-    failures: VecDeque<(W, Status)>,
+    failures: VecDeque<(W, Fate)>,
     goaway: Option<Goaway>,
+    /// Bytes of all requests so far, and how much of that the server has read for certain: it has
+    /// answered what comes last in it.
+    requested_bytes: u64,
+    read_bytes: u64,
+    /// Whether a call was begun while no other was in flight, and not asked for since.
+    begins_anew: bool,
+    /// Whether the server has answered a call.
+    has_served: bool,
 }
+
+/// What became of a call that ends without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was sent, in whole or in part: whether it was executed is not known.
+    Sent,
+    /// Nothing of it was sent.
+    NotSent(Status),
+    /// It has failed, and this is its outcome.
+    Failed(Status),
+}
+
+/// Requests that the server may not have read, in bytes, up to which it has no reason to stop reading:
+/// longer ones may have to wait there until others have ended.
+const SMALL_REQUESTS_BYTES: u64 = 16 * 1024;
 
 /// A service that is being or has been resolved on this connection.
 #[derive(Debug)]
@@ -74,13 +108,17 @@ impl<W> ClientConnection<W> {
             out.extend_from_slice(&hello)
         });
         Self {
-            link: Link::new(limits, now_ns),
+            link: Link::of_client(limits, now_ns),
             calls: Calls::default(),
             services: Vec::new(),
             held: HeldCalls::default(),
             resolve_ids: 0,
             failures: VecDeque::new(),
             goaway: None,
+            requested_bytes: 0,
+            read_bytes: 0,
+            begins_anew: false,
+            has_served: false,
         }
     }
 
@@ -102,6 +140,22 @@ impl<W> ClientConnection<W> {
     /// What the server said when it stopped taking calls.
     pub fn goaway(&self) -> Option<&Goaway> {
         self.goaway.as_ref()
+    }
+
+    /// Whether the server has answered a call: then it works.
+    pub fn has_served(&self) -> bool {
+        self.has_served
+    }
+
+    /// Whether the server takes no more calls and owes no answer: the connection can be closed.
+    pub fn is_finished(&self) -> bool {
+        self.goaway.is_some() && self.calls.is_empty() && self.failures.is_empty()
+    }
+
+    /// Whether calls begin after a time without any, since this was asked last. The driver then looks
+    /// whether the server has closed the connection meanwhile, before it sends them.
+    pub fn take_begins_anew(&mut self) -> bool {
+        std::mem::take(&mut self.begins_anew)
     }
 
     /// Calls that wait for their result.
@@ -176,28 +230,41 @@ impl<W> ClientConnection<W> {
             .link
             .peer()
             .map_or(ours, |peer| peer.payload_bytes_max.min(ours));
-        let call_id = self.calls.insert(waiter);
+        // The call is entered when it is encoded: `encode` may panic.
+        let call_id = self.calls.next_id();
         let header = |selector| Header {
             selector,
             timeout_us,
             ..Header::new(Kind::Request, call_id, 0)
         };
         let at = self.service(descriptor, out);
-        let begun = match &self.services[at].resolutions {
+        let frame_bytes = match &self.services[at].resolutions {
             Some(resolutions) if self.held.is_empty() => {
-                callable(descriptor, method, &resolutions[usize::from(method)])
-                    .and_then(|index| append(out, header(index), |out| encode(out, bytes_max)))
+                let index = callable(descriptor, method, &resolutions[usize::from(method)])?;
+                let start = out.len();
+                append(out, header(index), |out| encode(out, bytes_max))?;
+                out.len() - start
             }
             _ => {
                 let mut frame = Vec::new();
-                append(&mut frame, header(method), |out| encode(out, bytes_max))
-                    .map(|()| self.held.push(at, frame))
+                append(&mut frame, header(method), |out| encode(out, bytes_max))?;
+                let frame_bytes = frame.len();
+                self.held.push(at, frame);
+                frame_bytes
             }
         };
-        if begun.is_err() {
-            self.calls.remove(call_id);
-        }
-        begun.map(|()| call_id)
+        self.begins_anew |= self.calls.is_empty();
+        self.requested_bytes += frame_bytes as u64;
+        self.calls.insert(waiter, self.requested_bytes);
+        self.note_unread();
+        Ok(call_id)
+    }
+
+    /// Says whether the server may have stopped reading for the requests that it was sent.
+    #[inline]
+    fn note_unread(&mut self) {
+        let unread_bytes = self.requested_bytes - self.read_bytes;
+        self.link.set_backed_up(unread_bytes > SMALL_REQUESTS_BYTES);
     }
 
     /// Gives up a call: tells the server, and returns the waiter if the call had not ended.
@@ -212,11 +279,18 @@ impl<W> ClientConnection<W> {
         Some(waiter)
     }
 
-    /// Takes every waiter, because the connection has ended.
-    pub fn take_waiters(&mut self) -> Vec<W> {
-        let mut waiters = self.calls.take_all();
-        waiters.extend(self.failures.drain(..).map(|(waiter, _)| waiter));
-        waiters
+    /// Takes every waiter, because the connection has ended, for the reason that `why` gives. From the
+    /// request with the id `unsent_from` on nothing was sent; those that are held come after it.
+    pub fn take_waiters(&mut self, unsent_from: Option<u64>, why: &Status) -> Vec<(W, Fate)> {
+        let unsent_from = unsent_from.or(self.held.first_id()).unwrap_or(u64::MAX);
+        let unsent = self.calls.take_from(unsent_from);
+        self.held.clear();
+        let sent = self.calls.take_all();
+        let mut taken: Vec<_> = self.failures.drain(..).collect();
+        taken.extend(sent.into_iter().map(|waiter| (waiter, Fate::Sent)));
+        let not_sent = |waiter| (waiter, Fate::NotSent(not_executed(why)));
+        taken.extend(unsent.into_iter().map(not_sent));
+        taken
     }
 
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
@@ -228,8 +302,12 @@ impl<W> ClientConnection<W> {
         out: &mut Vec<u8>,
     ) -> Result<Option<ClientEvent<W>>, Violation> {
         loop {
-            if let Some((waiter, status)) = self.failures.pop_front() {
-                return Ok(Some(ClientEvent::Failed { waiter, status }));
+            if let Some((waiter, fate)) = self.failures.pop_front() {
+                return Ok(Some(match fate {
+                    Fate::Failed(status) => ClientEvent::Failed { waiter, status },
+                    Fate::NotSent(status) => ClientEvent::NotSent { waiter, status },
+                    Fate::Sent => unreachable!("those are not among the failures"),
+                }));
             }
             let Some(frame) = self.link.next_frame(chunk, at, now_ns)? else {
                 return Ok(None);
@@ -267,7 +345,7 @@ impl<W> ClientConnection<W> {
             // A server that refuses the handshake says why in a GOAWAY.
             (Kind::Goaway, _) => {
                 self.link.handle_bare(now_ns)?;
-                return self.handle_goaway(frame.payload(chunk)).map(Some);
+                return self.handle_goaway(frame.payload(chunk), out);
             }
             (_, false) => return Err(Violation::NotRingcall),
             (Kind::Resolved, true) => self.handle_resolved(call_id, frame.payload(chunk), out)?,
@@ -283,7 +361,13 @@ impl<W> ClientConnection<W> {
         if !self.calls.was_made(call_id) {
             return Err(Violation::UnknownCall { call_id });
         }
-        Ok(self.calls.remove(call_id))
+        self.has_served = true;
+        let Some((waiter, end)) = self.calls.answer(call_id) else {
+            return Ok(None);
+        };
+        self.read_bytes = self.read_bytes.max(end);
+        self.note_unread();
+        Ok(Some(waiter))
     }
 
     fn handle_error(
@@ -297,19 +381,36 @@ impl<W> ClientConnection<W> {
         Ok(waiter.map(|waiter| ClientEvent::Failed { waiter, status }))
     }
 
-    fn handle_goaway(&mut self, payload: &[u8]) -> Result<ClientEvent<W>, Violation> {
+    fn handle_goaway(
+        &mut self,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<ClientEvent<W>>, Violation> {
         let goaway = Goaway::decode_payload(payload)?;
-        self.goaway = Some(goaway.clone());
-        while let Some(held) = self.held.pop_if(|_| true) {
-            if let Some(waiter) = self.calls.remove(held.header.call_id) {
-                self.failures.push_back((waiter, retired(&goaway)));
-            }
+        if self.goaway.is_some() {
+            // The first has said which calls are executed, and that stays so.
+            return Ok(None);
         }
+        let queued = remove_requests(out);
+        let unsent_from = queued.or(self.held.first_id()).unwrap_or(u64::MAX);
+        for waiter in self.calls.take_from(unsent_from) {
+            let fate = Fate::NotSent(retired(&goaway));
+            self.failures.push_back((waiter, fate));
+        }
+        self.held.clear();
         // These crossed the GOAWAY on their way: the server does not execute them.
-        for waiter in self.calls.take_above(goaway.last_call_id) {
-            self.failures.push_back((waiter, retired(&goaway)));
+        let crossed_from = goaway.last_call_id.saturating_add(1);
+        for waiter in self.calls.take_from(crossed_from) {
+            let fate = Fate::Failed(retired(&goaway));
+            self.failures.push_back((waiter, fate));
         }
-        Ok(ClientEvent::Goaway(goaway))
+        self.goaway = Some(goaway.clone());
+        Ok(Some(ClientEvent::Goaway(goaway)))
+    }
+
+    /// The id of the first request of which nothing was sent, if `out` is what is queued.
+    pub fn first_unsent(&self, out: &[u8]) -> Option<u64> {
+        first_request(out, 0).or(self.held.first_id())
     }
 
     /// Learns the indices of a service's methods, and sends what was held for them.
@@ -356,7 +457,7 @@ impl<W> ClientConnection<W> {
                 refused => {
                     if let Some(waiter) = self.calls.remove(held.header.call_id) {
                         let status = refused.err().unwrap_or_else(too_long);
-                        self.failures.push_back((waiter, status));
+                        self.failures.push_back((waiter, Fate::Failed(status)));
                     }
                 }
             }
@@ -368,11 +469,17 @@ impl<W> ClientConnection<W> {
         self.link.poll_timeout()
     }
 
-    /// See [`Link::handle_timeout`].
+    /// See [`Link::handle_timeout`]. All that lies in the socket must have been received before.
     pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
+        if now_ns.saturating_sub(self.poll_timeout()) > LATE_NS {
+            self.link.forgive_pause(now_ns);
+        }
         self.link.handle_timeout(now_ns, out)
     }
 }
+
+/// A timer that is acted on later than this was not looked at: the program or the machine had stopped.
+const LATE_NS: u64 = 1_000_000_000;
 
 /// The index of a method, or why it can't be called.
 fn callable(
@@ -402,6 +509,11 @@ fn retired(goaway: &Goaway) -> Status {
         Violation::reason_name(goaway.reason),
         goaway.message
     ))
+}
+
+/// The status of a call of which nothing was sent before its connection ended.
+fn not_executed(why: &Status) -> Status {
+    Status::unavailable(format!("{}; the call was not executed", why.message()))
 }
 
 /// The status of a request that is longer than permitted.

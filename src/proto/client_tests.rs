@@ -175,7 +175,7 @@ fn a_goaway_fails_what_was_not_sent_and_keeps_what_was() {
     let got = events(&mut client, &bytes, &mut out).unwrap();
     assert!(matches!(&got[0], ClientEvent::Goaway(heard) if *heard == goaway));
     assert!(
-        matches!(&got[1], ClientEvent::Failed { waiter: 1, status } if status.code() == Code::Unavailable)
+        matches!(&got[1], ClientEvent::NotSent { waiter: 1, status } if status.code() == Code::Unavailable)
     );
     assert!(
         client

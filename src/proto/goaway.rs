@@ -26,6 +26,13 @@ pub struct Goaway {
 }
 
 impl Goaway {
+    /// Whether a client may come back at once: the server shuts down as planned, or was not heard from
+    /// this side in time, as after a pause of the program. Any other reason is a mistake, which would be
+    /// made again.
+    pub fn invites_back(&self) -> bool {
+        self.reason == 0 || Violation::is_of_time(self.reason)
+    }
+
     /// Appends the payload.
     pub fn encode_payload(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.reason.to_le_bytes());

@@ -57,6 +57,17 @@ impl HeldCalls {
         removed.is_some()
     }
 
+    /// The id of the first.
+    pub(super) fn first_id(&self) -> Option<u64> {
+        self.calls.front().map(|call| call.header.call_id)
+    }
+
+    /// Gives up all.
+    pub(super) fn clear(&mut self) {
+        self.calls.clear();
+        self.bytes = 0;
+    }
+
     /// Length of all frames.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

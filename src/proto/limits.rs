@@ -39,7 +39,8 @@ pub const PING_WINDOW: Duration = Duration::from_secs(1);
 pub const CANCELS_BEYOND_REQUESTS_MAX: u64 = 64;
 /// RESOLVE frames that a peer may send on one connection.
 pub const RESOLVES_PER_CONNECTION_MAX: u32 = 256;
-/// Longest time-out that travels, in microseconds; longer ones are clamped (about 71 minutes).
+/// Longest time-out that travels, in microseconds (71.6 minutes). A longer one travels as none, and the
+/// client alone keeps it.
 pub const TIMEOUT_US_MAX: u32 = u32::MAX;
 
 const _: () = {

@@ -29,12 +29,28 @@ pub struct Link {
     partial: Option<Partial>,
     /// Since when queued output has made no progress.
     stalled_since_ns: Option<u64>,
+    /// When output has last made progress: then the peer has read, or had room.
+    progressed_ns: u64,
     /// Whether this side has stopped reading: then the peer's silence proves nothing.
     is_paused: bool,
     /// Whether nothing more of the peer is acted on.
     has_ended: bool,
+    side: Side,
     pings: FloodGauge,
     bare: FloodGauge,
+}
+
+/// Whose end it is: each side blames the other for something else when it does not read.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    /// What its peer does not read takes this side's memory, so patience ends.
+    Server,
+    /// A server that has enough requests stops reading, and says with PINGs that it lives. So what
+    /// waits for it is no offence, and nor is a PING unanswered that stands behind requests.
+    Client {
+        /// Whether the server may not have read all requests, because they are many or long.
+        is_backed_up: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +76,80 @@ impl Link {
             pinged_ns: None,
             partial: None,
             stalled_since_ns: None,
+            progressed_ns: now_ns,
             is_paused: false,
             has_ended: false,
+            side: Side::Server,
             pings: FloodGauge::default(),
             bare: FloodGauge::default(),
+        }
+    }
+
+    /// The client's end of such a connection.
+    pub fn of_client(limits: Arc<Limits>, now_ns: u64) -> Self {
+        let side = Side::Client {
+            is_backed_up: false,
+        };
+        Self {
+            side,
+            ..Self::new(limits, now_ns)
+        }
+    }
+
+    /// Says whether the server may not have read all that this client has sent; no question to a
+    /// server.
+    #[inline]
+    pub fn set_backed_up(&mut self, backed_up: bool) {
+        if let Side::Client { is_backed_up } = &mut self.side {
+            *is_backed_up = backed_up;
+        }
+    }
+
+    /// When queued output has made no progress for too long.
+    fn stall_due_ns(&self) -> Option<u64> {
+        let since_ns = self.stalled_since_ns?;
+        let since_ns = match self.side {
+            Side::Client { .. } if !self.has_ended => since_ns.max(self.heard_ns),
+            Side::Client { .. } | Side::Server => since_ns,
+        };
+        Some(since_ns + nanos(self.limits.write_stall_timeout))
+    }
+
+    /// When a PING of that time has gone unanswered for too long.
+    fn answer_due_ns(&self, pinged_ns: u64) -> u64 {
+        let due_ns = pinged_ns + nanos(self.limits.keepalive_timeout);
+        match self.side {
+            Side::Client { is_backed_up } if is_backed_up || self.stalled_since_ns.is_some() => {
+                let lived_ns = self.heard_ns.max(self.progressed_ns);
+                due_ns.max(lived_ns + nanos(self.limits.write_stall_timeout))
+            }
+            Side::Client { .. } | Side::Server => due_ns,
+        }
+    }
+
+    /// Whether a PING is unanswered.
+    pub fn awaits_pong(&self) -> bool {
+        self.pinged_ns.is_some()
+    }
+
+    /// Says that this side was stopped for a while: what its clocks have measured meanwhile says nothing
+    /// of the peer, who gets the time anew for what it was about to do.
+    pub fn forgive_pause(&mut self, now_ns: u64) {
+        self.pinged_ns = self.pinged_ns.map(|_| now_ns);
+        self.stalled_since_ns = self.stalled_since_ns.map(|_| now_ns);
+        let received = match self.framer.midway() {
+            Midway::Body { received } => received,
+            Midway::Nothing | Midway::Header => 0,
+        };
+        if let Some(partial) = &mut self.partial {
+            let patience = if partial.in_header {
+                self.limits.header_timeout
+            } else {
+                self.limits.body_grace
+            };
+            partial.since_ns = now_ns;
+            partial.received_before = received;
+            partial.check_ns = now_ns + nanos(patience);
         }
     }
 
@@ -200,6 +286,9 @@ impl Link {
     /// Says how the output stands: whether some waits, and whether some has just left.
     #[inline]
     pub fn note_output(&mut self, is_waiting: bool, has_progressed: bool, now_ns: u64) {
+        if has_progressed {
+            self.progressed_ns = now_ns;
+        }
         if !is_waiting {
             self.stalled_since_ns = None;
         } else if has_progressed || self.stalled_since_ns.is_none() {
@@ -227,10 +316,7 @@ impl Link {
     /// When [`Link::handle_timeout`] wants to be called; it may be called earlier.
     pub fn poll_timeout(&self) -> u64 {
         let limits = &self.limits;
-        let mut earliest = u64::MAX;
-        if let Some(since) = self.stalled_since_ns {
-            earliest = since + nanos(limits.write_stall_timeout);
-        }
+        let mut earliest = self.stall_due_ns().unwrap_or(u64::MAX);
         if self.has_ended {
             return earliest;
         }
@@ -244,7 +330,7 @@ impl Link {
             earliest = earliest.min(partial.check_ns);
         }
         let alive = match self.pinged_ns {
-            Some(pinged) => pinged + nanos(limits.keepalive_timeout),
+            Some(pinged) => self.answer_due_ns(pinged),
             None => self.heard_ns + nanos(limits.keepalive_interval),
         };
         earliest.min(alive)
@@ -253,9 +339,7 @@ impl Link {
     /// Acts on what is due at `now_ns`: may append a PING, or end the connection.
     pub fn handle_timeout(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
         let limits = Arc::clone(&self.limits);
-        if let Some(since) = self.stalled_since_ns
-            && now_ns >= since + nanos(limits.write_stall_timeout)
-        {
+        if self.stall_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
             return Err(Violation::WriteStall);
         }
         if self.has_ended {
@@ -275,7 +359,7 @@ impl Link {
         }
         self.check_partial(now_ns)?;
         match self.pinged_ns {
-            Some(pinged) if now_ns >= pinged + nanos(limits.keepalive_timeout) => {
+            Some(pinged) if now_ns >= self.answer_due_ns(pinged) => {
                 return Err(Violation::KeepaliveTimeout);
             }
             None if self.peer.is_some()
@@ -412,6 +496,72 @@ mod tests {
         link.note_output(true, false, 1000 * SECOND);
         let stalled = link.handle_timeout(1030 * SECOND, &mut Vec::new());
         assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    fn client_link() -> Link {
+        let limits = Arc::new(Limits::default());
+        let mut link = Link::of_client(Arc::clone(&limits), 0);
+        link.accept_peer(Handshake::ours(&limits));
+        link
+    }
+
+    #[test]
+    fn a_server_that_speaks_is_not_blamed_for_not_reading_and_a_silent_one_is() {
+        let mut link = client_link();
+        link.note_output(true, false, 0);
+        let ping = Header::new(Kind::Ping, 1, 0).encode();
+        for second in [20, 40, 60] {
+            link.next_frame(&ping, &mut 0, second * SECOND).unwrap();
+            feed(&mut link, &[], second * SECOND);
+            let now_ns = (second + 19) * SECOND;
+            assert_eq!(link.handle_timeout(now_ns, &mut Vec::new()), Ok(()));
+        }
+        assert_eq!(link.handle_timeout(89 * SECOND, &mut Vec::new()), Ok(()));
+        let stalled = link.handle_timeout(90 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn a_ping_behind_unread_requests_proves_nothing_until_the_server_is_silent_for_long() {
+        let mut link = client_link();
+        link.set_backed_up(true);
+        // All was written by the tenth second; the server began to pause then.
+        link.note_output(false, true, 10 * SECOND);
+        link.handle_timeout(20 * SECOND, &mut Vec::new()).unwrap();
+        assert!(link.awaits_pong());
+        assert_eq!(link.handle_timeout(39 * SECOND, &mut Vec::new()), Ok(()));
+        assert_eq!(link.poll_timeout(), 40 * SECOND);
+        let mut prompt = link;
+        prompt.set_backed_up(false);
+        let silent = prompt.handle_timeout(39 * SECOND, &mut Vec::new());
+        assert_eq!(silent, Err(Violation::KeepaliveTimeout));
+        prompt.set_backed_up(true);
+        let silent = prompt.handle_timeout(40 * SECOND, &mut Vec::new());
+        assert_eq!(silent, Err(Violation::KeepaliveTimeout));
+    }
+
+    #[test]
+    fn a_client_that_ends_waits_for_no_server_that_only_speaks() {
+        let mut link = client_link();
+        link.note_output(true, false, 0);
+        link.end();
+        feed(&mut link, &[], 29 * SECOND);
+        let stalled = link.handle_timeout(30 * SECOND, &mut Vec::new());
+        assert_eq!(stalled, Err(Violation::WriteStall));
+    }
+
+    #[test]
+    fn a_pause_of_this_side_is_no_slowness_of_the_peer() {
+        let wire = Header::new(Kind::Response, 1, 100_000).encode();
+        let mut link = client_link();
+        feed(&mut link, &wire, 0);
+        link.note_output(true, false, 0);
+        link.forgive_pause(3600 * SECOND);
+        feed(&mut link, &[0; 16], 3600 * SECOND);
+        let now = link.handle_timeout(3604 * SECOND, &mut Vec::new());
+        assert_eq!(now, Ok(()));
+        let slow = link.handle_timeout(3605 * SECOND, &mut Vec::new());
+        assert_eq!(slow, Err(Violation::BodyTooSlow));
     }
 
     #[test]

@@ -19,4 +19,5 @@ mod live_calls;
 pub mod resolve;
 pub mod server;
 pub mod status;
+pub mod unsent;
 pub mod violation;

@@ -117,6 +117,11 @@ impl Violation {
         }
     }
 
+    /// Whether a reason is that something took too long, not that anything was wrong.
+    pub const fn is_of_time(reason: u16) -> bool {
+        matches!(reason, 15..=19)
+    }
+
     /// Name of a reason in metrics; `"shutdown"` for zero.
     pub const fn reason_name(reason: u16) -> &'static str {
         match reason {

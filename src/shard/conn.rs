@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::ShardCore;
 use super::backlog::Backlog;
-use super::local_client::LocalLink;
+use super::local_link::LocalLink;
 use super::timers::TimerKey;
 use crate::buf::{Account, SendQueue};
 use crate::proto::framer::DirectBody;
@@ -272,9 +272,21 @@ impl Conn {
     /// Tells the protocol how output stands; see [`Link::note_output`](crate::proto::link::Link).
     #[inline]
     pub(crate) fn note_output(&self, has_progressed: bool) {
-        let is_waiting = !self.queue.borrow().is_empty();
-        let now_ns = self.shard.patience_ns();
-        self.link(|link| link.note_output(is_waiting, has_progressed, now_ns));
+        let queued_bytes = self.queue.borrow().len();
+        let (is_waiting, now_ns) = (queued_bytes > 0, self.shard.patience_ns());
+        match &mut *self.role.borrow_mut() {
+            Role::Server(server) => {
+                server
+                    .link_mut()
+                    .note_output(is_waiting, has_progressed, now_ns);
+            }
+            Role::Client(client) => {
+                client
+                    .link_mut()
+                    .note_output(is_waiting, has_progressed, now_ns);
+                client.call_waiting(queued_bytes);
+            }
+        }
     }
 
     #[inline]

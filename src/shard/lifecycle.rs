@@ -131,20 +131,23 @@ impl ShardCore {
             Some(()) => Stage::Flushing,
             None => Stage::Closing,
         };
-        self.end(
-            conn,
-            stage,
-            &Status::unavailable(format!(
-                "the connection to {} was given up: {violation}",
-                conn.peer
-            )),
-        );
+        let status = Status::unavailable(format!(
+            "the connection to {} was given up: {violation}",
+            conn.peer
+        ));
+        self.note_end(conn, Violation::is_of_time(violation.reason()), &status);
+        self.end(conn, stage, &status);
     }
 
     /// The peer has closed its side. What is queued still goes out; what was in flight is dropped.
     pub(crate) fn peer_closed(&self, conn: &Rc<Conn>) {
         let status = Status::unavailable(format!("{} closed the connection", conn.peer));
         match conn.stage() {
+            // No answer can come any more, and what is queued is asked for elsewhere.
+            Stage::Open if !conn.is_server => {
+                self.note_end(conn, true, &status);
+                self.end(conn, Stage::Closing, &status);
+            }
             Stage::Open => self.end(conn, Stage::Flushing, &status),
             Stage::Lingering => conn.advance_to(Stage::Closing),
             Stage::Flushing | Stage::Closing | Stage::Closed => (),
@@ -156,6 +159,7 @@ impl ShardCore {
     pub(crate) fn lost(&self, conn: &Rc<Conn>, error: &std::io::Error) {
         tracing::debug!(peer = &*conn.peer, %error, "connection lost");
         let status = Status::unavailable(format!("the connection to {} broke: {error}", conn.peer));
+        self.note_end(conn, true, &status);
         self.end(conn, Stage::Closing, &status);
     }
 
@@ -171,7 +175,7 @@ impl ShardCore {
             for task in tasks {
                 self.cancel_call(task);
             }
-            super::local_client::fail_all(conn, status);
+            super::local_link::end_calls(conn, status);
         }
         self.counters.change_pause(conn.pause.take(), None);
         conn.link(|link| link.end());

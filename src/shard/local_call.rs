@@ -2,15 +2,18 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use super::ShardCore;
 use super::conn::{Conn, Role};
 use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
-use crate::client::timeout_us;
+use crate::client::slots::Outcome;
+use crate::client::{not_an_archive, timeout_us};
 use crate::proto::client::too_long;
+use crate::proto::link::nanos;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
@@ -26,15 +29,24 @@ pub struct LocalCall<'a, Req, Resp, E> {
     method: u16,
     request: E,
     timeout: Option<Duration>,
-    state: CallState,
+    /// From the first poll on.
+    alarm: Option<Alarm<'a>>,
+    state: CallState<'a>,
     types: std::marker::PhantomData<fn(Req) -> Resp>,
 }
 
 #[derive(Debug)]
-enum CallState {
-    New,
+enum CallState<'a> {
+    Waiting(Option<Ticket<'a>>),
     Sent(SentCall),
     Done,
+}
+
+/// A place among those who wait for room; giving it up lets the others on.
+#[derive(Debug)]
+struct Ticket<'a> {
+    client: &'a LocalClient,
+    number: u64,
 }
 
 /// A call that was sent; giving it up tells the server.
@@ -43,9 +55,15 @@ struct SentCall {
     conn: Rc<Conn>,
     call_id: u64,
     slot: u32,
-    /// Set for the deadline, and the task that it wakes.
-    timer: Option<(TimerKey, Waker)>,
+}
+
+/// The deadline of a call.
+#[derive(Debug)]
+struct Alarm<'a> {
+    shard: &'a Rc<ShardCore>,
     deadline_ns: u64,
+    /// Set when the call waits, and the task that it wakes.
+    timer: Option<(TimerKey, Waker)>,
 }
 
 impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E> {
@@ -61,35 +79,69 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
             method,
             request,
             timeout: None,
-            state: CallState::New,
+            alarm: None,
+            state: CallState::Waiting(None),
             types: std::marker::PhantomData,
         }
     }
 
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer; the server is told the time.
+    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, counted from its first poll. The
+    /// server is told the time that remains when the call is sent.
+    ///
+    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
+    /// deadline, and this side alone keeps the time.
     pub fn deadline(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    fn send(&self) -> Result<SentCall, Status> {
-        let timeout_us = self.timeout.map_or(Ok(0), timeout_us)?;
-        let conn = self.client.conn()?;
+    /// Time that remains, as it travels; the deadline is set at the first poll.
+    fn timeout_us(&mut self) -> Result<u32, Status> {
+        let Some(timeout) = self.timeout else {
+            return Ok(0);
+        };
+        let Some(alarm) = &self.alarm else {
+            let shard = self.client.shard();
+            self.alarm = Some(Alarm {
+                shard,
+                deadline_ns: shard.clock.now_ns().saturating_add(nanos(timeout)),
+                timer: None,
+            });
+            return timeout_us(timeout);
+        };
+        let now_ns = alarm.shard.clock.now_ns();
+        timeout_us(Duration::from_nanos(
+            alarm.deadline_ns.saturating_sub(now_ns),
+        ))
+    }
+
+    /// Serialises the request into the connection's queue, when it is its turn.
+    fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<SentCall, Status>> {
+        let timeout_us = match (self.timeout_us(), &self.state) {
+            (Err(_), CallState::Waiting(Some(_))) => return Poll::Ready(Err(self.late())),
+            (timeout_us, _) => timeout_us?,
+        };
+        let client = self.client;
+        let CallState::Waiting(ticket) = &mut self.state else {
+            unreachable!("asked for while it waits")
+        };
+        let number = ticket.as_ref().map(|ticket| ticket.number);
+        let conn = client.conn()?;
         conn.shard.lend_buffer(&conn);
         let (call_id, slot) = {
             let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
+            let Role::Client(link) = &mut *role else {
                 unreachable!("made by this client")
             };
-            let limit = conn.shard.config.limits.write_queue_bytes_max;
-            if !client.connection.has_room_for_calls() || conn.queue.borrow().len() > limit / 2 {
-                return Err(Status::resource_exhausted(format!(
-                    "too many calls or bytes wait for {}; await some first",
-                    conn.peer
-                )));
+            let mut queue = conn.queue.borrow_mut();
+            if link.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
+                let number = client.waiting().borrow_mut().wait(number, cx.waker());
+                ticket.get_or_insert_with(|| Ticket { client, number });
+                return Poll::Pending;
             }
-            let slot = client.calls.take();
-            let sent = client.connection.begin_call(
+            // Entered when the request is encoded: that may panic.
+            let slot = link.calls.next();
+            let call_id = link.connection.begin_call(
                 self.service,
                 self.method,
                 timeout_us,
@@ -97,78 +149,105 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 |out, bytes_max| {
                     encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
                 },
-                conn.queue.borrow_mut().filling(),
-            );
-            match sent {
-                Ok(call_id) => (call_id, slot),
-                Err(status) => {
-                    client.calls.put(slot);
-                    return Err(status);
-                }
-            }
+                queue.filling(),
+            )?;
+            link.calls.take();
+            (call_id, slot)
         };
+        *ticket = None;
         conn.attend();
-        let deadline_ns = self.timeout.map_or(u64::MAX, |timeout| {
-            let timeout_ns = timeout.as_nanos().min(u128::from(u64::MAX / 2)) as u64;
-            conn.shard.clock.now_ns() + timeout_ns
-        });
-        Ok(SentCall {
+        Poll::Ready(Ok(SentCall {
             conn,
             call_id,
             slot,
-            timer: None,
-            deadline_ns,
+        }))
+    }
+
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<Chunk, Status>> {
+        loop {
+            match &mut self.state {
+                CallState::Waiting(_) => {
+                    let sent = ready!(self.poll_send(cx))?;
+                    self.state = CallState::Sent(sent);
+                }
+                CallState::Sent(sent) => match ready!(sent.poll(cx)) {
+                    Outcome::Ended(result) => return Poll::Ready(result),
+                    // It goes to another connection, if there is one.
+                    Outcome::NotSent(_) => self.state = CallState::Waiting(None),
+                },
+                CallState::Done => panic!("a call was polled after its end"),
+            }
+        }
+    }
+
+    fn late(&self) -> Status {
+        Status::deadline_exceeded(match &self.state {
+            CallState::Sent(sent) => format!("no answer from {} in time", sent.conn.peer),
+            CallState::Waiting(_) | CallState::Done => self.client.no_room(),
         })
     }
 }
 
-impl SentCall {
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Chunk, Status>> {
-        let shard = &self.conn.shard;
-        if let Role::Client(client) = &mut *self.conn.role.borrow_mut()
-            && let Poll::Ready(outcome) = client.calls.poll(self.slot, cx)
-        {
-            return Poll::Ready(outcome);
+impl Alarm<'_> {
+    /// Ready at the deadline, by the time of this turn: what had arrived by then was acted on before.
+    fn poll(&mut self, waker: &Waker) -> Poll<()> {
+        if self.shard.now_ns() >= self.deadline_ns {
+            return Poll::Ready(());
         }
-        if self.deadline_ns != u64::MAX {
-            if shard.clock.now_ns() >= self.deadline_ns {
-                return Poll::Ready(Err(Status::deadline_exceeded(format!(
-                    "no answer from {} in time",
-                    self.conn.peer
-                ))));
-            }
-            self.wake_at_deadline(cx.waker());
+        // Another task's, when the call has moved to it.
+        let is_set = |(_, woken): &(TimerKey, Waker)| woken.will_wake(waker);
+        if !self.timer.as_ref().is_some_and(is_set) {
+            self.cancel();
+            let due = Due::Wake(waker.clone());
+            let timer = self.shard.timers.borrow_mut().add(self.deadline_ns, due);
+            self.timer = Some((timer, waker.clone()));
         }
         Poll::Pending
     }
 
-    /// Has the task woken at the deadline; another task, when the call has moved to it.
-    fn wake_at_deadline(&mut self, waker: &Waker) {
-        if let Some((_, woken)) = &self.timer
-            && woken.will_wake(waker)
-        {
-            return;
-        }
-        let mut timers = self.conn.shard.timers.borrow_mut();
+    fn cancel(&mut self) {
         if let Some((timer, _)) = self.timer.take() {
-            timers.cancel(timer);
+            self.shard.timers.borrow_mut().cancel(timer);
         }
-        let timer = timers.add(self.deadline_ns, Due::Wake(waker.clone()));
-        self.timer = Some((timer, waker.clone()));
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.client.give_up_turn(self.number);
+    }
+}
+
+impl SentCall {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome<Chunk>> {
+        match &mut *self.conn.role.borrow_mut() {
+            Role::Client(client) => client.calls.poll(self.slot, cx),
+            Role::Server(_) => unreachable!("made by a client"),
+        }
     }
 }
 
 impl Drop for SentCall {
     fn drop(&mut self) {
-        if let Some((timer, _)) = self.timer.take() {
-            self.conn.shard.timers.borrow_mut().cancel(timer);
+        let was_waiting = match &mut *self.conn.role.borrow_mut() {
+            Role::Client(client) => {
+                client.calls.put(self.slot);
+                let mut queue = self.conn.queue.borrow_mut();
+                let waiter = client.connection.cancel_call(self.call_id, queue.filling());
+                waiter.is_some()
+            }
+            Role::Server(_) => false,
+        };
+        if was_waiting {
+            self.conn.attend();
+            self.conn.shard.after_calls(&self.conn);
         }
-        if let Role::Client(client) = &mut *self.conn.role.borrow_mut() {
-            let mut queue = self.conn.queue.borrow_mut();
-            client.connection.cancel_call(self.call_id, queue.filling());
-            client.calls.put(self.slot);
-        }
-        self.conn.attend();
     }
 }
 
@@ -178,27 +257,20 @@ where
 {
     type Output = Result<LocalResponse<Resp>, Status>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut self.state {
-                CallState::New => match self.send() {
-                    Ok(sent) => self.state = CallState::Sent(sent),
-                    Err(status) => {
-                        self.state = CallState::Done;
-                        return Poll::Ready(Err(status));
-                    }
-                },
-                CallState::Sent(sent) => {
-                    let outcome = std::task::ready!(sent.poll(cx));
-                    self.state = CallState::Done;
-                    return Poll::Ready(outcome.and_then(|payload| {
-                        LocalResponse::validate(payload).ok_or_else(|| {
-                            Status::data_loss("the response is not a valid archive of its type")
-                        })
-                    }));
-                }
-                CallState::Done => panic!("a call was polled after its end"),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = &mut *self;
+        let outcome = match (call.poll_outcome(cx), &mut call.alarm) {
+            (Poll::Ready(outcome), _) => outcome,
+            (Poll::Pending, Some(alarm)) => {
+                ready!(alarm.poll(cx.waker()));
+                Err(call.late())
             }
-        }
+            (Poll::Pending, None) => return Poll::Pending,
+        };
+        call.state = CallState::Done;
+        call.alarm = None;
+        Poll::Ready(
+            outcome.and_then(|payload| LocalResponse::validate(payload).ok_or_else(not_an_archive)),
+        )
     }
 }

@@ -1,24 +1,19 @@
 //! The client for handlers: calls on another server over the shard's own engine.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
 use super::context::Shard;
 use super::local_call::LocalCall;
-use crate::buf::Chunk;
 use crate::client::backoff::Backoff;
-use crate::client::slots::CallSlots;
+use crate::client::waiting::WaitQueue;
 use crate::client::{CallTarget, Caller};
-use crate::proto::client::{ClientConnection, ClientEvent};
-use crate::proto::link::Link;
+use crate::proto::link::nanos;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
-use crate::proto::violation::Violation;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 
@@ -29,90 +24,16 @@ pub(crate) struct Target {
     pub(crate) is_tcp: bool,
 }
 
-/// The client's end of a connection of this shard, and the calls that wait on it.
-#[derive(Debug)]
-pub(crate) struct LocalLink {
-    pub(super) connection: ClientConnection<u32>,
-    pub(super) calls: CallSlots<Chunk>,
-    /// Addresses of the host that are left to connect to, and what was wrong with those before.
-    untried: std::vec::IntoIter<Target>,
-    failures: String,
-}
-
-impl LocalLink {
-    pub(super) fn link_mut(&mut self) -> &mut Link {
-        self.connection.link_mut()
-    }
-
-    pub(super) fn poll_timeout(&self) -> u64 {
-        self.connection.poll_timeout()
-    }
-
-    pub(super) fn handle_timeout(
-        &mut self,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Violation> {
-        self.connection.handle_timeout(now_ns, out)
-    }
-}
-
-impl ShardCore {
-    /// Acts on each frame that a server has sent. Stops when the bytes are used up, when the server
-    /// has reached a limit, or when the connection ends.
-    pub(super) fn complete(
-        &self,
-        conn: &Rc<Conn>,
-        bytes: &[u8],
-        chunk: Option<&Chunk>,
-        at: &mut usize,
-    ) -> Result<(), Violation> {
-        while conn.stage() == Stage::Open {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                break;
-            };
-            let event = {
-                let mut queue = conn.queue.borrow_mut();
-                client
-                    .connection
-                    .next_event(bytes, at, self.patience_ns(), queue.filling())?
-            };
-            let waker = match event {
-                Some(ClientEvent::Response { waiter, body }) => client
-                    .calls
-                    .finish(waiter, Ok(self.payload(conn, body, bytes, chunk))),
-                Some(ClientEvent::Failed { waiter, status }) => {
-                    client.calls.finish(waiter, Err(status))
-                }
-                Some(ClientEvent::Ready | ClientEvent::Goaway(_)) => None,
-                None => break,
-            };
-            drop(role);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Fails every call that waits on a client's connection.
-pub(super) fn fail_all(conn: &Rc<Conn>, status: &Status) {
-    let mut wakers = Vec::new();
-    if let Role::Client(client) = &mut *conn.role.borrow_mut() {
-        for waiter in client.connection.take_waiters() {
-            wakers.extend(client.calls.finish(waiter, Err(status.clone())));
-        }
-    }
-    wakers.into_iter().for_each(Waker::wake);
-}
-
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
 ///
-/// It connects at the first call, and again after the connection was lost. While connecting fails,
-/// calls fail at once with UNAVAILABLE, which names the address and the cause, and new attempts
-/// keep a growing, jittered distance.
+/// It connects at the first call, and again at the first after the connection was lost. Calls that were
+/// in flight on a lost connection end with UNAVAILABLE and are never sent twice; those of which nothing
+/// was sent yet go to the new connection. While connecting fails, or the server sends each connection
+/// away without answering a call, calls fail at once with UNAVAILABLE, which names the address and the
+/// cause, and new attempts keep a growing, jittered distance (25 ms to 5 s).
+///
+/// Calls beyond [`Limits::calls_in_flight_max`](crate::Limits) (or the server's, if that is lower), or
+/// beyond [`Limits::write_queue_bytes_high`](crate::Limits) of queued requests, wait for their turn.
 #[derive(Clone, Debug)]
 pub struct LocalClient {
     inner: Rc<Inner>,
@@ -125,15 +46,27 @@ struct Inner {
     /// All addresses of the host, at least one; the next one to try is first.
     targets: RefCell<Vec<Target>>,
     conn: RefCell<Option<Rc<Conn>>>,
+    /// Calls that wait for room on a connection.
+    waiting: Rc<RefCell<WaitQueue>>,
     backoff: RefCell<Backoff>,
-    retry_ns: Cell<u64>,
+    /// When the next attempt to connect may begin, and why not before.
+    retry: RefCell<Option<(u64, Status)>>,
 }
 
 impl Drop for Inner {
     /// Calls borrow their client, so none is in flight: the connection can go.
     fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
+        let Some(conn) = self.conn.take() else {
+            return;
+        };
+        let is_connected =
+            matches!(&*conn.role.borrow(), Role::Client(client) if client.connection.is_ready());
+        if is_connected {
             self.shard.retire(&conn);
+        } else if conn.stage() == Stage::Open {
+            // Nobody waits for it, which may take minutes.
+            let status = Status::cancelled("the client was dropped");
+            self.shard.end(&conn, Stage::Closing, &status);
         }
     }
 }
@@ -153,8 +86,9 @@ impl Shard {
             name: target.into(),
             targets: RefCell::new(resolved),
             conn: RefCell::new(None),
+            waiting: Rc::default(),
             backoff: RefCell::new(Backoff::new()),
-            retry_ns: Cell::new(0),
+            retry: RefCell::new(None),
         };
         Ok(LocalClient {
             inner: Rc::new(inner),
@@ -163,87 +97,83 @@ impl Shard {
 }
 
 impl LocalClient {
+    pub(super) fn shard(&self) -> &Rc<ShardCore> {
+        &self.inner.shard
+    }
+
+    /// The calls that wait for their turn.
+    pub(super) fn waiting(&self) -> &RefCell<WaitQueue> {
+        &self.inner.waiting
+    }
+
+    /// Gives a place among those who wait back, and lets the next ones on.
+    pub(super) fn give_up_turn(&self, number: u64) {
+        self.waiting().borrow_mut().leave(number);
+        if let Some(conn) = &*self.inner.conn.borrow()
+            && let Role::Client(client) = &*conn.role.borrow()
+        {
+            client.call_waiting(conn.queue.borrow().len());
+        }
+    }
+
+    /// The text for a call that had no turn in time.
+    pub(super) fn no_room(&self) -> String {
+        format!(
+            "no room on the connection to {} in time; the call was not sent",
+            self.inner.name
+        )
+    }
+
     /// The connection for the next call, made if there is none.
     pub(super) fn conn(&self) -> Result<Rc<Conn>, Status> {
+        if let Some(conn) = &*self.inner.conn.borrow()
+            && conn.stage() == Stage::Open
+            && let Role::Client(client) = &*conn.role.borrow()
+            && client.ended.is_none()
+        {
+            return Ok(Rc::clone(conn));
+        }
+        self.reconnect()
+    }
+
+    /// Makes a connection, at once if the one before was of use, else not before its time. The pause
+    /// runs from the end of the one before, however late that is noticed.
+    #[cold]
+    fn reconnect(&self) -> Result<Rc<Conn>, Status> {
         let inner = &*self.inner;
-        let shard = &inner.shard;
-        if let Some(conn) = &*inner.conn.borrow() {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                unreachable!("made by this client")
-            };
-            if conn.stage() == Stage::Open && client.connection.goaway().is_none() {
-                return Ok(Rc::clone(conn));
+        let last = inner.conn.take();
+        if let Some(last) = &last
+            && let Role::Client(client) = &*last.role.borrow()
+            && let Some(ended) = &client.ended
+        {
+            let mut backoff = inner.backoff.borrow_mut();
+            if client.connection.has_served() {
+                backoff.reset();
             }
-            if client.connection.is_ready() {
-                // A connection that served resets the distance between attempts.
-                inner.backoff.borrow_mut().reset();
-            } else {
+            if !client.connection.is_ready() {
                 // An address that swallows what is sent to it must not keep the others from their turn.
                 inner.targets.borrow_mut().rotate_left(1);
             }
-            inner
-                .retry_ns
-                .set(shard.clock.now_ns() + inner.backoff.borrow_mut().next_ns());
+            let pause_ns = nanos(backoff.after_end(ended.invites_back));
+            let retry_ns = ended.at_ns + pause_ns;
+            *inner.retry.borrow_mut() = Some((retry_ns, ended.status.clone()));
         }
-        inner.conn.take();
-        let now_ns = shard.clock.now_ns();
-        if now_ns < inner.retry_ns.get() {
+        let now_ns = inner.shard.clock.now_ns();
+        if let Some((retry_ns, why)) = &*inner.retry.borrow()
+            && now_ns < *retry_ns
+        {
             return Err(Status::unavailable(format!(
-                "no connection to {}; the next attempt is in {:?}",
+                "no connection to {}: {}; the next attempt is in {:.0?}",
                 inner.name,
-                Duration::from_nanos(inner.retry_ns.get() - now_ns)
+                why.message(),
+                Duration::from_nanos(retry_ns - now_ns)
             )));
         }
-        let conn = shard.connect(&inner.name, inner.targets.borrow().clone());
+        let targets = inner.targets.borrow().clone();
+        let waiting = Rc::clone(&inner.waiting);
+        let conn = inner.shard.connect(&inner.name, targets, waiting);
         *inner.conn.borrow_mut() = Some(Rc::clone(&conn));
         Ok(conn)
-    }
-}
-
-impl ShardCore {
-    fn connect(self: &Rc<Self>, name: &str, targets: Vec<Target>) -> Rc<Conn> {
-        let mut hello = Vec::new();
-        let limits = Arc::clone(&self.config.limits);
-        let connection = ClientConnection::new(limits, self.patience_ns(), &mut hello);
-        let mut untried = targets.into_iter();
-        let first = untried.next().expect("a host has an address");
-        let link = LocalLink {
-            connection,
-            calls: CallSlots::new(),
-            untried,
-            failures: String::new(),
-        };
-        let conn = self.insert(name.into(), |_| Role::Client(link));
-        *conn.queue.borrow_mut().filling() = hello;
-        self.connects.borrow_mut().push((Rc::clone(&conn), first));
-        self.arm_timer(&conn);
-        conn
-    }
-
-    /// An address of a local client's host could not be connected to: the next one is tried. After
-    /// the last, the connection and all calls that wait for it end. The engine must have given up
-    /// the socket before.
-    pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
-        debug_assert_eq!(conn.engine_slot.get(), u32::MAX);
-        let (next, failures) = {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                unreachable!("servers connect to nobody")
-            };
-            let separator = if client.failures.is_empty() { "" } else { "; " };
-            client.failures += &format!("{separator}{error}");
-            (client.untried.next(), client.failures.clone())
-        };
-        match next {
-            Some(target) if conn.stage() == Stage::Open => {
-                self.connects.borrow_mut().push((Rc::clone(conn), target));
-            }
-            _ => {
-                let text = format!("can't connect to {}: {failures}", conn.peer);
-                self.end(conn, Stage::Closing, &Status::unavailable(text));
-            }
-        }
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod handler;
 mod lifecycle;
 pub(crate) mod local_call;
 pub(crate) mod local_client;
+mod local_link;
 pub(crate) mod mailbox;
 mod memory;
 mod running;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::wire::Wire;
 use super::{BlockingClient, DEFAULT_TIMEOUT};
-use crate::client::cause::Cause;
-use crate::client::{CallTarget, not_an_archive, timeout_us};
-use crate::proto::client::{ClientEvent, too_long};
+use crate::client::slots::Outcome;
+use crate::client::{CallTarget, not_an_archive, perhaps_executed, timeout_us};
+use crate::proto::client::{ClientEvent, Fate, too_long};
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
@@ -43,10 +43,14 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         }
     }
 
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, a new connection included. The
-    /// server is told the time. Default 30 s, most 24 h.
+    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, the wait for calls of other threads
+    /// and for a new connection included. The server is told the time that remains when the call is
+    /// sent. Default 30 s.
+    ///
+    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
+    /// deadline, and this side alone keeps the time.
     pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(Duration::from_secs(86_400));
+        self.timeout = timeout;
         self
     }
 
@@ -55,12 +59,31 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
     /// # Errors
     /// As [`Call`](crate::Call).
     pub fn wait(self) -> Result<Response<Resp>, Status> {
-        let deadline = Instant::now() + self.timeout;
-        let target = &self.client.target;
-        let payload = self
-            .client
-            .with_wire(deadline, |wire| self.make(wire, deadline, target))?;
-        Response::validate(payload).ok_or_else(not_an_archive)
+        let deadline = moment_in(self.timeout);
+        let BlockingClient {
+            target,
+            limits,
+            turns,
+        } = self.client;
+        let mut kept = turns.wait(deadline).ok_or_else(|| {
+            Status::deadline_exceeded(format!(
+                "other calls on this client to {target} took all the time; the call was not sent"
+            ))
+        })?;
+        let mut is_first = true;
+        loop {
+            let wire = kept.connected(target, limits, deadline)?;
+            let outcome = self.make(wire, deadline, target);
+            kept.settle();
+            match outcome? {
+                Outcome::Ended(result) => {
+                    return Response::validate(result?).ok_or_else(not_an_archive);
+                }
+                // It goes to another connection, once.
+                Outcome::NotSent(_) if std::mem::take(&mut is_first) => (),
+                Outcome::NotSent(why) => return Err(why),
+            }
+        }
     }
 
     fn make(
@@ -68,7 +91,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         wire: &mut Wire,
         deadline: Instant,
         target: &CallTarget,
-    ) -> Result<SharedPayload, Status> {
+    ) -> Result<Outcome<SharedPayload>, Status> {
         let timeout_us = timeout_us(deadline.saturating_duration_since(Instant::now()))?;
         let encode = |out: &mut Vec<u8>, bytes_max| {
             encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
@@ -80,8 +103,13 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             .begin_call(service, method, timeout_us, (), encode, out)?;
         loop {
             match wire.next_event(deadline) {
-                Ok(Some(ClientEvent::Response { body, .. })) => return Ok(wire.payload(body)),
+                Ok(Some(ClientEvent::Response { body, .. })) => {
+                    return Ok(Outcome::Ended(Ok(wire.payload(body))));
+                }
                 Ok(Some(ClientEvent::Failed { status, .. })) => return Err(status),
+                Ok(Some(ClientEvent::NotSent { status, .. })) => {
+                    return Ok(Outcome::NotSent(status));
+                }
                 Ok(Some(ClientEvent::Ready | ClientEvent::Goaway(_))) => (),
                 Ok(None) => {
                     wire.cancel(call_id);
@@ -89,17 +117,25 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
                         "no answer from {target} in time"
                     )));
                 }
-                Err(cause) => return Err(lost(target, &cause)),
+                Err(cause) => {
+                    let why = target.lost(&cause);
+                    let invites_back = cause.invites_back(true);
+                    return match wire.fate(&why) {
+                        Some(Fate::NotSent(why)) if invites_back => Ok(Outcome::NotSent(why)),
+                        Some(Fate::NotSent(status) | Fate::Failed(status)) => Err(status),
+                        Some(Fate::Sent) | None => Err(perhaps_executed(&why)),
+                    };
+                }
             }
         }
     }
 }
 
-fn lost(target: &CallTarget, cause: &Cause) -> Status {
-    Status::unavailable(format!(
-        "{}; whether the call was executed is not known",
-        target.lost(cause).message()
-    ))
+/// The moment after such a time, or as far from now as no program runs.
+fn moment_in(time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + CENTURY)
 }
 
 impl<Req, Resp, E> fmt::Debug for BlockingCall<'_, Req, Resp, E> {

@@ -1,13 +1,17 @@
 //! The client for scripts and tests: no runtime, one call at a time.
 
 mod call;
+mod kept;
+mod turn;
 mod wire;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::call::BlockingCall;
+use self::kept::Kept;
+use self::turn::Turns;
 use self::wire::Wire;
 use super::{CallTarget, Caller};
 use crate::proto::limits::Limits;
@@ -17,10 +21,12 @@ use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 
 /// A client without a runtime, for scripts and tests. One call at a time: calls from several
-/// threads queue up. Where many calls are under way at once, use a [`Client`](crate::Client).
+/// threads queue up, first come, first served. Where many calls are under way at once, use a [`Client`](crate::Client).
 ///
 /// Everything that it does ends: a call without a deadline of its own has 30 s. When the
-/// connection was lost, the next call makes a new one.
+/// connection was lost, the next call makes a new one. While that fails, or the server sends each
+/// connection away without answering a call, calls wait before the next attempt, longer each time
+/// (25 ms to 5 s).
 ///
 /// ```no_run
 /// # #[ringcall::service(name = "kv.v1")]
@@ -33,8 +39,7 @@ use crate::rpc::message::Message;
 pub struct BlockingClient {
     target: CallTarget,
     limits: Arc<Limits>,
-    /// `None` after a loss.
-    wire: Mutex<Option<Wire>>,
+    turns: Turns<Kept>,
 }
 
 /// Time for a call that sets none.
@@ -44,8 +49,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl BlockingClient {
     /// Connects to `target`, `tcp://host:port`, `unix:/path` or `unix:@name`, within 5 s, and
-    /// waits until the handshake is done, at most another 5 s. Looking up a host name takes what
-    /// the system's resolver takes.
+    /// waits until the handshake is done, at most another 5 s.
     ///
     /// # Errors
     /// INVALID_ARGUMENT when `target` is no address; UNAVAILABLE, with the address and the cause,
@@ -57,32 +61,8 @@ impl BlockingClient {
         Ok(Self {
             target,
             limits,
-            wire: Mutex::new(Some(wire)),
+            turns: Turns::new(Kept::new(wire)),
         })
-    }
-
-    /// Does something with a connection that works, as far as one can know before writing to it;
-    /// it is kept if it is in order afterwards.
-    fn with_wire<R>(
-        &self,
-        deadline: Instant,
-        act: impl FnOnce(&mut Wire) -> Result<R, Status>,
-    ) -> Result<R, Status> {
-        let mut kept = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken out, so that what a panic in `act` leaves behind is dropped.
-        let mut wire = kept.take();
-        if let Some(found) = &mut wire
-            && !found.refresh()
-        {
-            wire = None;
-        }
-        let mut wire = match wire {
-            Some(wire) => wire,
-            None => Wire::open(&self.target, &self.limits, deadline)?,
-        };
-        let result = act(&mut wire);
-        *kept = Some(wire).filter(Wire::is_usable);
-        result
     }
 }
 

@@ -11,15 +11,17 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::Socket;
 
 use super::CONNECT_TIMEOUT;
+use super::kept::no_connection;
 use crate::buf::AlignedBuf;
 use crate::client::CallTarget;
 use crate::client::cause::Cause;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
-use crate::proto::client::{ClientConnection, ClientEvent};
+use crate::proto::client::{ClientConnection, ClientEvent, Fate};
 use crate::proto::framer::Body;
 use crate::proto::limits::Limits;
 use crate::proto::link::nanos;
 use crate::proto::status::Status;
+use crate::proto::unsent::first_request;
 use crate::rpc::received::SharedPayload;
 use crate::shard::local_client::Target;
 
@@ -28,7 +30,10 @@ use crate::shard::local_client::Target;
 pub(super) struct Wire {
     socket: Socket,
     pub(super) connection: ClientConnection<()>,
+    /// Whole frames that are queued, and those of which something may have been sent.
     pub(super) out: Vec<u8>,
+    writing: Vec<u8>,
+    written_bytes: usize,
     /// What was received last, and how much of it was used.
     chunk: AlignedBuf,
     received_bytes: usize,
@@ -36,7 +41,8 @@ pub(super) struct Wire {
     /// Whether bytes have arrived that were not all looked at.
     has_news: bool,
     start: Instant,
-    has_failed: bool,
+    /// Set when it has failed: whether a new connection likely works.
+    failure: Option<bool>,
 }
 
 /// Bytes that are received at once.
@@ -55,12 +61,14 @@ impl Wire {
             socket,
             connection: ClientConnection::new(Arc::clone(limits), 0, &mut out),
             out,
+            writing: Vec::new(),
+            written_bytes: 0,
             chunk: AlignedBuf::with_len(CHUNK_BYTES),
             received_bytes: 0,
             used_bytes: 0,
             has_news: false,
             start: Instant::now(),
-            has_failed: false,
+            failure: None,
         };
         while !wire.connection.is_ready() {
             match wire.next_event(deadline) {
@@ -68,11 +76,7 @@ impl Wire {
                     return Err(target.cannot_connect(&Cause::Goaway(goaway)));
                 }
                 Ok(Some(_)) => (),
-                Ok(None) => {
-                    return Err(Status::deadline_exceeded(format!(
-                        "no connection to {target} in time"
-                    )));
-                }
+                Ok(None) => return Err(no_connection(target)),
                 Err(cause) => return Err(target.cannot_connect(&cause)),
             }
         }
@@ -86,7 +90,7 @@ impl Wire {
         loop {
             match self.next_event(now) {
                 Ok(Some(_)) => (),
-                Ok(None) => return self.is_usable(),
+                Ok(None) => return self.is_usable() && !self.is_silent(),
                 Err(_) => return false,
             }
         }
@@ -94,13 +98,51 @@ impl Wire {
 
     /// Whether it is in order: neither side has ended it, and no frame is sent in part.
     pub(super) fn is_usable(&self) -> bool {
-        !self.has_failed && self.connection.goaway().is_none() && self.out.is_empty()
+        self.failure.is_none() && self.connection.goaway().is_none() && !self.is_midway()
+    }
+
+    fn is_midway(&self) -> bool {
+        self.written_bytes < self.writing.len()
+    }
+
+    /// Whether a PING of an earlier call was never answered.
+    fn is_silent(&self) -> bool {
+        let now_ns = nanos(self.start.elapsed());
+        self.connection.link().awaits_pong() && now_ns >= self.connection.poll_timeout()
+    }
+
+    fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.is_midway()
+    }
+
+    /// Whether the server has answered a call here.
+    pub(super) fn has_served(&self) -> bool {
+        self.connection.has_served()
+    }
+
+    /// Whether a new connection likely works after this one.
+    pub(super) fn invites_back(&self) -> bool {
+        let goaway = self.connection.goaway();
+        match (goaway, self.failure) {
+            (Some(goaway), _) => goaway.invites_back(),
+            (None, failure) => failure.unwrap_or(true),
+        }
+    }
+
+    /// What becomes of the call after the connection has ended.
+    pub(super) fn fate(&mut self, why: &Status) -> Option<Fate> {
+        let unsent_from = first_request(&self.writing, self.written_bytes)
+            .or_else(|| self.connection.first_unsent(&self.out));
+        let waiters = self.connection.take_waiters(unsent_from, why);
+        waiters.into_iter().next().map(|((), fate)| fate)
     }
 
     /// Gives a call up and tells the server, if that can be done at once.
     pub(super) fn cancel(&mut self, call_id: u64) {
         self.connection.cancel_call(call_id, &mut self.out);
-        self.has_failed |= self.try_send().is_err();
+        if self.try_send().is_err() {
+            self.failure = Some(true);
+        }
     }
 
     /// Sends, receives and waits until something has happened; `None` when the deadline passes.
@@ -108,12 +150,14 @@ impl Wire {
         &mut self,
         deadline: Instant,
     ) -> Result<Option<ClientEvent<()>>, Cause> {
-        let outcome = self.drive(deadline);
-        self.has_failed |= outcome.is_err();
-        match (outcome, self.connection.goaway()) {
+        let outcome = match (self.drive(deadline), self.connection.goaway()) {
             (Err(Cause::Closed | Cause::Io(_)), Some(goaway)) => Err(Cause::Goaway(goaway.clone())),
             (outcome, _) => outcome,
+        };
+        if let Err(cause) = &outcome {
+            self.failure = Some(cause.invites_back(self.connection.is_ready()));
         }
+        outcome
     }
 
     fn drive(&mut self, deadline: Instant) -> Result<Option<ClientEvent<()>>, Cause> {
@@ -122,9 +166,10 @@ impl Wire {
             if let Some(event) = self.take_event()? {
                 return Ok(Some(event));
             }
+            // The time first: whatever had happened by then is found in the socket.
+            let now = Instant::now();
             self.try_send().map_err(Cause::Io)?;
             let has_received = self.try_receive()?;
-            let now = Instant::now();
             if has_received {
                 // What had arrived before the deadline counts, but a server that never stops
                 // sending doesn't stop the clock.
@@ -137,7 +182,7 @@ impl Wire {
             if now >= deadline {
                 return Ok(None);
             }
-            let now_ns = nanos(self.start.elapsed());
+            let now_ns = nanos(now - self.start);
             let due_ns = self.connection.poll_timeout();
             if now_ns >= due_ns {
                 let handled = self.connection.handle_timeout(now_ns, &mut self.out);
@@ -175,23 +220,31 @@ impl Wire {
     /// Sends what is queued until the socket takes no more.
     fn try_send(&mut self) -> io::Result<()> {
         let now_ns = nanos(self.start.elapsed());
-        let mut sent_bytes = 0;
+        let mut has_progressed = false;
         let result = loop {
-            let unsent = &self.out[sent_bytes..];
+            if self.written_bytes == self.writing.len() {
+                self.writing.clear();
+                self.written_bytes = 0;
+                std::mem::swap(&mut self.writing, &mut self.out);
+            }
+            let unsent = &self.writing[self.written_bytes..];
             if unsent.is_empty() {
                 break Ok(());
             }
             // NOSIGNAL: a closed peer is an error, not a SIGPIPE.
             match send(&self.socket, unsent, SendFlags::NOSIGNAL) {
-                Ok(bytes) => sent_bytes += bytes,
+                Ok(bytes) => {
+                    self.written_bytes += bytes;
+                    has_progressed = true;
+                }
                 Err(Errno::INTR) => (),
                 Err(Errno::AGAIN) => break Ok(()),
                 Err(error) => break Err(error.into()),
             }
         };
-        self.out.drain(..sent_bytes);
+        let is_waiting = self.has_output();
         let link = self.connection.link_mut();
-        link.note_output(!self.out.is_empty(), sent_bytes > 0, now_ns);
+        link.note_output(is_waiting, has_progressed, now_ns);
         result
     }
 
@@ -230,7 +283,7 @@ impl Wire {
     /// Waits until something has arrived, or what is queued can be sent, or the time is over.
     fn sleep(&self, longest: Duration) -> io::Result<()> {
         let mut events = PollFlags::IN;
-        if !self.out.is_empty() {
+        if self.has_output() {
             events |= PollFlags::OUT;
         }
         wait(&self.socket, events, longest).map(drop)
@@ -242,14 +295,25 @@ const LATE_RECEIVES_MAX: u32 = 64;
 
 /// Connects to the first address of the target that answers.
 fn connect(target: &CallTarget, deadline: Instant) -> Result<Socket, Status> {
-    let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-    let mut candidates = Candidates::new(target.resolve_all()?, deadline);
+    let connect_by = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+    let addresses = match target.resolve_by(connect_by) {
+        Some(addresses) => addresses?,
+        None if Instant::now() >= deadline => return Err(no_connection(target)),
+        None => {
+            let why = format!("its name was not looked up within {CONNECT_TIMEOUT:.1?}");
+            return Err(target.cannot_connect(&why));
+        }
+    };
+    let mut candidates = Candidates::new(addresses, connect_by);
     while let Some((address, time)) = candidates.next() {
         match connect_to(&address, time) {
             Ok(Some(socket)) => return Ok(socket),
             Ok(None) => candidates.failed(&no_answer(time)),
             Err(error) => candidates.failed(&error),
         }
+    }
+    if Instant::now() >= deadline {
+        return Err(no_connection(target));
     }
     Err(target.cannot_connect(&candidates.failures()))
 }
@@ -260,20 +324,24 @@ fn connect_to(address: &Target, time: Duration) -> io::Result<Option<Socket>> {
     if !wait(&socket, PollFlags::OUT, time)? {
         return Ok(None);
     }
-    finish(socket.take_error())?;
+    finish(&socket, socket.take_error())?;
     Ok(Some(socket))
 }
 
 /// Waits for one of these events; `false` when the time is over.
 fn wait(socket: &Socket, events: PollFlags, longest: Duration) -> io::Result<bool> {
-    let time = Timespec {
-        tv_sec: longest.as_secs() as i64,
-        tv_nsec: i64::from(longest.subsec_nanos()),
-    };
-    match poll(&mut [PollFd::new(socket, events)], Some(&time)) {
-        Ok(count) => Ok(count > 0),
-        // The callers look at the time and wait again, or take what is there.
-        Err(Errno::INTR) => Ok(true),
-        Err(error) => Err(error.into()),
+    let begin = Instant::now();
+    loop {
+        let left = longest.saturating_sub(begin.elapsed());
+        let time = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut [PollFd::new(socket, events)], Some(&time)) {
+            Ok(count) => return Ok(count > 0),
+            // A signal says nothing of the socket.
+            Err(Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
+        }
     }
 }

@@ -47,14 +47,18 @@ pub(super) struct Attempt {
 }
 
 enum End {
+    /// Its task was dropped before there was a connection.
+    Dropped,
     NoConnection(Status),
     Link(u64, Cause),
 }
 
 impl Attempt {
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        let end = End::NoConnection(channel.target.cannot_connect(&Cause::TaskEnded));
-        Self { channel, end }
+        Self {
+            channel,
+            end: End::Dropped,
+        }
     }
 }
 
@@ -62,6 +66,11 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let target = &self.channel.target;
         self.channel.with(|state| match &self.end {
+            End::Dropped => {
+                // Another runtime may be there by now; if not, this one can't be asked for ever.
+                let status = target.cannot_connect(&Cause::TaskEnded);
+                state.set_ended(true, status);
+            }
             End::NoConnection(status) => state.set_failed(status.clone()),
             End::Link(id, cause) => state.remove_link(*id, cause, target),
         });
@@ -97,7 +106,7 @@ async fn connect_to(address: &Target) -> io::Result<Stream> {
     if address.is_tcp {
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;
-        finish(stream.take_error())?;
+        finish(&stream, stream.take_error())?;
         Ok(Stream::Tcp(stream))
     } else {
         // A unix socket is connected at once or not at all.

@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use super::channel::Channel;
-use super::state::{Admission, SentCall, State};
+use super::sent::{Sent, Ticket, poll_admitted};
+use super::state::State;
+use crate::client::slots::Outcome;
 use crate::client::{not_an_archive, timeout_us};
 use crate::proto::client::too_long;
 use crate::proto::resolve::ServiceDescriptor;
@@ -55,22 +57,6 @@ enum Stage<'a> {
     Ended,
 }
 
-/// A place among those who wait; giving it up lets the others on.
-#[derive(Debug)]
-pub(super) struct Ticket<'a> {
-    channel: &'a Channel,
-    number: u64,
-}
-
-/// A call that was sent; giving it up tells the server.
-#[derive(Debug)]
-struct Sent<'a> {
-    channel: &'a Channel,
-    call: SentCall,
-    /// Whether its outcome was fetched; then it has no place any more.
-    has_ended: bool,
-}
-
 impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     pub(super) fn new(
         channel: &'a Arc<Channel>,
@@ -95,6 +81,11 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     /// server is told the time that remains when the call is sent, and drops the handler when it
     /// has passed. Overrides [`ClientBuilder::default_deadline`](crate::ClientBuilder).
     ///
+    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
+    /// deadline, and this side alone keeps the time.
+    ///
+    /// An answer that has arrived in time is taken, however late the program comes to look.
+    ///
     /// It needs a tokio runtime with timers: the one that the call is polled on, or else the one
     /// that the client was made on.
     pub fn deadline(mut self, timeout: Duration) -> Self {
@@ -110,13 +101,19 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
                 .and_then(|time| Instant::now().checked_add(time));
             self.stage = Stage::Waiting(None);
         }
-        if let Stage::Waiting(_) = self.stage {
-            let sent = ready!(self.poll_send(cx))?;
-            self.stage = Stage::Sent(sent);
-        }
-        match &mut self.stage {
-            Stage::Sent(sent) => sent.poll(cx),
-            _ => panic!("a call was polled after its end"),
+        loop {
+            if let Stage::Waiting(_) = self.stage {
+                let sent = ready!(self.poll_send(cx))?;
+                self.stage = Stage::Sent(sent);
+            }
+            let Stage::Sent(sent) = &mut self.stage else {
+                panic!("a call was polled after its end")
+            };
+            match ready!(sent.poll(cx)) {
+                Outcome::Ended(result) => return Poll::Ready(result),
+                // It goes to another connection, if there is one.
+                Outcome::NotSent(_) => self.stage = Stage::Waiting(None),
+            }
         }
     }
 
@@ -153,26 +150,59 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         if let Some(panic) = panicked {
             std::panic::resume_unwind(panic);
         }
-        polled.map(|admitted| {
-            let sent = admitted??;
-            Ok(Sent {
-                channel,
-                call: sent,
-                has_ended: false,
-            })
-        })
+        polled.map(|admitted| Ok(Sent::new(channel, admitted??)))
     }
 
-    /// Pending until the deadline.
-    fn poll_deadline(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Status> {
+    /// Pending until the deadline, and until the connection's driver has looked for the answer then. A
+    /// driver that does not run is not waited for.
+    fn poll_deadline(
+        &mut self,
+        deadline: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SharedPayload, Status>> {
+        if let Stage::Sent(sent) = &self.stage
+            && sent.was_looked_for()
+        {
+            return Poll::Ready(self.last_outcome(cx));
+        }
+        ready!(self.poll_timer(deadline, cx))?;
+        if let Stage::Sent(sent) = &mut self.stage
+            && sent.ask_look(cx)
+        {
+            ready!(self.poll_grace(cx));
+        }
+        Poll::Ready(self.last_outcome(cx))
+    }
+
+    /// Pending until the time that a driver has to look is over.
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.timer else {
+            return Poll::Ready(());
+        };
+        let grace = tokio::time::Instant::now() + LOOK_GRACE;
+        timer.as_mut().reset(grace);
+        timer.as_mut().poll(cx)
+    }
+
+    /// What the call ends with at its deadline.
+    fn last_outcome(&mut self, cx: &mut Context<'_>) -> Result<SharedPayload, Status> {
+        if let Stage::Sent(sent) = &mut self.stage
+            && let Poll::Ready(Outcome::Ended(result)) = sent.poll(cx)
+        {
+            return result;
+        }
+        Err(self.late())
+    }
+
+    fn poll_timer(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if self.timer.is_none() {
             let own = match (Handle::try_current(), self.channel.runtime()) {
                 (Ok(_), _) => None,
                 (Err(_), Some(runtime)) => Some(runtime.enter()),
                 (Err(_), None) => {
-                    return Poll::Ready(Status::failed_precondition(
+                    return Poll::Ready(Err(Status::failed_precondition(
                         "a deadline needs a tokio runtime; poll the call, or make the client, on one",
-                    ));
+                    )));
                 }
             };
             self.timer = Some(Box::pin(tokio::time::sleep_until(deadline.into())));
@@ -181,7 +211,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         if let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
         }
-        Poll::Ready(self.late())
+        Poll::Ready(Ok(()))
     }
 
     fn is_waiting(&self) -> bool {
@@ -199,71 +229,8 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     }
 }
 
-/// Does something on the link that calls go to, when it is the turn of this ticket; connects if
-/// nothing does yet.
-pub(super) fn poll_admitted<'a, R>(
-    channel: &'a Arc<Channel>,
-    ticket: &mut Option<Ticket<'a>>,
-    cx: &mut Context<'_>,
-    go: impl FnOnce(&mut State, usize) -> R,
-) -> Poll<Result<R, Status>> {
-    let number = ticket.as_ref().map(|ticket| ticket.number);
-    let waits_for_ready = channel.config.waits_for_ready;
-    let admitted = channel.with(|state| {
-        let admission = state.admit(number, waits_for_ready, cx.waker());
-        let Admission::Go(at) = admission else {
-            return Err(admission);
-        };
-        let done = go(state, at);
-        if number.is_some() {
-            // There may be room for the next one too.
-            state.call_waiting();
-        }
-        Ok(done)
-    });
-    let (number, not_before) = match admitted {
-        Ok(done) => {
-            if let Some(ticket) = ticket.take() {
-                // It has left the queue, so its drop has nothing to do.
-                std::mem::forget(ticket);
-            }
-            return Poll::Ready(Ok(done));
-        }
-        Err(Admission::Fail(status)) => return Poll::Ready(Err(status)),
-        Err(Admission::Connect(number, not_before)) => (number, Some(not_before)),
-        Err(Admission::Wait(number)) => (number, None),
-        Err(Admission::Go(_)) => unreachable!("it went"),
-    };
-    ticket.get_or_insert_with(|| Ticket { channel, number });
-    if let Some(not_before) = not_before {
-        channel.connect(not_before)?;
-    }
-    Poll::Pending
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.channel.with(|state| state.leave(self.number));
-    }
-}
-
-impl Sent<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<SharedPayload, Status>> {
-        let polled = self
-            .channel
-            .with(|state| state.poll_outcome(self.call.slot, cx));
-        self.has_ended = polled.is_ready();
-        polled
-    }
-}
-
-impl Drop for Sent<'_> {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.channel.with(|state| state.cancel(self.call));
-        }
-    }
-}
+/// Time for a driver to look into its socket once more for a call whose deadline has passed.
+const LOOK_GRACE: Duration = Duration::from_millis(100);
 
 // Nothing in it is pinned: the timer lies in a box, and the request is only ever borrowed.
 impl<Req, Resp, E> Unpin for Call<'_, Req, Resp, E> {}
@@ -274,7 +241,7 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, Req, Resp,
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = match (self.poll_call(cx), self.deadline) {
             (Poll::Ready(outcome), _) => outcome,
-            (Poll::Pending, Some(deadline)) => Err(ready!(self.poll_deadline(deadline, cx))),
+            (Poll::Pending, Some(deadline)) => ready!(self.poll_deadline(deadline, cx)),
             (Poll::Pending, None) => return Poll::Pending,
         };
         self.stage = Stage::Ended;

@@ -1,22 +1,31 @@
 //! Moves the bytes of one connection.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
 use super::channel::Channel;
-use super::driving::Output;
+use super::driving::{Blocked, Output};
 use super::reader::Reader;
 use crate::client::cause::Cause;
+use crate::client::unread::{Unread, look};
+use crate::proto::unsent::first_request;
 
 /// Owns the socket of a link: reads what arrives, writes what the calls have queued, and keeps the
 /// connection's time limits.
+///
+/// What tokio knows of the socket is as old as its last look at all sockets. After the runtime was not
+/// driven for a while, or the program was stopped, timers fire and calls are made before that. So in these
+/// cases the driver asks the socket itself.
 #[derive(Debug)]
 pub(super) struct Driver<S> {
     channel: Arc<Channel>,
@@ -36,6 +45,15 @@ pub(super) struct Driver<S> {
     timer_ns: u64,
 }
 
+/// Its drop says what it has not written, also when the runtime drops it.
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        let unwritten_from = first_request(&self.writing, self.written_bytes);
+        self.channel
+            .with(|state| state.link(self.link).unwritten_from = unwritten_from);
+    }
+}
+
 /// Reads after which queued output gets its turn.
 const READS_PER_TURN: usize = 8;
 /// A send buffer that has grown beyond this many bytes is not kept.
@@ -43,7 +61,7 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// The timer never sleeps longer.
 const TIMER_LONGEST_NS: u64 = 3600 * 1_000_000_000;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Driver<S> {
     pub(super) fn new(channel: Arc<Channel>, link: u64, stream: S) -> Self {
         Self {
             channel,
@@ -106,15 +124,85 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 chunk
             };
-            let now_ns = self.channel.now_ns();
-            let target = &self.channel.target;
-            self.wants_direct = self
-                .channel
-                .with(|state| state.receive(self.link, &chunk, now_ns, target))?;
+            self.receive(&chunk)?;
         }
         // There may be more, after the others' turn.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn receive(&mut self, chunk: &Bytes) -> Result<(), Cause> {
+        let now_ns = self.channel.now_ns();
+        let target = &self.channel.target;
+        self.wants_direct = self
+            .channel
+            .with(|state| state.receive(self.link, chunk, now_ns, target))?;
+        Ok(())
+    }
+
+    /// Reads all that lies in the socket. Pending when that is so much that others have their turn first.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        let begun = self.channel.with(|state| state.begin_look(self.link));
+        for _ in 0..READS_PER_TURN {
+            let now_ns = self.channel.now_ns();
+            match look(&self.stream) {
+                Unread::Nothing => {
+                    self.channel
+                        .with(|state| state.end_look(self.link, begun, now_ns));
+                    return Poll::Ready(Ok(()));
+                }
+                Unread::Bytes => self.read_now()?,
+                Unread::End => return Poll::Ready(Err(Cause::Closed)),
+                Unread::Broken(error) => return Poll::Ready(Err(Cause::Io(error))),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads a part of what lies in the socket.
+    fn read_now(&mut self) -> Result<(), Cause> {
+        let id = self.link;
+        let lent = self
+            .channel
+            .with(|state| state.link(id).connection.link_mut().take_direct());
+        let chunk = match lent {
+            Some(mut body) => {
+                let read = self.reader.read_direct_now(&self.stream, &mut body);
+                self.channel
+                    .with(|state| state.link(id).connection.link_mut().put_direct(body));
+                read.map(|_| Bytes::new())
+            }
+            None => self.reader.read_now(&self.stream),
+        };
+        match chunk {
+            Ok(chunk) => self.receive(&chunk),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Cause::Io(error)),
+        }
+    }
+
+    /// Writes what the socket takes of what is being written, whatever tokio knows of it.
+    fn write_now(&mut self, cx: &mut Context<'_>) -> Result<(), Cause> {
+        while self.written_bytes < self.writing.len() {
+            let unwritten = &self.writing[self.written_bytes..];
+            // NOSIGNAL: a closed peer is an error, not a SIGPIPE.
+            match send(
+                &self.stream,
+                unwritten,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            ) {
+                Ok(bytes) => self.written_bytes += bytes,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(Cause::Io(error.into())),
+            }
+            let unwritten_bytes = self.writing.len() - self.written_bytes;
+            let now_ns = self.channel.now_ns();
+            self.channel
+                .with(|state| state.note_blocked(self.link, unwritten_bytes, now_ns, cx.waker()));
+        }
+        Ok(())
     }
 
     /// Reads a part of a large body into its place. The link has the body back whenever nothing is
@@ -154,9 +242,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Poll::Pending => {
                     let unwritten_bytes = unwritten.len();
                     let now_ns = self.channel.now_ns();
-                    self.due_ns = self
-                        .channel
-                        .with(|state| state.note_blocked(self.link, unwritten_bytes, now_ns));
+                    let Blocked { due_ns, must_look } = self.channel.with(|state| {
+                        state.note_blocked(self.link, unwritten_bytes, now_ns, cx.waker())
+                    });
+                    self.due_ns = due_ns;
+                    if must_look {
+                        ready!(self.poll_look(cx))?;
+                        continue;
+                    }
                     return Poll::Pending;
                 }
             }
@@ -169,11 +262,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.writing.clear();
         self.writing.shrink_to(BUFFER_BYTES_KEPT);
         self.written_bytes = 0;
-        let now_ns = self.channel.now_ns();
-        let output = self.channel.with(|state| {
-            let may_wait = !self.has_waited;
-            state.take_output(self.link, &mut self.writing, may_wait, now_ns, cx.waker())
-        });
+        let output = loop {
+            let now_ns = self.channel.now_ns();
+            let output = self.channel.with(|state| {
+                let may_wait = !self.has_waited;
+                state.take_output(self.link, &mut self.writing, may_wait, now_ns, cx.waker())
+            });
+            self.has_waited |= output == Output::Later;
+            if output != Output::Look {
+                break output;
+            }
+            ready!(self.poll_look(cx))?;
+        };
         self.has_waited = output == Output::Later;
         match output {
             Output::Write => Poll::Ready(Ok(())),
@@ -186,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Poll::Pending
             }
             Output::Finish => Poll::Ready(Err(Cause::Finished)),
+            Output::Look => unreachable!("it was looked"),
         }
     }
 
@@ -200,6 +301,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let now_ns = self.channel.now_ns();
             let is_due = now_ns >= self.due_ns;
             if is_due {
+                // What the server has said or taken meanwhile counts, however late it is noticed.
+                ready!(self.poll_look(cx))?;
+                self.write_now(cx)?;
                 self.due_ns = self
                     .channel
                     .with(|state| state.handle_timeout(self.link, now_ns))?;

@@ -21,12 +21,32 @@ pub(super) struct Link {
     pub(super) out: Vec<u8>,
     /// What the driver has taken and not written yet, in bytes.
     pub(super) unwritten_bytes: usize,
+    /// What the driver had taken but not begun to write when it ended: the first call of it.
+    pub(super) unwritten_from: Option<u64>,
     /// Set while the driver sleeps and nothing is queued: whoever queues something wakes it.
     pub(super) driver: Option<Waker>,
+    /// Set while the driver waits for the socket to take what is queued.
+    pub(super) blocked_driver: Option<Waker>,
+    /// Looks into the socket.
+    pub(super) looks: Looks,
+    /// When the driver last found that the socket held no more, in nanoseconds.
+    pub(super) read_ns: u64,
     /// Calls that were ended by what the driver read last.
     pub(super) ended_at_once: usize,
-    /// Whether the server has ended a call here: then it works.
+    /// Whether the client was told that the server has answered a call here.
     pub(super) has_served: bool,
+}
+
+/// Calls whose deadline has passed ask the driver to look once more whether their answer lies in the
+/// socket: when the program was stopped, or its runtime was not driven, timers fire first.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Number of times that somebody has asked.
+    pub(super) asked: u64,
+    /// Up to which of them the driver has looked.
+    pub(super) done: u64,
+    /// Who is woken then.
+    pub(super) wakers: Vec<Waker>,
 }
 
 impl Link {
@@ -38,7 +58,11 @@ impl Link {
             connection: ClientConnection::new(limits, now_ns, &mut out),
             out,
             unwritten_bytes: 0,
+            unwritten_from: None,
             driver: None,
+            blocked_driver: None,
+            looks: Looks::default(),
+            read_ns: now_ns,
             ended_at_once: 0,
             has_served: false,
         }
@@ -54,9 +78,10 @@ impl Link {
         self.connection.room_for_calls()
     }
 
-    /// Whether the server takes no more calls and owes no response.
-    pub(super) fn is_finished(&self) -> bool {
-        self.connection.goaway().is_some() && self.connection.calls_in_flight() == 0
+    /// The first call of which nothing was written.
+    pub(super) fn first_unsent(&self) -> Option<u64> {
+        self.unwritten_from
+            .or_else(|| self.connection.first_unsent(&self.out))
     }
 }
 

@@ -15,8 +15,8 @@ mod driver;
 mod driving;
 mod link;
 mod reader;
+mod sent;
 mod state;
-mod waiting;
 mod wakers;
 
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use std::task::Poll;
 
 pub use self::builder::ClientBuilder;
 pub use self::call::Call;
-use self::call::poll_admitted;
 use self::channel::Channel;
+use self::sent::poll_admitted;
 use super::Caller;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
@@ -37,9 +37,13 @@ use crate::rpc::message::Message;
 ///
 /// It connects again by itself: after the connection was lost or the server has said that it shuts
 /// down, the next call makes a new one. Calls that were in flight on a lost connection end with
-/// UNAVAILABLE and are never sent twice. While connecting fails, new attempts keep a growing,
-/// jittered distance (25 ms to 5 s), and calls in between fail at once, with the cause, unless
-/// [`ClientBuilder::wait_for_ready`] says that they wait.
+/// UNAVAILABLE and are never sent twice; those of which nothing was sent yet go to the new
+/// connection. While connecting fails, or the server sends each connection away without answering a
+/// call, new attempts keep a growing, jittered distance (25 ms to 5 s), and calls in between fail at
+/// once, with the cause, unless [`ClientBuilder::wait_for_ready`] says that they wait.
+///
+/// It may outlive the runtime that it was made on: the next call connects from the runtime that it is
+/// polled on.
 ///
 /// The generated clients wrap it:
 ///

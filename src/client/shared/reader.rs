@@ -1,10 +1,13 @@
 //! Receives into memory that responses share.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::proto::framer::DirectBody;
@@ -21,6 +24,11 @@ pub(super) struct Reader {
     buffer: BytesMut,
     /// Bytes that were read so far, into whatever memory.
     position: usize,
+}
+
+fn recv_now(socket: impl AsFd, memory: &mut [u8]) -> io::Result<usize> {
+    let received = retry_on_intr(|| recv(&socket, &mut *memory, RecvFlags::DONTWAIT));
+    Ok(received.map(|(bytes, _)| bytes)?)
 }
 
 /// Bytes of a buffer.
@@ -54,6 +62,35 @@ impl Reader {
         body.advance(bytes);
         self.position += bytes;
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Reads what lies in a socket, without waiting and whatever the runtime knows of it; an empty chunk
+    /// is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing lies there.
+    pub(super) fn read_now(&mut self, socket: impl AsFd) -> io::Result<Bytes> {
+        self.make_room();
+        let begin = self.buffer.len();
+        self.buffer.resize(self.buffer.capacity(), 0);
+        let received = recv_now(socket, &mut self.buffer[begin..]);
+        let bytes = *received.as_ref().unwrap_or(&0);
+        self.buffer.truncate(begin + bytes);
+        received?;
+        self.position += bytes;
+        Ok(self.buffer.split().freeze())
+    }
+
+    /// The same for the next part of a large body.
+    pub(super) fn read_direct_now(
+        &mut self,
+        socket: impl AsFd,
+        body: &mut DirectBody,
+    ) -> io::Result<usize> {
+        let bytes = recv_now(socket, body.unfilled())?;
+        body.advance(bytes);
+        self.position += bytes;
+        Ok(bytes)
     }
 
     fn make_room(&mut self) {

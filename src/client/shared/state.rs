@@ -8,12 +8,13 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 
 use super::link::Link;
-use super::waiting::WaitQueue;
 use super::wakers::Wakers;
-use crate::client::CallTarget;
 use crate::client::backoff::Backoff;
 use crate::client::cause::Cause;
-use crate::client::slots::CallSlots;
+use crate::client::slots::{CallSlots, Outcome};
+use crate::client::waiting::WaitQueue;
+use crate::client::{CallTarget, perhaps_executed};
+use crate::proto::client::Fate;
 use crate::proto::limits::Limits;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
@@ -147,28 +148,22 @@ impl State {
         timeout_us: u32,
         encode: impl FnOnce(&mut Vec<u8>, u32) -> Result<(), Status>,
     ) -> Result<SentCall, Status> {
-        let slot = self.calls.take();
+        let slot = self.calls.next();
         let Link {
             id,
             connection,
             out,
             ..
         } = &mut self.links[at];
-        match connection.begin_call(service, method, timeout_us, slot, encode, out) {
-            Ok(call_id) => {
-                let link = *id;
-                self.wake_driver(link);
-                Ok(SentCall {
-                    link,
-                    call_id,
-                    slot,
-                })
-            }
-            Err(status) => {
-                self.calls.put(slot);
-                Err(status)
-            }
-        }
+        let link = *id;
+        let call_id = connection.begin_call(service, method, timeout_us, slot, encode, out)?;
+        self.calls.take();
+        self.wake_driver(link);
+        Ok(SentCall {
+            link,
+            call_id,
+            slot,
+        })
     }
 
     /// Fetches the outcome of a call, which then has no place any more.
@@ -176,7 +171,7 @@ impl State {
         &mut self,
         slot: u32,
         cx: &Context<'_>,
-    ) -> Poll<Result<SharedPayload, Status>> {
+    ) -> Poll<Outcome<SharedPayload>> {
         let polled = self.calls.poll(slot, cx);
         if polled.is_ready() {
             self.calls.put(slot);
@@ -197,6 +192,28 @@ impl State {
             self.wake_driver(call.link);
             self.call_waiting();
         }
+    }
+
+    /// Asks the driver of a call's link to look into the socket. Gives a number for
+    /// [`State::has_looked`], and wakes the waker then.
+    pub(super) fn ask_look(&mut self, call: SentCall, waker: &Waker) -> u64 {
+        // Without a link the call has ended.
+        let Some(at) = self.place_of(call.link) else {
+            return 0;
+        };
+        let link = &mut self.links[at];
+        link.looks.asked += 1;
+        link.looks.wakers.push(waker.clone());
+        let number = link.looks.asked;
+        let driver = link.driver.take().or_else(|| link.blocked_driver.take());
+        self.wakers.extend(driver);
+        number
+    }
+
+    /// Whether the driver has looked since it was asked.
+    pub(super) fn has_looked(&self, call: SentCall, number: u64) -> bool {
+        self.place_of(call.link)
+            .is_none_or(|at| self.links[at].looks.done >= number)
     }
 
     /// Has what is queued on a link written, and the end of the link noticed.
@@ -232,10 +249,21 @@ impl State {
         }
     }
 
-    /// An attempt to connect, or a connection that never worked, has failed.
+    /// An attempt to connect has failed.
     pub(super) fn set_failed(&mut self, status: Status) {
-        let until = Instant::now() + self.backoff.next();
-        self.set_route(Route::Backoff { until, status });
+        self.set_ended(false, status);
+    }
+
+    /// The connection that calls went to has ended, or takes no more. If `invites_back`, the next call
+    /// connects at once, as long as connections are of use.
+    pub(super) fn set_ended(&mut self, invites_back: bool, status: Status) {
+        let pause = self.backoff.after_end(invites_back);
+        self.set_route(if pause.is_zero() {
+            Route::Idle
+        } else {
+            let until = Instant::now() + pause;
+            Route::Backoff { until, status }
+        });
     }
 
     /// A connection was made; the handshake begins.
@@ -252,24 +280,25 @@ impl State {
         };
         let mut link = self.links.swap_remove(at);
         let was_ready = link.connection.is_ready();
+        let invites_back = cause.invites_back(was_ready);
         let status = if was_ready {
             target.lost(cause)
         } else {
             target.cannot_connect(cause)
         };
-        for slot in link.connection.take_waiters() {
-            let status = Status::unavailable(format!(
-                "{}; whether the call was executed is not known",
-                status.message()
-            ));
-            if let Some(waker) = self.calls.finish(slot, Err(status)) {
-                self.wakers.push(waker);
-            }
+        let unsent_from = link.first_unsent();
+        for (slot, fate) in link.connection.take_waiters(unsent_from, &status) {
+            let outcome = match fate {
+                Fate::NotSent(why) if invites_back => Outcome::NotSent(why),
+                Fate::NotSent(why) | Fate::Failed(why) => Outcome::Ended(Err(why)),
+                Fate::Sent => Outcome::Ended(Err(perhaps_executed(&status))),
+            };
+            self.wakers.extend(self.calls.finish(slot, outcome));
         }
+        self.wakers.extend(link.looks.wakers);
         match self.route {
-            Route::Open(open) if open == id && link.has_served => self.set_route(Route::Idle),
-            Route::Open(open) if open == id => self.set_failed(status),
-            Route::Connecting if !was_ready => self.set_failed(status),
+            Route::Open(open) if open == id => self.set_ended(invites_back, status),
+            Route::Connecting if !was_ready => self.set_ended(invites_back, status),
             _ => (),
         }
     }
@@ -280,9 +309,10 @@ impl State {
         let is_connecting = matches!(self.route, Route::Connecting);
         self.set_route(Route::Closed);
         for link in &mut self.links {
-            if let Some(driver) = link.driver.take() {
-                self.wakers.push(driver);
-            }
+            // Nobody waits for anything: a server that does not read has no more time than it is due.
+            link.connection.link_mut().end();
+            self.wakers.extend(link.driver.take());
+            self.wakers.extend(link.blocked_driver.take());
         }
         self.attempt.take().filter(|_| is_connecting)
     }

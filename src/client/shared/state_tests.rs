@@ -1,7 +1,7 @@
 //! The state against a model: random calls, losses and answers; every call ends exactly once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Wake;
 
 use bytes::Bytes;
@@ -48,6 +48,7 @@ struct Model {
     begun: usize,
     ended: usize,
     dropped: usize,
+    made_again: usize,
 }
 
 struct ModelCall {
@@ -86,6 +87,7 @@ impl Model {
             begun: 0,
             ended: 0,
             dropped: 0,
+            made_again: 0,
         }
     }
 
@@ -139,7 +141,15 @@ impl Model {
             return false;
         };
         let cx = Context::from_waker(&waker);
-        self.state.poll_outcome(sent.slot, &cx).is_ready()
+        match self.state.poll_outcome(sent.slot, &cx) {
+            Poll::Pending => false,
+            Poll::Ready(Outcome::Ended(_)) => true,
+            Poll::Ready(Outcome::NotSent(_)) => {
+                call.stage = Stage::Waiting(None);
+                self.made_again += 1;
+                self.poll_call(call)
+            }
+        }
     }
 
     fn drop_one(&mut self) {
@@ -196,6 +206,11 @@ impl Model {
             match self.state.take_output(id, &mut taken, false, 0, &waker) {
                 Output::Finish => return self.lose(peer, &Cause::Finished),
                 Output::Write => peer.driver.0.store(true, Ordering::SeqCst),
+                Output::Look => {
+                    let begun = self.state.begin_look(id);
+                    self.state.end_look(id, begun, 0);
+                    peer.driver.0.store(true, Ordering::SeqCst);
+                }
                 Output::Sleep { .. } | Output::Later => (),
             }
             sent.extend_from_slice(&taken);
@@ -294,6 +309,7 @@ impl Model {
 
 #[test]
 fn every_call_ends_exactly_once_whatever_happens() {
+    let made_again = AtomicUsize::new(0);
     for seed in 0..300 {
         let outcome = std::panic::catch_unwind(|| {
             let mut model = Model::new(seed);
@@ -303,7 +319,9 @@ fn every_call_ends_exactly_once_whatever_happens() {
             model.settle();
             model.check();
             assert!(model.state.waiting.is_empty());
+            made_again.fetch_add(model.made_again, Ordering::SeqCst);
         });
         assert!(outcome.is_ok(), "seed {seed}");
     }
+    assert!(made_again.into_inner() > 0, "some calls were made again");
 }

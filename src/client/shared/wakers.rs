@@ -18,6 +18,11 @@ impl Wakers {
         }
     }
 
+    /// Adds those of an iterator.
+    pub(super) fn extend(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        wakers.into_iter().for_each(|waker| self.push(waker));
+    }
+
     /// Wakes them, in the order in which they came.
     pub(super) fn wake(self) {
         if let Some(waker) = self.first {

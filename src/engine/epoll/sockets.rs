@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, Shutdown};
 
 use super::readiness::{Readiness, Ready};
 use super::transfer::{receive, send};
+use crate::client::connecting::refuse_itself;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::shard::ShardCore;
@@ -122,7 +123,7 @@ impl Sockets {
         let begin = || -> io::Result<OwnedFd> {
             let domain = target.address.domain();
             let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-            set_stream_options(&socket, target.is_tcp, options)?;
+            set_stream_options(&socket, target.is_tcp, &options.of_client())?;
             socket.set_nonblocking(true)?;
             match socket.connect(&target.address) {
                 Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -202,6 +203,7 @@ impl Sockets {
         }
         conn.shard.resume_reading(conn);
         if !socket.is_connecting {
+            socket.is_readable |= conn.must_look_first();
             let read = socket.read();
             // What reading has asked for follows here.
             conn.attended();
@@ -275,7 +277,10 @@ impl Socket {
             return Err(error);
         }
         self.is_connecting = socket.peer_addr().is_err();
-        Ok(())
+        if self.is_connecting {
+            return Ok(());
+        }
+        refuse_itself(&self.fd)
     }
 
     /// Receives what is there, up to a bound. A receive that fills less than its room has taken all,
@@ -320,18 +325,27 @@ impl Socket {
                 Ok(bytes) => {
                     self.is_readable = false;
                     if bytes == 0 {
+                        self.note_unwritten();
                         conn.shard.peer_closed(&conn);
                     }
                 }
                 Err(error) => {
                     self.is_readable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
+                        self.note_unwritten();
                         conn.shard.lost(&conn, &error);
                     }
                 }
             }
         }
         Read::Unfinished
+    }
+
+    /// Says what of the message that is being sent will not be sent any more.
+    fn note_unwritten(&self) {
+        if let Some(message) = &self.sending {
+            self.conn.note_unwritten(message.first_unsent_request());
+        }
     }
 
     /// It has broken while nothing is received from it.
@@ -360,6 +374,7 @@ impl Socket {
                     return Ok(());
                 }
                 Err(error) => {
+                    conn.note_unwritten(message.first_unsent_request());
                     conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
                     self.sending = None;
                     return Err(error);

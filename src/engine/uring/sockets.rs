@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use super::operation::{OpKey, Operation};
 use super::ring::Ring;
+use crate::client::connecting::refuse_itself;
+use crate::client::unread::{Unread, look};
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::proto::framer::DirectBody;
@@ -34,6 +36,8 @@ struct Socket {
     is_closing: bool,
     /// Whether its receive waits for a buffer.
     is_starved: bool,
+    /// Whether sending waits until what lies in the socket was received.
+    awaits_bytes: bool,
     /// After a large body a single receive comes first: another large one likely follows, for
     /// which a multishot would have to be ended again.
     is_bulk: bool,
@@ -81,6 +85,7 @@ impl Sockets {
             is_stopping: false,
             is_closing: false,
             is_starved: false,
+            awaits_bytes: false,
             is_bulk: false,
         });
         conn.attend();
@@ -95,7 +100,7 @@ impl Sockets {
     ) -> io::Result<()> {
         let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)
             .and_then(|socket| {
-                set_stream_options(&socket, target.is_tcp, &self.options)?;
+                set_stream_options(&socket, target.is_tcp, &self.options.of_client())?;
                 Ok(socket)
             });
         let fd = match socket {
@@ -121,6 +126,7 @@ impl Sockets {
         let socket = self.socket(slot);
         socket.connect = None;
         let conn = Rc::clone(&socket.conn);
+        let result = result.and_then(|_| refuse_itself(&*socket.fd));
         if let Err(error) = result
             && conn.stage() == Stage::Open
         {
@@ -159,6 +165,10 @@ impl Sockets {
         if is_last {
             socket.receive = None;
             socket.is_stopping = false;
+            conn.attend();
+        }
+        if socket.awaits_bytes {
+            socket.awaits_bytes = false;
             conn.attend();
         }
         match (result, buffer) {
@@ -215,6 +225,7 @@ impl Sockets {
         let socket = self.socket(slot);
         socket.receive = None;
         socket.is_stopping = false;
+        socket.awaits_bytes = false;
         let conn = Rc::clone(&socket.conn);
         let shard = &conn.shard;
         conn.attend();
@@ -269,6 +280,7 @@ impl Sockets {
             Ok(bytes) => bytes as usize,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
             Err(error) => {
+                conn.note_unwritten(message.first_unsent_request());
                 conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
                 shard.lost(&conn, &error);
                 return Ok(());
@@ -306,7 +318,10 @@ impl Sockets {
         let Some(socket) = &mut self.slots[slot as usize] else {
             return Ok(());
         };
-        if socket.connect.is_none() && conn.stage() <= Stage::Flushing {
+        if socket.connect.is_none() && conn.must_look_first() {
+            socket.look_first();
+        }
+        if socket.connect.is_none() && conn.stage() <= Stage::Flushing && !socket.awaits_bytes {
             start_send(ring, socket, slot)?;
             if conn.stage() == Stage::Flushing && socket.send.is_none() {
                 shut_down_writing(&socket.fd);
@@ -374,6 +389,21 @@ impl Sockets {
             conn.shard.closed(conn);
         }
         Ok(())
+    }
+}
+
+impl Socket {
+    /// Looks into the socket before a client's calls are sent. Its receive brings what lies there, but
+    /// not before the kernel is entered: until then they wait.
+    #[cold]
+    fn look_first(&mut self) {
+        let shard = &self.conn.shard;
+        match look(&*self.fd) {
+            Unread::Nothing => (),
+            Unread::Bytes => self.awaits_bytes = true,
+            Unread::End => shard.peer_closed(&self.conn),
+            Unread::Broken(error) => shard.lost(&self.conn, &error),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 /// can go are called, in the order of their tickets. A waiting call holds nothing but its own
 /// future and its entry here.
 #[derive(Debug, Default)]
-pub(super) struct WaitQueue {
+pub(crate) struct WaitQueue {
     /// In the order of their tickets.
     entries: VecDeque<Entry>,
     tickets: u64,
@@ -24,12 +24,12 @@ struct Entry {
 
 impl WaitQueue {
     /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Whether a call may go now: when it was called, or came when nobody waits.
-    pub(super) fn may_go(&self, ticket: Option<u64>) -> bool {
+    pub(crate) fn may_go(&self, ticket: Option<u64>) -> bool {
         match ticket.and_then(|ticket| self.find(ticket)) {
             Some(at) => self.entries[at].is_called,
             None => self.entries.is_empty(),
@@ -37,7 +37,7 @@ impl WaitQueue {
     }
 
     /// Waits, for the first time or again.
-    pub(super) fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
+    pub(crate) fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
         if let Some(at) = ticket.and_then(|ticket| self.find(ticket)) {
             let entry = &mut self.entries[at];
             entry.waker.clone_from(waker);
@@ -54,7 +54,7 @@ impl WaitQueue {
     }
 
     /// Gives a ticket back.
-    pub(super) fn leave(&mut self, ticket: u64) {
+    pub(crate) fn leave(&mut self, ticket: u64) {
         let entry = self.find(ticket).and_then(|at| self.entries.remove(at));
         if entry.is_some_and(|entry| entry.is_called) {
             self.called -= 1;
@@ -62,7 +62,7 @@ impl WaitQueue {
     }
 
     /// Calls as many as there is room for, those included that were called and have not come yet.
-    pub(super) fn call(&mut self, room: usize, mut wake: impl FnMut(Waker)) {
+    pub(crate) fn call(&mut self, room: usize, mut wake: impl FnMut(Waker)) {
         let mut at = 0;
         while self.called < room.min(self.entries.len()) {
             let entry = &mut self.entries[at];
@@ -76,7 +76,7 @@ impl WaitQueue {
     }
 
     /// Calls all, because something has changed that each must see.
-    pub(super) fn call_all(&mut self, wake: impl FnMut(Waker)) {
+    pub(crate) fn call_all(&mut self, wake: impl FnMut(Waker)) {
         self.call(usize::MAX, wake);
     }
 

@@ -1,0 +1,306 @@
+//! The client's end of a connection of a shard: what its answers and its end do to the calls on it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::ShardCore;
+use super::conn::{Conn, Role, Stage};
+use super::local_client::Target;
+use crate::buf::Chunk;
+use crate::client::perhaps_executed;
+use crate::client::slots::{CallSlots, Outcome};
+use crate::client::waiting::WaitQueue;
+use crate::proto::client::{ClientConnection, ClientEvent, Fate};
+use crate::proto::link::Link;
+use crate::proto::status::Status;
+use crate::proto::violation::Violation;
+
+/// The client's end of a connection of this shard, and the calls that wait on it.
+#[derive(Debug)]
+pub(crate) struct LocalLink {
+    pub(super) connection: ClientConnection<u32>,
+    pub(super) calls: CallSlots<Chunk>,
+    /// The calls of the client that wait for room.
+    pub(super) waiting: Rc<RefCell<WaitQueue>>,
+    making: Box<Making>,
+    /// The first call of what the engine had taken but did not begin to send before the end.
+    unwritten_from: Option<u64>,
+    /// When bytes of the server were last acted on.
+    read_ns: u64,
+    /// Set when the server takes no more calls here.
+    pub(super) ended: Option<Box<Ended>>,
+}
+
+/// How the connection is made.
+#[derive(Debug)]
+struct Making {
+    /// Addresses of the host that are left to connect to, and what was wrong with those before.
+    untried: std::vec::IntoIter<Target>,
+    failures: String,
+}
+
+/// How a connection came to take no more calls.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) at_ns: u64,
+    /// Whether nobody has made a mistake, so that a new connection likely works.
+    pub(super) invites_back: bool,
+    pub(super) status: Status,
+}
+
+/// After so long without a look at a connection, what is to be sent waits for one: a handler may have held
+/// the thread, or the program was stopped.
+const QUIET_NS: u64 = 1_000_000;
+
+impl LocalLink {
+    pub(super) fn link_mut(&mut self) -> &mut Link {
+        self.connection.link_mut()
+    }
+
+    pub(super) fn poll_timeout(&self) -> u64 {
+        self.connection.poll_timeout()
+    }
+
+    pub(super) fn handle_timeout(
+        &mut self,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        self.connection.handle_timeout(now_ns, out)
+    }
+
+    /// Number of calls that may be sent now, with so many bytes in the connection's queue.
+    #[inline]
+    pub(super) fn room(&self, queued_bytes: usize) -> usize {
+        let bytes_high = self.connection.link().limits().write_queue_bytes_high;
+        if queued_bytes + self.connection.held_bytes() > bytes_high {
+            return 0;
+        }
+        self.connection.room_for_calls()
+    }
+
+    /// Wakes as many of the calls that wait as there is room for.
+    #[inline]
+    pub(super) fn call_waiting(&self, queued_bytes: usize) {
+        if !self.waiting.borrow().is_empty() && self.ended.is_none() {
+            let room = self.room(queued_bytes);
+            self.waiting.borrow_mut().call(room, Waker::wake);
+        }
+    }
+
+    /// Whether it must be looked whether the server has said or ended something, before more is sent.
+    fn take_must_look(&mut self, now_ns: u64) -> bool {
+        self.connection.take_begins_anew() || now_ns.saturating_sub(self.read_ns) > QUIET_NS
+    }
+
+    /// Notes that the server takes no more calls here, unless that was so before.
+    fn end(&mut self, at_ns: u64, invites_back: bool, status: Status) {
+        self.ended.get_or_insert_with(|| {
+            Box::new(Ended {
+                at_ns,
+                invites_back,
+                status,
+            })
+        });
+    }
+}
+
+impl Conn {
+    /// Whether the engine must look into the socket before it sends what is queued: a call whose
+    /// connection had ended before goes to another.
+    #[inline]
+    pub(crate) fn must_look_first(&self) -> bool {
+        !self.is_server && self.client_must_look_first()
+    }
+
+    /// Says, before a connection ends, with which call begins what the engine had taken and not begun to
+    /// send.
+    #[cold]
+    pub(crate) fn note_unwritten(&self, first_call: Option<u64>) {
+        if let Role::Client(client) = &mut *self.role.borrow_mut() {
+            client.unwritten_from = first_call;
+        }
+    }
+
+    fn client_must_look_first(&self) -> bool {
+        if !self.queue.borrow().has_ready() {
+            return false;
+        }
+        match &mut *self.role.borrow_mut() {
+            Role::Client(client) => client.take_must_look(self.shard.clock.now_ns()),
+            Role::Server(_) => false,
+        }
+    }
+}
+
+impl ShardCore {
+    /// Acts on each frame that a server has sent. Stops when the bytes are used up or when the
+    /// connection ends. Unlike a server it does not stop when its own output waits: what it has asked
+    /// for is bounded, and the server may wait for it to read.
+    pub(super) fn complete(
+        &self,
+        conn: &Rc<Conn>,
+        bytes: &[u8],
+        chunk: Option<&Chunk>,
+        at: &mut usize,
+    ) -> Result<(), Violation> {
+        while conn.stage() == Stage::Open {
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                break;
+            };
+            let event = {
+                let mut queue = conn.queue.borrow_mut();
+                client
+                    .connection
+                    .next_event(bytes, at, self.patience_ns(), queue.filling())?
+            };
+            let (waiter, outcome) = match event {
+                Some(ClientEvent::Response { waiter, body }) => {
+                    let payload = self.payload(conn, body, bytes, chunk);
+                    (waiter, Outcome::Ended(Ok(payload)))
+                }
+                Some(ClientEvent::Failed { waiter, status }) => {
+                    (waiter, Outcome::Ended(Err(status)))
+                }
+                Some(ClientEvent::NotSent { waiter, status }) => (waiter, Outcome::NotSent(status)),
+                Some(ClientEvent::Goaway(goaway)) => {
+                    let invites_back = goaway.reason == 0
+                        || (client.connection.is_ready() && goaway.invites_back());
+                    let reason = Violation::reason_name(goaway.reason);
+                    let status = Status::unavailable(format!(
+                        "{} ended the connection ({reason}: {})",
+                        conn.peer, goaway.message
+                    ));
+                    client.end(self.now_ns(), invites_back, status);
+                    client.waiting.borrow_mut().call_all(Waker::wake);
+                    continue;
+                }
+                Some(ClientEvent::Ready) => continue,
+                None => {
+                    client.read_ns = self.now_ns();
+                    break;
+                }
+            };
+            let waker = client.calls.finish(waiter, outcome);
+            drop(role);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+        self.after_calls(conn);
+        Ok(())
+    }
+
+    /// After calls of a client have ended: others have their turn, and a connection that the server has
+    /// retired is closed when it has none left.
+    pub(super) fn after_calls(&self, conn: &Rc<Conn>) {
+        let finished = match &*conn.role.borrow() {
+            Role::Client(client) if client.connection.is_finished() => client.ended.clone(),
+            Role::Client(client) => return client.call_waiting(conn.queue.borrow().len()),
+            Role::Server(_) => None,
+        };
+        if let Some(ended) = finished
+            && conn.stage() == Stage::Open
+        {
+            self.end(conn, Stage::Closing, &ended.status);
+        }
+    }
+
+    /// Says of a client's connection, before it ends, whether a new one likely works.
+    pub(super) fn note_end(&self, conn: &Rc<Conn>, invites_back: bool, status: &Status) {
+        if let Role::Client(client) = &mut *conn.role.borrow_mut() {
+            let invites_back = invites_back && client.connection.is_ready();
+            client.end(self.now_ns(), invites_back, status.clone());
+        }
+    }
+
+    /// Makes a connection of a local client.
+    pub(super) fn connect(
+        self: &Rc<Self>,
+        name: &str,
+        targets: Vec<Target>,
+        waiting: Rc<RefCell<WaitQueue>>,
+    ) -> Rc<Conn> {
+        let mut hello = Vec::new();
+        let limits = Arc::clone(&self.config.limits);
+        let now_ns = self.clock.now_ns();
+        let connection = ClientConnection::new(limits, self.patience_ns(), &mut hello);
+        let mut untried = targets.into_iter();
+        let first = untried.next().expect("a host has an address");
+        let link = LocalLink {
+            connection,
+            calls: CallSlots::new(),
+            waiting,
+            making: Box::new(Making {
+                untried,
+                failures: String::new(),
+            }),
+            unwritten_from: None,
+            read_ns: now_ns,
+            ended: None,
+        };
+        let conn = self.insert(name.into(), |_| Role::Client(link));
+        *conn.queue.borrow_mut().filling() = hello;
+        self.connects.borrow_mut().push((Rc::clone(&conn), first));
+        self.arm_timer(&conn);
+        conn
+    }
+
+    /// An address of a local client's host could not be connected to: the next one is tried. After
+    /// the last, the connection and all calls that wait for it end. The engine must have given up
+    /// the socket before.
+    pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
+        debug_assert_eq!(conn.engine_slot.get(), u32::MAX);
+        let (next, failures) = {
+            let mut role = conn.role.borrow_mut();
+            let Role::Client(client) = &mut *role else {
+                unreachable!("servers connect to nobody")
+            };
+            let Making { untried, failures } = &mut *client.making;
+            let separator = if failures.is_empty() { "" } else { "; " };
+            *failures += &format!("{separator}{error}");
+            (untried.next(), failures.clone())
+        };
+        match next {
+            Some(target) if conn.stage() == Stage::Open => {
+                self.connects.borrow_mut().push((Rc::clone(conn), target));
+            }
+            _ => {
+                let text = format!("can't connect to {}: {failures}", conn.peer);
+                let status = Status::unavailable(text);
+                self.note_end(conn, false, &status);
+                self.end(conn, Stage::Closing, &status);
+            }
+        }
+    }
+}
+
+/// Ends every call that waits on a client's connection, which has ended. Those of which nothing was
+/// sent go to another connection; what the engine has taken counts as sent unless it says otherwise.
+pub(super) fn end_calls(conn: &Rc<Conn>, status: &Status) {
+    let mut wakers = Vec::new();
+    if let Role::Client(client) = &mut *conn.role.borrow_mut() {
+        client.end(conn.shard.now_ns(), false, status.clone());
+        let invites_back = client.ended.as_ref().is_some_and(|it| it.invites_back);
+        let mut queue = conn.queue.borrow_mut();
+        let queued_from = client.connection.first_unsent(queue.filling());
+        let unsent_from = client.unwritten_from.or(queued_from);
+        drop(queue);
+        for (waiter, fate) in client.connection.take_waiters(unsent_from, status) {
+            let outcome = match fate {
+                Fate::NotSent(why) if invites_back => Outcome::NotSent(why),
+                Fate::NotSent(why) | Fate::Failed(why) => Outcome::Ended(Err(why)),
+                Fate::Sent => Outcome::Ended(Err(perhaps_executed(status))),
+            };
+            wakers.extend(client.calls.finish(waiter, outcome));
+        }
+        client
+            .waiting
+            .borrow_mut()
+            .call_all(|waker| wakers.push(waker));
+    }
+    wakers.into_iter().for_each(Waker::wake);
+}
