@@ -72,6 +72,7 @@ pub(crate) mod buf;
 mod client;
 mod doors;
 mod engine;
+mod panics;
 pub(crate) mod platform;
 pub mod proto;
 mod rpc;

@@ -162,7 +162,8 @@ where
             Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
         }
         // SAFETY: it is not used again.
-        unsafe { ManuallyDrop::drop(&mut polled) };
+        let drop_reply = || unsafe { ManuallyDrop::drop(&mut polled) };
+        conn.shard.tasks.after_answer(drop_reply);
         Poll::Ready(())
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use super::ShardCore;
@@ -94,7 +93,7 @@ impl ShardCore {
             };
             drop(role);
             if let Some(waker) = waker {
-                waker.wake();
+                self.wake(waker);
             }
         }
         Ok(())
@@ -109,7 +108,7 @@ pub(super) fn fail_all(conn: &Rc<Conn>, status: &Status) {
             wakers.extend(client.calls.finish(waiter, Err(status.clone())));
         }
     }
-    wakers.into_iter().for_each(Waker::wake);
+    wakers.into_iter().for_each(|waker| conn.shard.wake(waker));
 }
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.

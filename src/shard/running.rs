@@ -1,6 +1,7 @@
 //! Handlers that wait, and futures that were spawned: how they go on, and how they end.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use super::ShardCore;
 use super::answer::respond_error;
@@ -8,6 +9,7 @@ use super::conn::Conn;
 use super::handler::put_background;
 use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
+use crate::panics;
 use crate::proto::status::Status;
 
 impl ShardCore {
@@ -26,6 +28,14 @@ impl ShardCore {
             let due = Due::CallDeadline(task);
             let timer = self.timers.borrow_mut().add(deadline_ns, due);
             self.tasks.set_deadline(task, timer);
+        }
+    }
+
+    /// Wakes a future. Its waker may be the program's own, of a future that polls others.
+    pub(super) fn wake(&self, waker: Waker) {
+        if let Err(text) = panics::caught(|| waker.wake()) {
+            self.counters.panics.add(1);
+            tracing::error!(panic = text, "a waker panicked");
         }
     }
 

@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
+use crate::panics;
 
 /// Names a task. A name that is no longer valid does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub(crate) struct Tasks {
     /// The free place that was used last, out of its slot.
     spare: Cell<Option<Box<Seat>>>,
     waiting: Cell<usize>,
+    /// Set when what is being polled panics after its call was answered.
+    was_answered: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -156,6 +159,7 @@ impl Tasks {
             free: RefCell::new(Vec::new()),
             spare: Cell::new(None),
             waiting: Cell::new(0),
+            was_answered: Cell::new(false),
         }
     }
 
@@ -193,9 +197,9 @@ impl Tasks {
             }
             Err(panic) => {
                 let started = if !was_made {
-                    Started::Panicked(panic_text(&*panic))
+                    Started::Panicked(panics::text(panic))
                 } else {
-                    match self.after_panic(&mut seat.cell, &*panic) {
+                    match self.after_panic(&mut seat.cell, panics::text(panic)) {
                         Ok(()) => Started::Done,
                         Err(text) => Started::Panicked(text),
                     }
@@ -227,7 +231,7 @@ impl Tasks {
                 return Resumed::NotEnded;
             }
             Ok(Poll::Ready(())) => Ok(()),
-            Err(panic) => self.after_panic(cell, &*panic),
+            Err(panic) => self.after_panic(cell, panics::text(panic)),
         };
         self.end_waiting(seat);
         match ended {
@@ -352,46 +356,49 @@ impl Tasks {
         }
     }
 
-    /// Clears up after a poll that has panicked. An error is the text of the panic.
+    /// Clears up after a poll that has panicked with this text. It is returned as an error unless the call
+    /// was answered before: then its result stands.
     #[cold]
-    fn after_panic(
-        &self,
-        cell: &mut FutureCell,
-        panic: &(dyn std::any::Any + Send),
-    ) -> Result<(), String> {
-        if !cell.is_occupied() {
-            // It panicked while it was dropped; its result stands: the call was answered.
-            self.note_panic_in_drop(panic);
-            return Ok(());
-        }
+    fn after_panic(&self, cell: &mut FutureCell, text: String) -> Result<(), String> {
+        // By its reply, which was being dropped, or by its own drop at its end.
+        let was_answered = self.was_answered.take() || !cell.is_occupied();
         self.drop_quietly(cell);
-        Err(panic_text(panic))
+        if !was_answered {
+            return Err(text);
+        }
+        self.note_panic_in_drop(&text);
+        Ok(())
+    }
+
+    /// Runs what may panic once the call is answered: its result stands.
+    #[inline(always)]
+    pub(super) fn after_answer(&self, run: impl FnOnce()) {
+        let noted_by_a_panic = NotesAnswer(&self.was_answered);
+        run();
+        std::mem::forget(noted_by_a_panic);
     }
 
     /// Drops a future that may panic while it is dropped.
     fn drop_quietly(&self, cell: &mut FutureCell) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| cell.clear())) {
-            self.note_panic_in_drop(&*panic);
+        if let Err(text) = panics::caught(|| cell.clear()) {
+            self.note_panic_in_drop(&text);
         }
     }
 
     #[cold]
-    fn note_panic_in_drop(&self, panic: &(dyn std::any::Any + Send)) {
+    fn note_panic_in_drop(&self, text: &str) {
         self.counters.panics.add(1);
-        tracing::error!(
-            panic = panic_text(panic),
-            "a handler panicked while it was dropped"
-        );
+        tracing::error!(panic = text, "a handler panicked while it was dropped");
     }
 }
 
-/// What `panic!` said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without text".to_owned())
+/// Dropped only by a panic.
+struct NotesAnswer<'a>(&'a Cell<bool>);
+
+impl Drop for NotesAnswer<'_> {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
 }
 
 #[cfg(test)]
