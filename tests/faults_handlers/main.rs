@@ -4,6 +4,7 @@
 mod cpus;
 mod own_thread;
 mod panics;
+mod panics_at_ends;
 #[path = "../support/raw.rs"]
 mod raw;
 #[path = "../support/rig.rs"]

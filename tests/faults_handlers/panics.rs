@@ -4,15 +4,14 @@ use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringcall::{Code, Context, Engine, LocalRuntime, Reply, Request, ServeError, Server, Status};
+use ringcall::{Code, Context, Engine, LocalRuntime, Reply, Request, Server, Status};
 
 use crate::rig::{eventually, on_both_engines};
-use crate::{quieten_shards, serve};
+use crate::serve;
 
 on_both_engines!(
     a_panic_whose_payload_panics_too_fails_its_call_alone,
@@ -22,9 +21,7 @@ on_both_engines!(
     a_panic_in_what_was_spawned_harms_nobody,
     a_panic_in_a_task_of_tokio_harms_neither_call_nor_other_tasks,
     a_waker_that_panics_harms_nobody,
-    services_that_panic_when_dropped_end_in_peace,
-    a_factory_that_panics_is_named_in_the_error,
-    a_local_runtime_whose_future_panics_returns_an_error,
+    a_waker_of_a_local_call_that_panics_harms_nobody,
 );
 
 #[ringcall::service(name = "panics.v1")]
@@ -54,7 +51,7 @@ const IN_AN_INNER_DROP: u64 = 3;
 const ALL_WAYS: [u64; 4] = [AT_ONCE, AFTER_A_SLEEP, BEFORE_THE_FUTURE, IN_AN_INNER_DROP];
 
 /// Panics when it is dropped, with a payload that does so again.
-struct Chain(u32);
+pub struct Chain(pub u32);
 
 impl Drop for Chain {
     fn drop(&mut self) {
@@ -365,146 +362,33 @@ fn a_waker_that_panics_harms_nobody(engine: Engine) {
     rig.ends();
 }
 
-/// A service that panics when it is dropped, and counts that.
-struct LoudService(Arc<AtomicU64>);
-
-#[ringcall::service(name = "loud.v1")]
-trait Lasting {
-    async fn first() -> u64;
-    async fn second() -> u64;
-}
-
-#[ringcall::service(name = "loud.v2")]
-trait Longer {
-    async fn third() -> u64;
-}
-
-impl LastingHandler for LoudService {
-    async fn first(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
-        Ok(1.into())
-    }
-
-    async fn second(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
-        Ok(2.into())
-    }
-}
-
-impl LongerHandler for LoudService {
-    async fn third(&self, _cx: &Context) -> Result<Reply<u64>, Status> {
-        Ok(3.into())
-    }
-}
-
-impl Drop for LoudService {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        panic_any(Chain(2));
-    }
-}
-
-fn services_that_panic_when_dropped_end_in_peace(engine: Engine) {
-    let dropped = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&dropped);
-    let server = serve(
-        engine,
-        |builder| builder,
-        move |_| {
-            (
-                LastingServer::new(LoudService(Arc::clone(&counted))),
-                LongerServer::new(LoudService(Arc::clone(&counted))),
-            )
-        },
-    );
-    let address = server.addresses()[0].clone();
-    let client = LastingClient::connect_blocking(&address).expect("connects");
-    assert_eq!(client.second().wait().expect("answers").to_native(), 2);
-    drop(client);
-    server.shut_down();
-    server.wait().expect("no shard has failed");
-    assert_eq!(dropped.load(Ordering::SeqCst), 2);
-}
-
-fn a_factory_that_panics_is_named_in_the_error(engine: Engine) {
-    quieten_shards();
-    for shards in [1, 3] {
-        let failed = Server::builder()
-            .listen("tcp://127.0.0.1:0")
-            .shards(shards.try_into().expect("not zero"))
+/// A future that waits for a response with a waker that panics.
+fn a_waker_of_a_local_call_that_panics_harms_nobody(engine: Engine) {
+    let other = serve(engine, |builder| builder, |_| PanicsServer::new(Handlers));
+    let address = other.addresses()[0].clone();
+    let run = move || {
+        LocalRuntime::builder()
             .engine(engine)
-            .serve(move |shard| {
-                if shard.id() + 1 == shards {
-                    panic!("on purpose: the factory of {}", shard.id());
-                }
-                // What it leaves behind is dropped all the same.
-                shard.spawn(pending());
-                PanicsServer::new(Handlers)
-            });
-        let text = failed.expect_err("no services").to_string();
-        let named = format!("the factory of {}", shards - 1);
-        assert!(text.contains(&named) && text.contains("panicked"), "{text}");
-    }
-    let failed = Server::builder()
-        .listen("tcp://127.0.0.1:0")
-        .shards(1.try_into().expect("not zero"))
-        .engine(engine)
-        .serve(|_| -> PanicsServer<Handlers> { panic_any(Chain(2)) });
-    let text = failed.expect_err("no services").to_string();
-    assert!(text.contains("panicked"), "{text}");
-}
-
-fn a_local_runtime_whose_future_panics_returns_an_error(engine: Engine) {
-    quieten_shards();
-    let run = move |how: u64| {
-        LocalRuntime::builder().engine(engine).run(move |shard| {
-            if how == BEFORE_THE_FUTURE {
-                panic_any(Chain(2));
-            }
-            async move {
-                if how == AFTER_A_SLEEP {
-                    shard.sleep(Duration::from_millis(1)).await;
-                }
-                panic_any(Chain(2))
-            }
-        })
+            .run(move |shard| async move {
+                let client = PanicsClient::new(shard.client(&address).expect("an address"));
+                client.echo(1).await.expect("answers");
+                let mut lost = pin!(client.echo(2));
+                let waker = Waker::from(Arc::new(PanicsAtWake));
+                let polled = lost
+                    .as_mut()
+                    .poll(&mut std::task::Context::from_waker(&waker));
+                assert!(polled.is_pending());
+                client.echo(3).await.expect("answers").to_native()
+                    + poll_fn(|cx| match lost.as_mut().poll(cx) {
+                        Poll::Ready(answer) => Poll::Ready(answer),
+                        Poll::Pending => panic!("the answer came before the other"),
+                    })
+                    .await
+                    .expect("answers")
+                    .to_native()
+            })
     };
     let quiet = std::thread::Builder::new().name("quiet".into());
-    let results = quiet.spawn(move || [AT_ONCE, AFTER_A_SLEEP, BEFORE_THE_FUTURE].map(run));
-    for result in results.expect("a thread").join().expect("no panic") {
-        let result: Result<(), ServeError> = result;
-        assert!(matches!(result, Err(ServeError::Shards(_))), "{result:?}");
-    }
-}
-
-/// A future that waits for a response with a waker that panics.
-#[test]
-fn a_waker_of_a_local_call_that_panics_harms_nobody() {
-    for engine in [Engine::Uring, Engine::Epoll] {
-        let other = serve(engine, |builder| builder, |_| PanicsServer::new(Handlers));
-        let address = other.addresses()[0].clone();
-        let run = move || {
-            LocalRuntime::builder()
-                .engine(engine)
-                .run(move |shard| async move {
-                    let client = PanicsClient::new(shard.client(&address).expect("an address"));
-                    client.echo(1).await.expect("answers");
-                    let mut lost = pin!(client.echo(2));
-                    let waker = Waker::from(Arc::new(PanicsAtWake));
-                    let polled = lost
-                        .as_mut()
-                        .poll(&mut std::task::Context::from_waker(&waker));
-                    assert!(polled.is_pending());
-                    client.echo(3).await.expect("answers").to_native()
-                        + poll_fn(|cx| match lost.as_mut().poll(cx) {
-                            Poll::Ready(answer) => Poll::Ready(answer),
-                            Poll::Pending => panic!("the answer came before the other"),
-                        })
-                        .await
-                        .expect("answers")
-                        .to_native()
-                })
-        };
-        let quiet = std::thread::Builder::new().name("quiet".into());
-        let sum = quiet.spawn(run).expect("a thread").join();
-        assert_eq!(sum.expect("no panic").expect("no failure"), 5, "{engine:?}");
-    }
+    let sum = quiet.spawn(run).expect("a thread").join();
+    assert_eq!(sum.expect("no panic").expect("no failure"), 5, "{engine:?}");
 }
