@@ -50,6 +50,9 @@ mod glibc {
     /// Anything that is handed on unseen.
     type Any = *mut c_void;
 
+    type CreateThread = unsafe extern "C" fn(Any, Any, Any, Any) -> c_int;
+    type SpawnProgram = unsafe extern "C" fn(Any, Any, Any, Any, Any, Any) -> c_int;
+
     /// A function of the C library behind ours.
     struct Behind {
         name: &'static CStr,
@@ -91,8 +94,7 @@ mod glibc {
             return libc::EAGAIN;
         }
         // SAFETY: it is the next function of this name, so it has its type; every parameter is a pointer.
-        let behind: unsafe extern "C" fn(Any, Any, Any, Any) -> c_int =
-            unsafe { transmute(behind) };
+        let behind = unsafe { transmute::<Any, CreateThread>(behind) };
         let _lifted = Lifted::new();
         // SAFETY: the caller keeps its contract.
         unsafe { behind(thread, attributes, start, of) }
@@ -120,8 +122,7 @@ mod glibc {
                         return libc::ENOSYS;
                     }
                     // SAFETY: as in `create_thread`.
-                    let behind: unsafe extern "C" fn(Any, Any, Any, Any, Any, Any) -> c_int =
-                        unsafe { transmute(behind) };
+                    let behind = unsafe { transmute::<Any, SpawnProgram>(behind) };
                     let _lifted = Lifted::new();
                     // SAFETY: the caller keeps its contract.
                     unsafe { behind(process, path, actions, attributes, arguments, environment) }
