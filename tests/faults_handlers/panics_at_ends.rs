@@ -104,6 +104,27 @@ fn a_factory_that_panics_is_named_in_the_error(engine: Engine) {
         .serve(|_| -> LastingServer<LoudService> { panic_any(Chain(2)) });
     let text = failed.expect_err("no services").to_string();
     assert!(text.contains("panicked"), "{text}");
+    let failed = Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .engine(engine)
+        .serve(|_| Err::<LastingServer<LoudService>, _>(LoudError));
+    let text = failed.expect_err("no services").to_string();
+    assert!(text.contains("panicked: on purpose"), "{text}");
+}
+
+/// An error that panics when it is dropped.
+struct LoudError;
+
+impl std::fmt::Display for LoudError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a loud error")
+    }
+}
+
+impl Drop for LoudError {
+    fn drop(&mut self) {
+        panic!("on purpose: an error is dropped");
+    }
 }
 
 /// When a future panics.

@@ -12,6 +12,7 @@ use crate::serve;
 on_both_engines!(
     everything_of_tokio_works_in_a_handler,
     everything_of_tokio_works_in_a_local_runtime,
+    everything_of_tokio_works_in_a_factory,
     a_local_runtime_works_within_tokio,
     a_local_runtime_within_a_task_outlasts_its_budget,
     a_shard_is_woken_by_tokio_while_it_sleeps,
@@ -120,6 +121,16 @@ fn everything_of_tokio_works_in_a_handler(engine: Engine) {
         assert_eq!(answer, 7, "way {way}");
     }
     assert_eq!(server.metrics().panics, 0);
+}
+
+fn everything_of_tokio_works_in_a_factory(engine: Engine) {
+    let made = |_: &ringcall::Shard| {
+        let sevens = AWAITED.map(|way| Handle::current().block_on(seven(way)));
+        assert!(sevens.into_iter().all(|seven| seven == 7));
+        AlikeServer::new(Handlers)
+    };
+    let server = serve(engine, |builder| builder, made);
+    assert!(server.is_running());
 }
 
 fn everything_of_tokio_works_in_a_local_runtime(engine: Engine) {
