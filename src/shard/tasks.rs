@@ -370,12 +370,10 @@ impl Tasks {
         Ok(())
     }
 
-    /// Runs what may panic once the call is answered: its result stands.
-    #[inline(always)]
-    pub(super) fn after_answer(&self, run: impl FnOnce()) {
-        let noted_by_a_panic = NotesAnswer(&self.was_answered);
-        run();
-        std::mem::forget(noted_by_a_panic);
+    /// Notes, when it is dropped, that the call of what is being polled was answered. Forget it unless that
+    /// panics.
+    pub(super) fn note_answer(&self) -> NotesAnswer<'_> {
+        NotesAnswer(&self.was_answered)
     }
 
     /// Drops a future that may panic while it is dropped.
@@ -392,8 +390,8 @@ impl Tasks {
     }
 }
 
-/// Dropped only by a panic.
-struct NotesAnswer<'a>(&'a Cell<bool>);
+/// See [`Tasks::note_answer`].
+pub(super) struct NotesAnswer<'a>(&'a Cell<bool>);
 
 impl Drop for NotesAnswer<'_> {
     fn drop(&mut self) {
