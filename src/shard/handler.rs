@@ -161,23 +161,13 @@ where
             }
             Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
         }
+        let tasks = &conn.shard.tasks;
+        tasks.is_answered.set(true);
         // SAFETY: it is not used again.
-        unsafe { drop_answer(&mut polled, &conn.shard.tasks) };
+        unsafe { ManuallyDrop::drop(&mut polled) };
+        tasks.is_answered.set(false);
         Poll::Ready(())
     }
-}
-
-/// Drops what a handler has returned, once its answer is queued: should that panic, the answer stands. Not
-/// inlined, since with a way out for panics it would keep other things from that.
-///
-/// # Safety
-/// It is not used again.
-#[inline(never)]
-unsafe fn drop_answer<R>(polled: &mut ManuallyDrop<R>, tasks: &Tasks) {
-    let noted_by_a_panic = tasks.note_answer();
-    // SAFETY: promised by the caller.
-    unsafe { ManuallyDrop::drop(polled) };
-    std::mem::forget(noted_by_a_panic);
 }
 
 pin_project! {

@@ -104,8 +104,9 @@ pub(crate) struct Tasks {
     /// The free place that was used last, out of its slot.
     spare: Cell<Option<Box<Seat>>>,
     waiting: Cell<usize>,
-    /// Set when what is being polled panics after its call was answered.
-    was_answered: Cell<bool>,
+    /// Set while the reply of a call is dropped, which is answered then: should that panic, its result
+    /// stands.
+    pub(super) is_answered: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -159,7 +160,7 @@ impl Tasks {
             free: RefCell::new(Vec::new()),
             spare: Cell::new(None),
             waiting: Cell::new(0),
-            was_answered: Cell::new(false),
+            is_answered: Cell::new(false),
         }
     }
 
@@ -199,7 +200,7 @@ impl Tasks {
                 let started = if !was_made {
                     Started::Panicked(panics::text(panic))
                 } else {
-                    match self.after_panic(&mut seat.cell, panics::text(panic)) {
+                    match self.after_panic(&mut seat.cell, origin, panics::text(panic)) {
                         Ok(()) => Started::Done,
                         Err(text) => Started::Panicked(text),
                     }
@@ -231,7 +232,7 @@ impl Tasks {
                 return Resumed::NotEnded;
             }
             Ok(Poll::Ready(())) => Ok(()),
-            Err(panic) => self.after_panic(cell, panics::text(panic)),
+            Err(panic) => self.after_panic(cell, purpose.origin(), panics::text(panic)),
         };
         self.end_waiting(seat);
         match ended {
@@ -359,21 +360,22 @@ impl Tasks {
     /// Clears up after a poll that has panicked with this text. It is returned as an error unless the call
     /// was answered before: then its result stands.
     #[cold]
-    fn after_panic(&self, cell: &mut FutureCell, text: String) -> Result<(), String> {
-        // By its reply, which was being dropped, or by its own drop at its end.
-        let was_answered = self.was_answered.take() || !cell.is_occupied();
+    fn after_panic(
+        &self,
+        cell: &mut FutureCell,
+        origin: Origin<'_>,
+        text: String,
+    ) -> Result<(), String> {
+        // It was its reply that panicked, or its own drop at its end. What a reply has spawned while it was
+        // dropped is no call.
+        let is_call = matches!(origin, Origin::Call { .. });
+        let was_answered = (is_call && self.is_answered.take()) || !cell.is_occupied();
         self.drop_quietly(cell);
         if !was_answered {
             return Err(text);
         }
         self.note_panic_in_drop(&text);
         Ok(())
-    }
-
-    /// Notes, when it is dropped, that the call of what is being polled was answered. Forget it unless that
-    /// panics.
-    pub(super) fn note_answer(&self) -> NotesAnswer<'_> {
-        NotesAnswer(&self.was_answered)
     }
 
     /// Drops a future that may panic while it is dropped.
@@ -387,15 +389,6 @@ impl Tasks {
     fn note_panic_in_drop(&self, text: &str) {
         self.counters.panics.add(1);
         tracing::error!(panic = text, "a handler panicked while it was dropped");
-    }
-}
-
-/// See [`Tasks::note_answer`].
-pub(super) struct NotesAnswer<'a>(&'a Cell<bool>);
-
-impl Drop for NotesAnswer<'_> {
-    fn drop(&mut self) {
-        self.0.set(true);
     }
 }
 
