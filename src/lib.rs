@@ -72,6 +72,7 @@ pub(crate) mod buf;
 mod client;
 mod doors;
 mod engine;
+mod panics;
 pub(crate) mod platform;
 pub mod proto;
 mod rpc;
@@ -98,8 +99,8 @@ pub use shard::local_call::LocalCall;
 pub use shard::local_client::LocalClient;
 pub use shard::service::{IncomingCall, IntoServices, Service};
 
-/// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond; call it
-/// before any thread is pinned, for the CPUs are those of the calling thread.
+/// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond. The CPUs are
+/// those of the calling thread, or of a shard's before it was pinned; call it before the program pins any.
 pub fn environment() -> Environment {
     Environment::look(engine::ring_locked_bytes())
 }

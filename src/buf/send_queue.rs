@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Chunk;
+use crate::panics;
 
 /// Bytes to send, in order: frames that were serialised into buffers, and bodies that were handed
 /// over and go out from where they lie.
@@ -27,7 +28,7 @@ pub enum Part {
     /// Serialised frames.
     Frames(Vec<u8>),
     /// A body that is sent without a copy.
-    Body(Bytes),
+    Body(Body),
     /// A message that goes out from where it was received.
     Received(Chunk),
 }
@@ -37,8 +38,28 @@ impl Part {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Frames(frames) => frames,
-            Self::Body(body) => body,
+            Self::Body(body) => &body.0,
             Self::Received(chunk) => chunk.as_slice(),
+        }
+    }
+}
+
+/// The bytes of a body. Whoever owns them may be the program's own type, whose destructor runs when they
+/// are sent or given up; should it panic, that harms no connection.
+#[derive(Debug)]
+pub struct Body(Bytes);
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.0);
+        if let Err(panic) = panics::caught(|| drop(bytes)) {
+            tracing::error!(panic, "the owner of a body panicked while it was dropped");
         }
     }
 }
@@ -136,7 +157,7 @@ mod tests {
     fn order_and_count_survive_a_body_between_frames() {
         let mut queue = SendQueue::default();
         queue.filling().extend_from_slice(b"head");
-        queue.push_part(Part::Body(Bytes::from_static(b"body")));
+        queue.push_part(Part::Body(Bytes::from_static(b"body").into()));
         queue.filling().extend_from_slice(b"tail");
         assert_eq!((queue.len(), queue.has_ready()), (12, true));
         let mut sent = Vec::new();

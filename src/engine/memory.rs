@@ -46,7 +46,6 @@ impl MemoryConnection {
             engine_config: EngineConfig {
                 idle: Idle::Spin,
                 stream: StreamOptions::default(),
-                tokio: None,
             },
             counters: Arc::new(Counters::default()),
             mailbox: Mailbox::new(true).expect("a descriptor for the mailbox"),

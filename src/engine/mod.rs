@@ -11,6 +11,7 @@ mod uring;
 
 pub(crate) use self::uring::locked_bytes as ring_locked_bytes;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -18,8 +19,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::platform::cpus::pin_current_thread;
+use crate::panics;
 use crate::platform::options::StreamOptions;
+use crate::platform::pin::pin_current_thread;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
@@ -35,7 +37,7 @@ pub enum Engine {
     Auto,
     /// io_uring, or an error at start that says why not.
     Uring,
-    /// epoll, on tokio's current-thread runtime.
+    /// epoll, with a system call for each receive and each send.
     Epoll,
 }
 
@@ -79,8 +81,6 @@ pub(crate) struct Listener {
 pub(crate) struct EngineConfig {
     pub(crate) idle: Idle,
     pub(crate) stream: StreamOptions,
-    /// The tokio runtime of handlers, where the engine itself is none.
-    pub(crate) tokio: Option<tokio::runtime::Handle>,
 }
 
 /// Makes the services of a shard, on its thread.
@@ -134,16 +134,24 @@ impl ShardStart {
         )
         .map_err(|why| format!("shard {} can't start: {why}", self.place.id))?;
         shard.begin_turn();
-        let services = factory(&Shard {
-            core: Rc::clone(&shard),
-        })
-        .map_err(|why| {
-            format!(
-                "the services of shard {} can't be made: {why}",
-                self.place.id
-            )
-        })?;
-        let table = ServiceTable::new(services)?;
+        let services = || {
+            let shard = Rc::clone(&shard);
+            let cant = |why| {
+                format!(
+                    "the services of shard {} can't be made: {why}",
+                    shard.place.id
+                )
+            };
+            let made = panics::caught(|| {
+                let services = factory(&Shard {
+                    core: Rc::clone(&shard),
+                })
+                .map_err(cant)?;
+                ServiceTable::new(services)
+            });
+            made.unwrap_or_else(|panic| Err(cant(format!("the factory panicked: {panic}"))))
+        };
+        let table = services().inspect_err(|_| shard.finish())?;
         if table.is_empty() && self.place.serves {
             return Err("the server has no method: the factory returned no service".into());
         }
@@ -195,11 +203,44 @@ impl ShardStart {
     }
 }
 
-/// Runs a shard on the calling thread until it has drained.
-pub(crate) fn run_shard(engine: Engine, start: ShardStart) -> io::Result<()> {
+/// Runs a shard on the calling thread until it has drained. `tokio` is a runtime that another thread
+/// drives, for what handlers await of it.
+pub(crate) fn run_shard(
+    engine: Engine,
+    start: ShardStart,
+    tokio: &tokio::runtime::Handle,
+) -> io::Result<()> {
+    // Whatever the program's code does with tokio on this thread finds its runtime.
+    let _entered = tokio.enter();
+    let _drives = Drives::new();
     match engine {
         Engine::Auto | Engine::Uring => uring::run(start),
         Engine::Epoll => epoll::run(start),
+    }
+}
+
+thread_local! {
+    static DRIVES_A_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread drives a shard.
+pub(crate) fn drives_a_shard() -> bool {
+    DRIVES_A_SHARD.get()
+}
+
+/// The calling thread drives a shard while this exists.
+struct Drives;
+
+impl Drives {
+    fn new() -> Self {
+        DRIVES_A_SHARD.set(true);
+        Self
+    }
+}
+
+impl Drop for Drives {
+    fn drop(&mut self) {
+        DRIVES_A_SHARD.set(false);
     }
 }
 

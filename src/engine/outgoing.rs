@@ -121,7 +121,7 @@ mod tests {
     fn what_is_left_to_send_is_found_after_any_short_send() {
         let message = || {
             let rest = vec![
-                Part::Body(Bytes::from_static(b"defgh")),
+                Part::Body(Bytes::from_static(b"defgh").into()),
                 Part::Frames(b"i".to_vec()),
             ];
             Outgoing::new(Part::Frames(b"abc".to_vec()), rest)

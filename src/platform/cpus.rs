@@ -1,7 +1,7 @@
-//! Which CPUs this process may use, how many shards to run on them, and pinning.
+//! Which CPUs this process may use, and how many shards to run on them.
 
 use super::cgroup;
-use core_affinity::CoreId;
+use super::pin::{CPUS_MAX, Lifted};
 use std::io;
 
 /// The CPUs that this process may use.
@@ -14,11 +14,13 @@ pub struct CpuSet {
     pub quota_cpus: Option<f64>,
 }
 
-/// Reads affinity mask and quota. Ask before any pinning: the mask is the calling thread's.
+/// Reads affinity mask and quota. The mask is the calling thread's; of one that [`super::pin`] has
+/// pinned, that before the pin.
 ///
 /// # Errors
 /// When the mask can't be read: on a machine with more than 1024 possible CPUs.
 pub fn allowed() -> Result<CpuSet, String> {
+    let _lifted = Lifted::new();
     let cores = core_affinity::get_core_ids().ok_or_else(|| {
         format!(
             "the CPU affinity mask can't be read: {}; a machine with more than {CPUS_MAX} possible CPUs must be booted \
@@ -69,32 +71,12 @@ fn place(allowed: &CpuSet, requested: Option<usize>) -> Result<Vec<usize>, Strin
     Ok(cpus.iter().copied().cycle().take(shards).collect())
 }
 
-/// Pins the calling thread to `cpu`.
-///
-/// # Errors
-/// `EINVAL` when this process may not use that CPU or there is none of that number.
-pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= CPUS_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("CPU {cpu} is beyond the {CPUS_MAX} that an affinity mask holds"),
-        ));
-    }
-    if core_affinity::set_for_current(CoreId { id: cpu }) {
-        Ok(())
-    } else {
-        // Nothing came between the system call and this.
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Most shards of one server.
 pub const SHARDS_MAX: usize = 1024;
-/// CPUs in a C library's affinity mask.
-const CPUS_MAX: usize = libc::CPU_SETSIZE as usize;
 
 #[cfg(test)]
 mod tests {
+    use super::super::pin::pin_current_thread;
     use super::*;
 
     fn set(cpus: &[usize], quota_cpus: Option<f64>) -> CpuSet {
@@ -141,11 +123,11 @@ mod tests {
         assert!(!allowed.cpus.is_empty() && allowed.cpus.is_sorted());
         assert!(!shard_cpus(None).unwrap().is_empty());
         std::thread::spawn(move || {
-            for cpu in allowed.cpus {
+            for &cpu in &allowed.cpus {
                 pin_current_thread(cpu).unwrap();
                 assert_eq!(rustix::thread::sched_getcpu(), cpu);
+                assert_eq!(super::allowed().unwrap().cpus, allowed.cpus);
             }
-            assert!(pin_current_thread(CPUS_MAX).is_err());
         })
         .join()
         .unwrap();

@@ -16,8 +16,6 @@ pub enum Step {
     Setup,
     /// `io_uring_setup` with `IOPOLL`, one of the rings of the shard's executor.
     ExecutorRing,
-    /// Making the runtime of the fallback engine.
-    EpollRuntime,
     /// `io_uring_register` for the list of opcodes.
     OpcodeList,
     /// An opcode or feature that is not there.
@@ -171,7 +169,6 @@ impl Refusal {
             Step::Missing { name, since } | Step::SelfTest { name, since, .. } => (*name, *since),
             Step::OpcodeList => ("the list of opcodes", "5.6"),
             Step::LockedMemory | Step::Setup | Step::ExecutorRing => ("io_uring", "5.1"),
-            Step::EpollRuntime => ("epoll", "2.6"),
         };
         (
             format!(
@@ -190,7 +187,6 @@ impl fmt::Display for Step {
             Self::LockedMemory => write!(f, "locked memory is too small"),
             Self::Setup => write!(f, "io_uring_setup failed"),
             Self::ExecutorRing => write!(f, "io_uring_setup with IOPOLL failed"),
-            Self::EpollRuntime => write!(f, "the runtime of the fallback engine can't be made"),
             Self::OpcodeList => write!(f, "io_uring_register for the list of opcodes failed"),
             Self::Missing { name, .. } => write!(f, "{name} is missing"),
             Self::SelfTest { name, seen, .. } if seen.is_empty() => {

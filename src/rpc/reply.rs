@@ -103,7 +103,7 @@ impl<T> Content<T> {
             Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(TooLong))?;
                 if payload.len() >= COPY_BYTES_MAX {
-                    let part = Part::Body(payload.into());
+                    let part = Part::Body(Bytes::from(payload).into());
                     return send_part(part, header, payload_bytes_max, queue);
                 }
                 let sent = send_copy(&payload, header, payload_bytes_max, queue);
@@ -244,7 +244,7 @@ fn send_body(
     header.payload_bytes = payload_bytes as u32;
     let body_bytes = body.len();
     queue.filling().extend_from_slice(&header.encode());
-    queue.push_part(Part::Body(body));
+    queue.push_part(Part::Body(body.into()));
     let out = queue.filling();
     let after_body = padded(HEADER_BYTES + payload_bytes) - HEADER_BYTES - body_bytes;
     let end = out.len() + after_body;

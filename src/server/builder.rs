@@ -7,6 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::companion::Companion;
 use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
@@ -94,6 +96,13 @@ impl ServerBuilder {
     }
 
     /// Whether each shard is pinned to its CPU. Default: yes.
+    ///
+    /// The pin is the shard's alone. Threads and programs that its services and handlers start, by
+    /// `std::thread`, `tokio::task::spawn_blocking` or `std::process::Command`, as well as the server's
+    /// other threads, may run on every CPU that was allowed to the thread that called
+    /// [`ServerBuilder::serve`]. (Linux would have them inherit the pin. It is taken off while they are
+    /// made, which with a C library other than glibc, or one linked statically, can't be done for threads
+    /// and programs.)
     pub fn pinned(mut self, is_pinned: bool) -> Self {
         self.is_pinned = is_pinned;
         self
@@ -284,9 +293,9 @@ impl ServerBuilder {
             _listening: Vec::new(),
             _companion: None,
         };
-        if engine != Engine::Epoll {
-            server._companion = Some(Companion::start().map_err(ServeError::Start)?);
-        }
+        let companion = Companion::start().map_err(ServeError::Start)?;
+        let tokio = companion.handle();
+        server._companion = Some(companion);
         let mut listeners: Vec<Vec<Listener>> = cpus.iter().map(|_| Vec::new()).collect();
         for one in &mut listening {
             let is_tcp = one.bound_address().is_tcp();
@@ -320,7 +329,6 @@ impl ServerBuilder {
             let engine_config = EngineConfig {
                 idle: self.idle,
                 stream: self.stream.clone(),
-                tokio: server._companion.as_ref().map(Companion::handle),
             };
             let make_start = move || ShardStart {
                 place,
@@ -332,8 +340,8 @@ impl ServerBuilder {
                 factory: Box::new(move |shard| factory(shard)),
                 ready,
             };
-            let running = running.clone();
-            let make_start = move || (make_start(), running);
+            let (tokio, running) = (tokio.clone(), running.clone());
+            let make_start = move || (make_start(), tokio, running);
             server
                 .shards
                 .push(spawn(engine, id, make_start, handle, &server.failures)?);
@@ -390,7 +398,7 @@ fn say_fallback(why: &str) {
 fn spawn(
     engine: Engine,
     id: usize,
-    make_start: impl FnOnce() -> (ShardStart, Sender<()>) + Send + 'static,
+    make_start: impl FnOnce() -> (ShardStart, Handle, Sender<()>) + Send + 'static,
     mut handle: ShardHandle,
     failures: &Arc<Failures>,
 ) -> Result<ShardHandle, ServeError> {
@@ -399,8 +407,8 @@ fn spawn(
         .name(format!("ringcall-{id}"))
         .stack_size(SHARD_STACK_BYTES)
         .spawn(move || {
-            let (start, _running) = make_start();
-            if let Err(error) = run_shard(engine, start) {
+            let (start, tokio, _running) = make_start();
+            if let Err(error) = run_shard(engine, start, &tokio) {
                 tracing::error!(shard = id, %error, "a shard has failed");
                 failures.add(format!("shard {id} failed: {error}"));
             }
@@ -428,6 +436,8 @@ pub enum ServeError {
     Start(io::Error),
     /// Shards failed, each with its reason.
     Shards(Vec<String>),
+    /// A thread that drives a shard was to wait for one; the text says what to do instead.
+    OwnThread(&'static str),
 }
 
 impl fmt::Display for ServeError {
@@ -438,6 +448,7 @@ impl fmt::Display for ServeError {
             Self::Engine(text) => write!(f, "io_uring was asked for but can't be used: {text}"),
             Self::Start(error) => write!(f, "a shard can't be started: {error}"),
             Self::Shards(failures) => f.write_str(&failures.join("; ")),
+            Self::OwnThread(text) => f.write_str(text),
         }
     }
 }

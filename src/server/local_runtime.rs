@@ -1,14 +1,19 @@
 //! A shard without a server: for programs that only call, as fast as a shard can.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::builder::{ServeError, choose_engine};
-use crate::engine::{Engine, EngineConfig, Idle, ShardStart, run_shard};
+use super::companion::Companion;
+use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_shard};
 use crate::platform::options::StreamOptions;
+use crate::platform::pin::unpin_current_thread;
 use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -54,7 +59,8 @@ impl LocalRuntime {
 }
 
 impl LocalRuntimeBuilder {
-    /// Pins the calling thread to this CPU. Default: not pinned.
+    /// Pins the calling thread to this CPU while the future runs, but not the threads and programs that it
+    /// starts; see [`ServerBuilder::pinned`](crate::ServerBuilder::pinned). Default: not pinned.
     pub fn cpu(mut self, cpu: impl Into<Option<usize>>) -> Self {
         self.cpu = cpu.into();
         self
@@ -80,8 +86,13 @@ impl LocalRuntimeBuilder {
 
     /// Runs the future to its end and returns its value. What it has spawned is dropped then.
     ///
+    /// What the future does with tokio is driven by another thread, as in the handlers of a server. So it
+    /// may be called on a thread of a tokio runtime too, which has no time for its own tasks meanwhile:
+    /// give it a thread, or `spawn_blocking`.
+    ///
     /// # Errors
     /// A wrong limit, an engine that can't be had, or its failure; also a panic of the future.
+    /// [`ServeError::OwnThread`] within a handler or another such future, whose shard would stand still.
     pub fn run<T, F, Fut>(self, main: F) -> Result<T, ServeError>
     where
         T: 'static,
@@ -89,19 +100,27 @@ impl LocalRuntimeBuilder {
         Fut: Future<Output = T> + 'static,
     {
         self.limits.check().map_err(ServeError::Configuration)?;
+        if drives_a_shard() {
+            return Err(ServeError::OwnThread(
+                "LocalRuntime::run was called on a thread that drives a shard already, by a handler or within \
+                 another LocalRuntime, and would hold up all that is served there: call it on a thread of its own, or \
+                 make the calls with Shard::client",
+            ));
+        }
         let (engine, _) = choose_engine(self.engine)?;
         let mailbox = Mailbox::new(engine == Engine::Epoll).map_err(ServeError::Start)?;
+        let companion = Companion::start().map_err(ServeError::Start)?;
         let result = Rc::new(RefCell::new(None));
         let (ready, started) = channel();
         let run_main = {
             let (result, mailbox) = (Rc::clone(&result), Arc::clone(&mailbox));
             move |shard: &Shard| {
-                let main = main(shard.clone());
+                let own_shard = shard.clone();
                 // Ends the shard also when the future panics.
                 let end = DrainOnDrop(mailbox);
                 shard.spawn(async move {
                     let _end = end;
-                    let value = main.await;
+                    let value = main(own_shard).await;
                     *result.borrow_mut() = Some(value);
                 });
                 Ok(Vec::new())
@@ -125,7 +144,6 @@ impl LocalRuntimeBuilder {
             engine_config: EngineConfig {
                 idle: self.idle,
                 stream: StreamOptions::default(),
-                tokio: None,
             },
             counters: Arc::new(Counters::default()),
             mailbox,
@@ -133,12 +151,34 @@ impl LocalRuntimeBuilder {
             factory: Box::new(run_main),
             ready,
         };
-        run_shard(engine, start).map_err(ServeError::Start)?;
+        let _pin = PinEnds;
+        unbudgeted(|| run_shard(engine, start, &companion.handle())).map_err(ServeError::Start)?;
         if let Ok(Err(failure)) = started.try_recv() {
             return Err(ServeError::Shards(vec![failure.into_text()]));
         }
         let value = result.borrow_mut().take();
         value.ok_or_else(|| ServeError::Shards(vec!["the future panicked; see the log".into()]))
+    }
+}
+
+/// Runs a shard where the caller may be a task of tokio's. Such a task has a budget, which is renewed when
+/// it gives way; with that used up, all that the future awaits of tokio's would wait for ever.
+fn unbudgeted<R>(run: impl FnOnce() -> R) -> R {
+    let mut run = Some(run);
+    let whole = poll_fn(|_| Poll::Ready(run.take().map(|run| run())));
+    let whole = pin!(tokio::task::unconstrained(whole));
+    match whole.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(result)) => result,
+        Poll::Ready(None) | Poll::Pending => unreachable!("it is polled once"),
+    }
+}
+
+/// Gives the calling thread its CPUs back.
+struct PinEnds;
+
+impl Drop for PinEnds {
+    fn drop(&mut self) {
+        unpin_current_thread();
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub unimplemented: u64,
     /// Calls refused, not executed, while shutting down.
     pub refused_draining: u64,
-    /// Handlers that panicked.
+    /// Panics of handlers and of what they leave behind: replies, spawned futures, wakers, services.
     pub panics: u64,
     /// Handlers dropped because their caller gave up or its connection ended.
     pub cancelled: u64,

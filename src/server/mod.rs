@@ -11,18 +11,21 @@ pub use self::builder::{ServeError, ServerBuilder};
 pub use self::local_runtime::{LocalRuntime, LocalRuntimeBuilder};
 pub use self::metrics::Metrics;
 
-use std::sync::mpsc::Receiver;
+use std::mem::ManuallyDrop;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use self::companion::Companion;
 use self::watchdog::Watchdog;
 use crate::engine::Failures;
+use crate::panics;
 use crate::platform::listen::Listening;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
 
-/// A server that runs. Dropping it shuts it down and waits until it has ended.
+/// A server that runs. Dropping it shuts it down and waits until it has ended; on a thread of its own, such
+/// as in one of its handlers, it shuts down and ends after the drop.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<String>,
@@ -108,8 +111,16 @@ impl Server {
     /// Waits until the server has ended, which [`Server::shut_down`] brings about.
     ///
     /// # Errors
-    /// What ended a shard before its time.
+    /// What ended a shard before its time. [`ServeError::OwnThread`] at once when a handler of the server,
+    /// or what one has spawned, waits for it: the server shuts down then.
     pub fn wait(mut self) -> Result<(), ServeError> {
+        if self.is_on_own_thread() {
+            return Err(ServeError::OwnThread(
+                "Server::wait was called on a thread of the server itself, by a handler or by what one has spawned, \
+                 where it would wait for itself; the server shuts down now. Call Server::shut_down there, and \
+                 Server::wait where the server was started",
+            ));
+        }
         self.join();
         match self.failures.take() {
             failures if failures.is_empty() => Ok(()),
@@ -123,12 +134,56 @@ impl Server {
         while ended.recv().is_ok() {}
         drop(self.watchdog.take());
         for shard in &mut self.shards {
-            if let Some(thread) = shard.thread.take()
-                && thread.join().is_err()
-            {
+            if let Some(Err(panic)) = shard.thread.take().map(JoinHandle::join) {
+                let panic = panics::text(panic);
                 self.failures
-                    .add("a shard's thread panicked; see the log".to_owned());
+                    .add(format!("a shard's thread panicked: {panic}; see the log"));
             }
+        }
+    }
+
+    /// Whether the calling thread is one that [`Server::join`] waits for.
+    fn is_on_own_thread(&self) -> bool {
+        let here = std::thread::current().id();
+        let shards = self.shards.iter().map(|shard| shard.thread.as_ref());
+        let companion = self._companion.as_ref().and_then(Companion::thread);
+        let watchdog = self.watchdog.as_ref().and_then(Watchdog::thread);
+        shards
+            .chain([companion, watchdog])
+            .flatten()
+            .any(|thread| thread.thread().id() == here)
+    }
+
+    /// Has another thread wait until the server has ended, and put things away.
+    fn end_elsewhere(&mut self) {
+        tracing::error!(
+            "a server was dropped on a thread of its own, by a handler or by what one has spawned, where it can't wait \
+             for itself: it shuts down, and ends after this. Call Server::shut_down there instead, and drop the server \
+             where it was started"
+        );
+        // Should there be no thread, it is never dropped: its shards end all the same.
+        let whole = ManuallyDrop::new(std::mem::replace(self, Self::of_nothing()));
+        let ended = std::thread::Builder::new()
+            .name("ringcall-end".into())
+            .spawn(move || drop(ManuallyDrop::into_inner(whole)));
+        if let Err(error) = ended {
+            tracing::error!(%error, "nothing waits for the end of a server that was dropped on its own thread");
+        }
+    }
+
+    /// What is left of a server whose parts were taken.
+    fn of_nothing() -> Self {
+        Self {
+            addresses: Vec::new(),
+            engine: "",
+            features: String::new(),
+            memory_ceiling_bytes: 0,
+            watchdog: None,
+            shards: Vec::new(),
+            failures: Arc::default(),
+            ended: Mutex::new(channel().1),
+            _listening: Vec::new(),
+            _companion: None,
         }
     }
 }
@@ -136,6 +191,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shut_down();
-        self.join();
+        if self.is_on_own_thread() {
+            self.end_elsewhere();
+        } else {
+            self.join();
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::ShardHandle;
 use super::stack::StackProbe;
+use crate::panics;
 use crate::shard::counters::Counters;
 
 /// A thread that looks at the shards' turns. Dropping it ends the thread.
@@ -64,6 +65,11 @@ impl Watchdog {
             thread: Some(thread),
         })
     }
+
+    /// The thread, for as long as there is one.
+    pub(super) fn thread(&self) -> Option<&JoinHandle<()>> {
+        self.thread.as_ref()
+    }
 }
 
 impl Watched {
@@ -94,10 +100,8 @@ impl Watched {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the watchdog panicked");
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!(panic = panics::text(panic), "the watchdog panicked");
         }
     }
 }

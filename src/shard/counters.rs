@@ -47,7 +47,7 @@ pub(crate) struct Counters {
     pub(crate) unimplemented: Counter,
     /// Calls refused because this side is draining.
     pub(crate) refused_draining: Counter,
-    /// Handlers that panicked.
+    /// Panics of handlers and of what they leave behind: replies, spawned futures, wakers, services.
     pub(crate) panics: Counter,
     /// Calls that the caller gave up, or whose connection ended.
     pub(crate) cancelled: Counter,

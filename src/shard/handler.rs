@@ -161,8 +161,11 @@ where
             }
             Poll::Ready(Err(status)) => answer::respond_error(conn, call_id, status),
         }
+        let tasks = &conn.shard.tasks;
+        tasks.is_answered.set(true);
         // SAFETY: it is not used again.
         unsafe { ManuallyDrop::drop(&mut polled) };
+        tasks.is_answered.set(false);
         Poll::Ready(())
     }
 }

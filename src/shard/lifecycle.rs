@@ -21,7 +21,7 @@ impl ShardCore {
             .expire(self.now_ns(), |due| fired.push(due));
         for due in fired {
             match due {
-                Due::Wake(waker) => waker.wake(),
+                Due::Wake(waker) => self.wake(waker),
                 Due::CallDeadline(key) => self.expire_call(key),
                 Due::Connection(key) => {
                     if let Some(conn) = self.find(key) {
@@ -262,8 +262,13 @@ impl ShardCore {
     pub(crate) fn finish(&self) {
         self.tasks.cancel_all();
         if let Some(services) = self.services.get() {
-            services.clear();
+            services.clear(|text| {
+                self.counters.panics.add(1);
+                tracing::error!(panic = text, "a service panicked while it was dropped");
+            });
         }
+        // What the services have spawned at their end would keep the shard alive.
+        self.tasks.cancel_all();
         // The watchdog looks until the last shard has ended.
         self.end_turn();
     }

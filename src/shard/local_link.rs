@@ -12,6 +12,7 @@ use crate::buf::Chunk;
 use crate::client::perhaps_executed;
 use crate::client::slots::{CallSlots, Outcome};
 use crate::client::waiting::WaitQueue;
+use crate::panics;
 use crate::proto::client::{ClientConnection, ClientEvent, Fate};
 use crate::proto::link::Link;
 use crate::proto::status::Status;
@@ -54,6 +55,11 @@ pub(super) struct Ended {
 /// the thread, or the program was stopped.
 const QUIET_NS: u64 = 1_000_000;
 
+fn wake(waker: Waker) {
+    // That it has panicked is in the log, and costs nobody else anything.
+    panics::wake(waker);
+}
+
 impl LocalLink {
     pub(super) fn link_mut(&mut self) -> &mut Link {
         self.connection.link_mut()
@@ -86,7 +92,7 @@ impl LocalLink {
     pub(super) fn call_waiting(&self, queued_bytes: usize) {
         if !self.waiting.borrow().is_empty() && self.ended.is_none() {
             let room = self.room(queued_bytes);
-            self.waiting.borrow_mut().call(room, Waker::wake);
+            self.waiting.borrow_mut().call(room, wake);
         }
     }
 
@@ -175,7 +181,7 @@ impl ShardCore {
                         conn.peer, goaway.message
                     ));
                     client.end(self.now_ns(), invites_back, status);
-                    client.waiting.borrow_mut().call_all(Waker::wake);
+                    client.waiting.borrow_mut().call_all(wake);
                     continue;
                 }
                 Some(ClientEvent::Ready) => continue,
@@ -187,7 +193,7 @@ impl ShardCore {
             let waker = client.calls.finish(waiter, outcome);
             drop(role);
             if let Some(waker) = waker {
-                waker.wake();
+                self.wake(waker);
             }
         }
         self.after_calls(conn);
@@ -302,5 +308,5 @@ pub(super) fn end_calls(conn: &Rc<Conn>, status: &Status) {
             .borrow_mut()
             .call_all(|waker| wakers.push(waker));
     }
-    wakers.into_iter().for_each(Waker::wake);
+    wakers.into_iter().for_each(|waker| conn.shard.wake(waker));
 }

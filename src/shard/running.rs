@@ -1,6 +1,7 @@
 //! Handlers that wait, and futures that were spawned: how they go on, and how they end.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use super::ShardCore;
 use super::answer::respond_error;
@@ -9,6 +10,7 @@ use super::handler::put_background;
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
+use crate::panics;
 use crate::proto::status::Status;
 
 impl ShardCore {
@@ -36,6 +38,13 @@ impl ShardCore {
             let due = Due::CallDeadline(task);
             let timer = self.timers.borrow_mut().add(deadline_ns, due);
             self.tasks.set_deadline(task, timer);
+        }
+    }
+
+    /// Wakes a future.
+    pub(super) fn wake(&self, waker: Waker) {
+        if !panics::wake(waker) {
+            self.counters.panics.add(1);
         }
     }
 

@@ -9,6 +9,7 @@ use super::conn::Conn;
 use super::handler::{Method, start_handler};
 use super::tasks::Started;
 use crate::buf::Chunk;
+use crate::panics;
 use crate::proto::limits::METHODS_MAX;
 use crate::proto::resolve::{Directory, ServiceDescriptor};
 use crate::rpc::received::Request;
@@ -175,9 +176,13 @@ impl ServiceTable {
         self.by_name.is_empty()
     }
 
-    /// Drops the services.
-    pub(super) fn clear(&self) {
-        drop(self.methods.take());
+    /// Drops the services, each apart from the others, and tells what the panics of their drops say.
+    pub(super) fn clear(&self, mut panicked: impl FnMut(String)) {
+        for entry in self.methods.take() {
+            if let Err(text) = panics::caught(|| drop(entry)) {
+                panicked(text);
+            }
+        }
     }
 
     /// For some calls.

@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
+use crate::panics;
 
 /// Names a task. A name that is no longer valid does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,9 @@ pub(crate) struct Tasks {
     /// The free place that was used last, out of its slot.
     spare: Cell<Option<Box<Seat>>>,
     waiting: Cell<usize>,
+    /// Set while the reply of a call is dropped, which is answered then: should that panic, its result
+    /// stands.
+    pub(super) is_answered: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -158,6 +162,7 @@ impl Tasks {
             free: RefCell::new(Vec::new()),
             spare: Cell::new(None),
             waiting: Cell::new(0),
+            is_answered: Cell::new(false),
         }
     }
 
@@ -195,9 +200,9 @@ impl Tasks {
             }
             Err(panic) => {
                 let started = if !was_made {
-                    Started::Panicked(panic_text(&*panic))
+                    Started::Panicked(panics::text(panic))
                 } else {
-                    match self.after_panic(&mut seat.cell, &*panic) {
+                    match self.after_panic(&mut seat.cell, origin, panics::text(panic)) {
                         Ok(()) => Started::Done,
                         Err(text) => Started::Panicked(text),
                     }
@@ -229,7 +234,7 @@ impl Tasks {
                 return Resumed::NotEnded;
             }
             Ok(Poll::Ready(())) => Ok(()),
-            Err(panic) => self.after_panic(cell, &*panic),
+            Err(panic) => self.after_panic(cell, purpose.origin(), panics::text(panic)),
         };
         self.end_waiting(seat);
         match ended {
@@ -380,46 +385,39 @@ impl Tasks {
         }
     }
 
-    /// Clears up after a poll that has panicked. An error is the text of the panic.
+    /// Clears up after a poll that has panicked with this text. It is returned as an error unless the call
+    /// was answered before: then its result stands.
     #[cold]
     fn after_panic(
         &self,
         cell: &mut FutureCell,
-        panic: &(dyn std::any::Any + Send),
+        origin: Origin<'_>,
+        text: String,
     ) -> Result<(), String> {
-        if !cell.is_occupied() {
-            // It panicked while it was dropped; its result stands: the call was answered.
-            self.note_panic_in_drop(panic);
-            return Ok(());
-        }
+        // It was its reply that panicked, or its own drop at its end. What a reply has spawned while it was
+        // dropped is no call.
+        let is_call = matches!(origin, Origin::Call { .. });
+        let was_answered = (is_call && self.is_answered.take()) || !cell.is_occupied();
         self.drop_quietly(cell);
-        Err(panic_text(panic))
+        if !was_answered {
+            return Err(text);
+        }
+        self.note_panic_in_drop(&text);
+        Ok(())
     }
 
     /// Drops a future that may panic while it is dropped.
     fn drop_quietly(&self, cell: &mut FutureCell) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| cell.clear())) {
-            self.note_panic_in_drop(&*panic);
+        if let Err(text) = panics::caught(|| cell.clear()) {
+            self.note_panic_in_drop(&text);
         }
     }
 
     #[cold]
-    fn note_panic_in_drop(&self, panic: &(dyn std::any::Any + Send)) {
+    fn note_panic_in_drop(&self, text: &str) {
         self.counters.panics.add(1);
-        tracing::error!(
-            panic = panic_text(panic),
-            "a handler panicked while it was dropped"
-        );
+        tracing::error!(panic = text, "a handler panicked while it was dropped");
     }
-}
-
-/// What `panic!` said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without text".to_owned())
 }
 
 #[cfg(test)]

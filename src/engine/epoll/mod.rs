@@ -1,5 +1,4 @@
-//! The fallback engine: the same shard, which asks epoll what is ready and makes each call itself. A
-//! task of tokio's current-thread runtime pumps it.
+//! The fallback engine: the same shard, which asks epoll what is ready and makes each call itself.
 //!
 //! A turn: learn what is ready; read each socket, let the shard act, and send; then all that follows.
 
@@ -8,7 +7,6 @@ mod host;
 mod readiness;
 mod sockets;
 mod transfer;
-mod watched;
 
 use std::io;
 use std::rc::Rc;

@@ -70,11 +70,6 @@ impl Readiness {
         })
     }
 
-    /// A second descriptor of the same epoll instance, which is readable while something is ready.
-    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.epoll.try_clone()
-    }
-
     /// Has the kernel tell each time the eventfd is written. It need never be read.
     pub(super) fn add_wakeup(&self, eventfd: impl AsFd) -> io::Result<()> {
         let edges = EventFlags::IN | EventFlags::ET;

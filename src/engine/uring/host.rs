@@ -56,9 +56,6 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
             return Ok(());
         }
     };
-    // Whatever handlers do with tokio finds its runtime.
-    let tokio = start.engine_config.tokio.clone();
-    let _entered = tokio.as_ref().map(tokio::runtime::Handle::enter);
     let exists = Rc::new(Cell::new(false));
     let pump_exists = Exists(Rc::clone(&exists));
     let ran = catch_unwind(AssertUnwindSafe(|| {
