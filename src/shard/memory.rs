@@ -418,7 +418,7 @@ mod tests {
         assert!(memory.is_full());
         let small = memory.account();
         assert!(memory.has_room(&small, SMALL_BYTES) && !memory.has_room(&small, SMALL_BYTES + 1));
-        let more = Chunk::on_account(AlignedBuf::with_len(20 * MIB), &greedy[1]);
+        let more = Chunk::on_account(AlignedBuf::with_len(40 * MIB), &greedy[1]);
         assert!(memory.has_room(&small, OWN_BYTES) && !memory.has_room(&small, OWN_BYTES + 1));
         drop((held, more));
         assert!(memory.commons.was_released());
