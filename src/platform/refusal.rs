@@ -1,6 +1,7 @@
 //! Why io_uring can't be used here: the step that failed, the likely cause, and what to do.
 
 use super::rlimit::{EXECUTOR_MEMLOCK_BYTES_MIN, Limit, memlock_limit, nofile_limit};
+use super::shortage::NFILE_REMEDY;
 use std::fmt;
 use std::io;
 
@@ -105,7 +106,7 @@ impl Refusal {
             ),
             Some(libc::ENFILE) => (
                 "the whole system has used up its open files (fs.file-max)".into(),
-                "close what leaks them, or raise it: `sysctl fs.file-max`".into(),
+                NFILE_REMEDY.into(),
             ),
             _ => self.explain_missing(),
         }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::builder::{ServeError, choose_engine};
+use super::builder::ServeError;
+use super::start::choose_engine;
 use crate::engine::{Engine, EngineConfig, Idle, ShardStart, run_shard};
 use crate::platform::options::StreamOptions;
+use crate::platform::shortage::lacking;
 use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -90,7 +92,8 @@ impl LocalRuntimeBuilder {
     {
         self.limits.check().map_err(ServeError::Configuration)?;
         let (engine, _) = choose_engine(self.engine)?;
-        let mailbox = Mailbox::new(engine == Engine::Epoll).map_err(ServeError::Start)?;
+        let mailbox = Mailbox::new(engine == Engine::Epoll)
+            .map_err(|error| ServeError::Start(lacking("the shard's eventfd", &error)))?;
         let result = Rc::new(RefCell::new(None));
         let (ready, started) = channel();
         let run_main = {
@@ -133,7 +136,8 @@ impl LocalRuntimeBuilder {
             factory: Box::new(run_main),
             ready,
         };
-        run_shard(engine, start).map_err(ServeError::Start)?;
+        run_shard(engine, start)
+            .map_err(|error| ServeError::Shards(vec![format!("the shard failed: {error}")]))?;
         if let Ok(Err(failure)) = started.try_recv() {
             return Err(ServeError::Shards(vec![failure.into_text()]));
         }

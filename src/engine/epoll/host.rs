@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -9,8 +10,9 @@ use tokio::runtime::{Builder, Handle};
 
 use super::Engine;
 use super::watched::watch;
-use crate::engine::{Idle, ShardStart};
+use crate::engine::{EngineConfig, Idle, Listener, ShardStart};
 use crate::platform::refusal::{Refusal, Step};
+use crate::shard::ShardCore;
 
 /// The runtime gets a turn this often although ours never ends.
 const YIELD_EVERY_NS: u64 = 10_000_000;
@@ -37,16 +39,28 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
         }
     };
     runtime.block_on(async move {
-        match start.start(Engine::new) {
-            Some((engine, config)) => pump(engine, config.idle).await,
+        match start.start(begin) {
+            Some(((engine, sleeper), config)) => pump(engine, sleeper, config.idle).await,
             None => Ok(()),
         }
     })
 }
 
-/// The life of a shard.
-async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
+/// Makes all that the shard will ever need. Its first turn starts to accept, which can fail as well.
+fn begin(
+    shard: Rc<ShardCore>,
+    config: &EngineConfig,
+    listeners: Vec<Listener>,
+) -> io::Result<(Engine, Sleeper)> {
+    let mut engine = Engine::new(shard, config, listeners)?;
     let sleeper = Sleeper::new(&engine)?;
+    engine.turn(0)?;
+    engine.shard.end_turn();
+    Ok((engine, sleeper))
+}
+
+/// The life of a shard.
+async fn pump(mut engine: Engine, sleeper: Sleeper, idle: Idle) -> io::Result<()> {
     let runtime = Handle::current().metrics();
     let spin_ns = idle.spin_ns();
     let (mut busy_ns, mut yielded_ns, mut wait_ns) = (0, 0, 0);
