@@ -1,7 +1,9 @@
 //! Why io_uring can't be used here: the step that failed, the likely cause, and what to do.
 
-use super::rlimit::{EXECUTOR_MEMLOCK_BYTES_MIN, Limit, memlock_limit, nofile_limit};
-use super::shortage::NFILE_REMEDY;
+use super::rlimit::{
+    EXECUTOR_MEMLOCK_BYTES_MIN, Limit, address_space_limit, memlock_limit, nofile_limit,
+};
+use super::shortage::{self, NFILE_REMEDY};
 use std::fmt;
 use std::io;
 
@@ -92,6 +94,11 @@ impl Refusal {
         if self.step == Step::LockedMemory {
             return self.explain_memory();
         }
+        if self.step == Step::EpollRuntime
+            && let Some(explained) = self.errno.and_then(shortage::explain)
+        {
+            return explained;
+        }
         match self.errno {
             Some(libc::EPERM | libc::EACCES) => self.explain_permission(),
             Some(libc::ENOSYS | libc::EOPNOTSUPP) => (
@@ -155,7 +162,8 @@ impl Refusal {
         let cause = if memlock.allows(EXECUTOR_MEMLOCK_BYTES_MIN) {
             format!(
                 "the user's locked memory has reached RLIMIT_MEMLOCK, {memlock} bytes (kernels from 6.14 on, and before 5.12, \
-                 count rings in it, those of the user's other processes too), or memory is short"
+                 count rings in it, those of the user's other processes too), or memory is short (RLIMIT_AS is {} bytes)",
+                address_space_limit()
             )
         } else {
             format!(
@@ -163,7 +171,7 @@ impl Refusal {
             )
         };
         let remedy = "raise it to some MiB (LimitMEMLOCK= of a systemd unit, `--ulimit memlock=` of a container, `ulimit -l` \
-                      of a shell)";
+                      and `ulimit -v` of a shell)";
         (cause, remedy.into())
     }
 

@@ -18,12 +18,13 @@ pub fn lacking(what: &str, error: &io::Error) -> String {
 
 /// The error with its likely cause and the remedy, if it says that something is short.
 pub fn explained(error: &io::Error) -> Option<String> {
-    let (cause, remedy) = explain(error)?;
+    let (cause, remedy) = explain(error.raw_os_error()?)?;
     Some(format!("{error}; likely cause: {cause}; remedy: {remedy}"))
 }
 
-fn explain(error: &io::Error) -> Option<(String, String)> {
-    match error.raw_os_error()? {
+/// The likely cause of an error number that says that something is short, and the remedy.
+pub(super) fn explain(errno: i32) -> Option<(String, String)> {
+    match errno {
         libc::EMFILE => Some((
             format!("the process has used up RLIMIT_NOFILE, {}", nofile_limit()),
             NOFILE_REMEDY.into(),

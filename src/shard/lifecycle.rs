@@ -260,6 +260,11 @@ impl ShardCore {
         if let Some(services) = self.services.get() {
             services.clear();
         }
+        // A connection that was closed in the last turn may still be listed. It holds the shard, which
+        // would keep itself alive by it, with its buffers and descriptors.
+        drop(self.attention.take());
+        drop(self.waiting_for_room.take());
+        drop(self.connects.take());
         // The watchdog looks until the last shard has ended.
         self.end_turn();
     }

@@ -1,0 +1,194 @@
+//! A unix socket feeds all shards.
+
+use ringcall::Engine;
+
+use crate::child;
+use crate::service::{
+    Keeper, PlaceClient, builder, engine, eventually, on_both_engines, serve, shard_of_a_call,
+    socket_path,
+};
+
+on_both_engines!(
+    connections_are_shared_fairly,
+    connections_that_come_and_go_are_shared_fairly,
+    while_a_shard_is_held_the_others_accept,
+    all_but_one_shard_may_be_held,
+    a_burst_is_shared_fairly,
+    draining_closes_the_listener_at_once,
+);
+
+const CONNECTIONS: usize = 200;
+
+/// Shards and addresses that are tried.
+fn variants(test: &str, of: Engine) -> Vec<(usize, String)> {
+    let test = format!("{test}-{of:?}");
+    let path = format!("unix:{}", socket_path(&test).display());
+    let name = format!("unix:@{test}-{}", std::process::id());
+    vec![(2, path), (4, name.clone()), (1, name)]
+}
+
+fn assert_fair(by_shard: &[usize]) {
+    let fair = CONNECTIONS / by_shard.len();
+    assert!(
+        by_shard.iter().all(|count| *count >= fair / 2),
+        "{by_shard:?}"
+    );
+}
+
+fn connections_are_shared_fairly(engine: Engine) {
+    for (shards, address) in variants("fair", engine) {
+        let server = serve(builder(engine, shards).listen(&address), &Keeper::new()).unwrap();
+        let mut by_shard = vec![0; shards];
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let client = PlaceClient::connect_blocking(&address).unwrap();
+            by_shard[client.shard().wait().unwrap().to_native() as usize] += 1;
+            open.push(client);
+        }
+        assert_fair(&by_shard);
+        assert_eq!(server.metrics().accept_errors, 0);
+    }
+}
+
+fn connections_that_come_and_go_are_shared_fairly(engine: Engine) {
+    for (shards, address) in variants("come-and-go", engine) {
+        let _server = serve(builder(engine, shards).listen(&address), &Keeper::new()).unwrap();
+        let mut by_shard = vec![0; shards];
+        for _ in 0..CONNECTIONS {
+            by_shard[shard_of_a_call(&address) as usize] += 1;
+        }
+        assert_fair(&by_shard);
+    }
+}
+
+fn a_burst_is_shared_fairly(engine: Engine) {
+    for (shards, address) in variants("burst", engine) {
+        let keeper = Keeper::new();
+        let _server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        // All of them wait before the first is accepted.
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                std::thread::spawn({
+                    let address = address.clone();
+                    move || {
+                        let client = PlaceClient::connect_blocking(&address).unwrap();
+                        let shard = client.shard().wait().unwrap().to_native() as usize;
+                        (client, shard)
+                    }
+                })
+            })
+            .collect();
+        let mut by_shard = vec![0; shards];
+        let answered: Vec<_> = clients.into_iter().map(|it| it.join().unwrap()).collect();
+        answered.iter().for_each(|(_, shard)| by_shard[*shard] += 1);
+        assert_fair(&by_shard);
+    }
+}
+
+/// Holds one shard; returns its number.
+fn hold(address: &str, keeper: &Keeper) -> (u64, std::thread::JoinHandle<()>) {
+    let client = PlaceClient::connect_blocking(address).unwrap();
+    let held = client.shard().wait().unwrap().to_native();
+    let holding = std::thread::spawn(move || {
+        client.hold().wait().unwrap();
+    });
+    keeper.until_one_runs();
+    (held, holding)
+}
+
+fn while_a_shard_is_held_the_others_accept(engine: Engine) {
+    for (shards, address) in variants("held", engine) {
+        if shards == 1 {
+            continue;
+        }
+        let keeper = Keeper::new();
+        let _server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        for _ in 0..3 {
+            let (held, holding) = hold(&address, &keeper);
+            // Answered before it is let go, so none of them waits for it; also those that stay.
+            let mut open = Vec::new();
+            for _ in 0..40 {
+                let client = PlaceClient::connect_blocking(&address).unwrap();
+                assert_ne!(client.shard().wait().unwrap().to_native(), held);
+                open.push(client);
+            }
+            keeper.let_go();
+            holding.join().unwrap();
+            drop(open);
+            // It takes its part again.
+            eventually("it accepts", || shard_of_a_call(&address) == held);
+        }
+    }
+}
+
+fn all_but_one_shard_may_be_held(engine: Engine) {
+    let address = format!("unix:@all-but-one-{engine:?}-{}", std::process::id());
+    let keeper = Keeper::new();
+    let _server = serve(builder(engine, 4).listen(&address), &keeper).unwrap();
+    let mut held = Vec::new();
+    let mut holding = Vec::new();
+    for _ in 0..3 {
+        let (shard, thread) = hold(&address, &keeper);
+        assert!(!held.contains(&shard));
+        held.push(shard);
+        holding.push(thread);
+    }
+    for _ in 0..40 {
+        assert!(!held.contains(&shard_of_a_call(&address)));
+    }
+    // Whichever is let go first.
+    holding.iter().for_each(|_| keeper.let_go());
+    holding.into_iter().for_each(|it| it.join().unwrap());
+}
+
+fn draining_closes_the_listener_at_once(engine: Engine) {
+    for (shards, address) in variants("drain", engine) {
+        let keeper = Keeper::new();
+        let server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        let client = PlaceClient::connect_blocking(&address).unwrap();
+        let waiting = std::thread::spawn(move || client.wait().wait().map(|it| it.to_native()));
+        keeper.until_one_runs();
+        server.shut_down();
+        eventually("nobody is let in", || {
+            PlaceClient::connect_blocking(&address).is_err()
+        });
+        keeper.let_go();
+        waiting.join().unwrap().expect("answered while it drains");
+        server.wait().unwrap();
+    }
+}
+
+#[test]
+fn running_out_of_descriptors_pauses_accepting_only() {
+    let Some(task) = child::task() else {
+        for engine in ["uring", "epoll"] {
+            child::passes(
+                "sharing::running_out_of_descriptors_pauses_accepting_only",
+                engine,
+            );
+        }
+        return;
+    };
+    child::set_limit(libc::RLIMIT_NOFILE, 150);
+    let address = format!("unix:@short-{task}-{}", std::process::id());
+    let server = serve(builder(engine(&task), 2).listen(&address), &Keeper::new()).unwrap();
+    let client = PlaceClient::connect_blocking(&address).unwrap();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+            socket.unwrap()
+        })
+        .collect();
+    let others: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let name = address.replace("unix:@", "\0");
+    for socket in &waiting {
+        socket
+            .connect(&socket2::SockAddr::unix(&name).unwrap())
+            .unwrap();
+    }
+    eventually("accepting fails", || server.metrics().accept_errors >= 3);
+    client.shard().wait().unwrap();
+    drop(others);
+    eventually("all are let in", || server.metrics().accepted == 21);
+    shard_of_a_call(&address);
+}
