@@ -63,9 +63,9 @@ pub(super) fn explain(errno: i32) -> Option<(String, String)> {
 ///
 /// # Errors
 /// What is short, and what to do.
-pub fn room_for(bytes: usize) -> Result<(), String> {
+pub fn room_for(what: &str, bytes: usize) -> Result<(), String> {
     map_and_unmap(bytes).map_err(|error| {
-        let what = format!("address space for {} MiB", bytes >> 20);
+        let what = format!("memory for {what}, {} MiB,", bytes >> 20);
         lacking(&what, &error)
     })
 }
@@ -120,8 +120,12 @@ mod tests {
 
     #[test]
     fn there_is_room_for_a_little_but_not_for_everything() {
-        room_for(1 << 20).unwrap();
-        let text = room_for(1 << 60).unwrap_err();
-        assert!(text.contains("MiB") && text.contains("remedy"), "{text}");
+        room_for("a little", 1 << 20).unwrap();
+        let text = room_for("everything", 1 << 60).unwrap_err();
+        assert!(
+            text.starts_with("memory for everything, 1099511627776 MiB, can't be had: "),
+            "{text}"
+        );
+        assert!(text.contains("remedy"), "{text}");
     }
 }

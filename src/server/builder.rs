@@ -152,8 +152,9 @@ impl ServerBuilder {
     {
         self.check()?;
         rlimit::raise_nofile();
-        let (engine, features) = choose_engine(self.engine)?;
         let cpus = shard_cpus(self.shards).map_err(ServeError::Configuration)?;
+        self.check_room(cpus.len())?;
+        let (engine, features) = choose_engine(self.engine)?;
         let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
         let mut started = self.start(engine, features, &cpus, &factory)?;
         if let Err(failures) = &started

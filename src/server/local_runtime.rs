@@ -10,7 +10,7 @@ use super::builder::ServeError;
 use super::start::choose_engine;
 use crate::engine::{Engine, EngineConfig, Idle, ShardStart, run_shard};
 use crate::platform::options::StreamOptions;
-use crate::platform::shortage::lacking;
+use crate::platform::shortage::{lacking, room_for};
 use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -91,6 +91,7 @@ impl LocalRuntimeBuilder {
         Fut: Future<Output = T> + 'static,
     {
         self.limits.check().map_err(ServeError::Configuration)?;
+        room_for("a shard", super::start::LOCAL_BYTES).map_err(ServeError::Start)?;
         let (engine, _) = choose_engine(self.engine)?;
         let mailbox = Mailbox::new(engine == Engine::Epoll)
             .map_err(|error| ServeError::Start(lacking("the shard's eventfd", &error)))?;

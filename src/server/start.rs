@@ -34,10 +34,24 @@ const SHARD_STACK_BYTES: usize = 8 << 20;
 /// What a shard maps beside its stack and its receive buffers: rings, tables, its executor and the
 /// stack of that one's thread.
 const SHARD_OTHER_BYTES: usize = 8 << 20;
+/// What a local runtime maps, which has no thread of its own but its executor's.
+pub(super) const LOCAL_BYTES: usize =
+    SHARD_OTHER_BYTES + super::builder::RECV_BUFFERS as usize * super::builder::RECV_BUFFER_BYTES;
 /// What a server maps beside its shards: the stacks of two threads, and room for small things.
 const SERVER_BYTES: usize = 16 << 20;
 
 impl ServerBuilder {
+    /// Whether there is address space for all shards.
+    pub(super) fn check_room(&self, shards: usize) -> Result<(), ServeError> {
+        let buffers = usize::from(self.recv_buffers) * self.recv_buffer_bytes;
+        let shard_bytes = SHARD_STACK_BYTES + SHARD_OTHER_BYTES + buffers;
+        let what = format!(
+            "{shards} shards with {} receive buffers of {} bytes each",
+            self.recv_buffers, self.recv_buffer_bytes
+        );
+        room_for(&what, shards * shard_bytes + SERVER_BYTES).map_err(ServeError::Start)
+    }
+
     /// Starts all shards on an engine, or none. What no engine can help comes first among the
     /// failures.
     pub(super) fn start(
@@ -82,10 +96,6 @@ impl ServerBuilder {
         mut listening: Vec<Listening>,
     ) -> Result<Server, Vec<StartFailure>> {
         let short = |text: String| vec![StartFailure::Shortage(text)];
-        let shard_bytes = SHARD_STACK_BYTES
-            + SHARD_OTHER_BYTES
-            + usize::from(self.recv_buffers) * self.recv_buffer_bytes;
-        room_for(cpus.len() * shard_bytes + SERVER_BYTES).map_err(short)?;
         let members = self.members(engine, cpus).map_err(short)?;
         let companion = match engine {
             Engine::Epoll => None,

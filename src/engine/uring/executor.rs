@@ -45,7 +45,7 @@ pub(super) fn make_executor() -> Result<LocalExecutor, String> {
         drop(has_looked);
         return make();
     }
-    room_for(EXECUTOR_BYTES)?;
+    room_for("the shard's executor", EXECUTOR_BYTES)?;
     rehearse_look()?;
     let executor = make()?;
     *has_looked = true;
