@@ -144,7 +144,9 @@ impl ServerBuilder {
     ///
     /// # Errors
     /// A wrong setting or address, an address that can't be bound, io_uring refused although
-    /// [`Engine::Uring`] was asked for, or a shard that can't start. Nothing is left running.
+    /// [`Engine::Uring`] was asked for, or anything of which the process or the system is short. Nothing
+    /// is left running. An address in use is tried for a second before that is an error, since the
+    /// kernel may free the sockets of a server that was just killed a little late.
     pub fn serve<F, S>(self, factory: F) -> Result<Server, ServeError>
     where
         F: Fn(&Shard) -> S + Send + Sync + 'static,

@@ -3,9 +3,8 @@
 use ringcall::{LocalRuntime, Server};
 
 use crate::child;
-use crate::service::{
-    Keeper, builder, descriptors, engine, eventually, serve, shard_of_a_call, threads,
-};
+use crate::rig::eventually;
+use crate::service::{Keeper, builder, descriptors, engine, serve, shard_of_a_call, threads};
 
 const STARTS: usize = 50;
 

@@ -3,7 +3,11 @@
 #[path = "../support/child.rs"]
 mod child;
 mod leaks;
+#[path = "../support/raw.rs"]
+mod raw;
 mod restart;
+#[path = "../support/rig.rs"]
+mod rig;
 mod service;
 mod sharing;
 mod shortages;

@@ -5,10 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use ringcall::{Engine, ServeError, Server};
 
-use crate::service::{
-    Keeper, PlaceClient, builder, engine, eventually, on_both_engines, serve, shard_of_a_call,
-    socket_path,
-};
+use crate::rig::{eventually, on_both_engines};
+use crate::service::{Keeper, PlaceClient, builder, engine, serve, shard_of_a_call, socket_path};
 
 on_both_engines!(
     a_killed_server_is_followed_at_once,

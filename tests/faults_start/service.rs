@@ -3,30 +3,11 @@
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use ringcall::{Context, Engine, Reply, ServeError, Server, ServerBuilder, Status};
 use tokio::sync::Semaphore;
 
-/// Runs each function as two tests, one per engine.
-macro_rules! on_both_engines {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            #[test]
-            fn uring() {
-                super::$name(ringcall::Engine::Uring);
-            }
-            #[test]
-            fn epoll() {
-                super::$name(ringcall::Engine::Epoll);
-            }
-        })*
-    };
-}
-pub(crate) use on_both_engines;
-
-/// What takes longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::raw::PATIENCE;
 
 #[ringcall::service(name = "place.v1")]
 pub trait Place {
@@ -121,15 +102,6 @@ pub fn shard_of_a_call(address: &str) -> u64 {
 pub fn socket_path(test: &str) -> PathBuf {
     let name = format!("{test}-{}.sock", std::process::id());
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
-/// Waits for something that nobody announces.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Descriptors that this process has open.

@@ -1,12 +1,10 @@
 //! A unix socket feeds all shards.
 
-use ringcall::Engine;
+use ringcall::{Engine, Idle};
 
 use crate::child;
-use crate::service::{
-    Keeper, PlaceClient, builder, engine, eventually, on_both_engines, serve, shard_of_a_call,
-    socket_path,
-};
+use crate::rig::{eventually, on_both_engines};
+use crate::service::{Keeper, PlaceClient, builder, engine, serve, shard_of_a_call, socket_path};
 
 on_both_engines!(
     connections_are_shared_fairly,
@@ -19,12 +17,18 @@ on_both_engines!(
 
 const CONNECTIONS: usize = 200;
 
-/// Shards and addresses that are tried.
-fn variants(test: &str, of: Engine) -> Vec<(usize, String)> {
+/// Numbers of shards, addresses, and ways to wait that are tried.
+fn variants(test: &str, of: Engine) -> Vec<(usize, String, Idle)> {
     let test = format!("{test}-{of:?}");
     let path = format!("unix:{}", socket_path(&test).display());
     let name = format!("unix:@{test}-{}", std::process::id());
-    vec![(2, path), (4, name.clone()), (1, name)]
+    vec![
+        (2, path.clone(), Idle::default()),
+        (2, name.clone(), Idle::Park),
+        (4, path, Idle::Park),
+        (4, name.clone(), Idle::default()),
+        (1, name, Idle::default()),
+    ]
 }
 
 fn assert_fair(by_shard: &[usize]) {
@@ -36,8 +40,12 @@ fn assert_fair(by_shard: &[usize]) {
 }
 
 fn connections_are_shared_fairly(engine: Engine) {
-    for (shards, address) in variants("fair", engine) {
-        let server = serve(builder(engine, shards).listen(&address), &Keeper::new()).unwrap();
+    for (shards, address, idle) in variants("fair", engine) {
+        let server = serve(
+            builder(engine, shards).idle(idle).listen(&address),
+            &Keeper::new(),
+        )
+        .unwrap();
         let mut by_shard = vec![0; shards];
         let mut open = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -51,8 +59,12 @@ fn connections_are_shared_fairly(engine: Engine) {
 }
 
 fn connections_that_come_and_go_are_shared_fairly(engine: Engine) {
-    for (shards, address) in variants("come-and-go", engine) {
-        let _server = serve(builder(engine, shards).listen(&address), &Keeper::new()).unwrap();
+    for (shards, address, idle) in variants("come-and-go", engine) {
+        let _server = serve(
+            builder(engine, shards).idle(idle).listen(&address),
+            &Keeper::new(),
+        )
+        .unwrap();
         let mut by_shard = vec![0; shards];
         for _ in 0..CONNECTIONS {
             by_shard[shard_of_a_call(&address) as usize] += 1;
@@ -62,9 +74,9 @@ fn connections_that_come_and_go_are_shared_fairly(engine: Engine) {
 }
 
 fn a_burst_is_shared_fairly(engine: Engine) {
-    for (shards, address) in variants("burst", engine) {
+    for (shards, address, idle) in variants("burst", engine) {
         let keeper = Keeper::new();
-        let _server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        let _server = serve(builder(engine, shards).idle(idle).listen(&address), &keeper).unwrap();
         // All of them wait before the first is accepted.
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
@@ -97,12 +109,12 @@ fn hold(address: &str, keeper: &Keeper) -> (u64, std::thread::JoinHandle<()>) {
 }
 
 fn while_a_shard_is_held_the_others_accept(engine: Engine) {
-    for (shards, address) in variants("held", engine) {
+    for (shards, address, idle) in variants("held", engine) {
         if shards == 1 {
             continue;
         }
         let keeper = Keeper::new();
-        let _server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        let _server = serve(builder(engine, shards).idle(idle).listen(&address), &keeper).unwrap();
         for _ in 0..3 {
             let (held, holding) = hold(&address, &keeper);
             // Answered before it is let go, so none of them waits for it; also those that stay.
@@ -142,9 +154,9 @@ fn all_but_one_shard_may_be_held(engine: Engine) {
 }
 
 fn draining_closes_the_listener_at_once(engine: Engine) {
-    for (shards, address) in variants("drain", engine) {
+    for (shards, address, idle) in variants("drain", engine) {
         let keeper = Keeper::new();
-        let server = serve(builder(engine, shards).listen(&address), &keeper).unwrap();
+        let server = serve(builder(engine, shards).idle(idle).listen(&address), &keeper).unwrap();
         let client = PlaceClient::connect_blocking(&address).unwrap();
         let waiting = std::thread::spawn(move || client.wait().wait().map(|it| it.to_native()));
         keeper.until_one_runs();

@@ -7,9 +7,8 @@ use std::fs::File;
 use ringcall::{Engine, LocalRuntime, ServeError};
 
 use crate::child;
-use crate::service::{
-    Keeper, builder, descriptors, engine, eventually, serve, shard_of_a_call, threads,
-};
+use crate::rig::eventually;
+use crate::service::{Keeper, builder, descriptors, engine, serve, shard_of_a_call, threads};
 
 /// Engine, and shards; 0 stands for a local runtime.
 const COMBINATIONS: [(&str, usize); 8] = [
