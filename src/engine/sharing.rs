@@ -23,6 +23,9 @@ pub(crate) struct Sharer {
 const PATIENCE_NS: u64 = 1_000_000;
 /// The longest wait, whatever the rank.
 const PATIENCE_NS_MAX: u64 = 8 * PATIENCE_NS;
+/// A shard that sleeps is not held: on a machine with more to do than CPUs it only wakes up late, and
+/// would get less than its part if it were not waited for. So long at most.
+const SLEEP_PATIENCE_NS: u64 = 100_000_000;
 
 impl Sharer {
     pub(crate) fn new(counters: &Arc<Counters>, mailbox: &Arc<Mailbox>) -> Self {
@@ -61,6 +64,9 @@ pub(super) struct Sharing {
 /// A connection that was left to another shard.
 #[derive(Clone, Copy, Debug)]
 struct Left {
+    /// When to look whether it is still there.
+    look_ns: u64,
+    /// When it is taken even if that shard still sleeps.
     until_ns: u64,
     to: usize,
     /// Of that shard, when it was left to it.
@@ -84,20 +90,21 @@ impl Sharing {
             self.left = None;
             return Ok(());
         }
-        match self.left {
-            Some(left) if now_ns >= left.until_ns => Ok(()),
-            Some(left) => Err(left.until_ns),
-            None => {
-                let patience_ns = (rank as u64 * PATIENCE_NS).min(PATIENCE_NS_MAX);
-                let until_ns = now_ns + patience_ns;
-                self.left = Some(Left {
-                    until_ns,
-                    to: first,
-                    pulse: self.sharers[first].pulse(),
-                });
-                Err(until_ns)
-            }
+        let left = self.left.get_or_insert_with(|| Left {
+            look_ns: now_ns + (rank as u64 * PATIENCE_NS).min(PATIENCE_NS_MAX),
+            until_ns: now_ns + SLEEP_PATIENCE_NS,
+            to: first,
+            pulse: self.sharers[first].pulse(),
+        });
+        if now_ns < left.look_ns {
+            return Err(left.look_ns);
         }
+        let sleeps = is_asleep(left.pulse) && self.sharers[left.to].pulse() == left.pulse;
+        if sleeps && now_ns < left.until_ns {
+            left.look_ns = now_ns + PATIENCE_NS;
+            return Err(left.look_ns);
+        }
+        Ok(())
     }
 
     /// A connection was accepted, and more may wait. Wakes the shard whose turn it is then.
@@ -137,15 +144,23 @@ impl Sharing {
     }
 }
 
+/// Whether a shard with this pulse sleeps, and is in no turn.
+fn is_asleep(pulse: u64) -> bool {
+    pulse.is_multiple_of(2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Shards that are in a turn.
     fn sharers(count: usize) -> Arc<[Sharer]> {
         (0..count)
             .map(|_| {
                 let mailbox = Mailbox::new(true).expect("a descriptor");
-                Sharer::new(&Arc::default(), &mailbox)
+                let sharer = Sharer::new(&Arc::default(), &mailbox);
+                sharer.counters.pulse.set(1);
+                sharer
             })
             .collect()
     }
@@ -218,6 +233,24 @@ mod tests {
         other.accepted();
         let until_ns = 2 * PATIENCE_NS;
         assert_eq!(other.may_accept(PATIENCE_NS), Err(until_ns));
+    }
+
+    #[test]
+    fn a_shard_that_sleeps_is_waited_for_longer() {
+        let sharers = sharers(2);
+        sharers[0].counters.pulse.set(2);
+        let mut other = Sharing::new(Arc::clone(&sharers), 1);
+        let mut now_ns = 0;
+        while let Err(look_ns) = other.may_accept(now_ns) {
+            assert_eq!(look_ns, now_ns + PATIENCE_NS);
+            now_ns = look_ns;
+        }
+        assert_eq!(now_ns, SLEEP_PATIENCE_NS);
+        // It has woken up, and is held in that turn.
+        other.found_none();
+        assert_eq!(other.may_accept(0), Err(PATIENCE_NS));
+        sharers[0].counters.pulse.set(3);
+        assert_eq!(other.may_accept(PATIENCE_NS), Ok(()));
     }
 
     #[test]

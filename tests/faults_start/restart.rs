@@ -60,7 +60,7 @@ fn a_killed_server_is_followed_at_once(engine: Engine) {
         std::process::id()
     );
     for predecessor in ["uring", "epoll"] {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let (mut child, addresses) = start_predecessor(predecessor, &asked);
             let clients: Vec<_> = addresses
                 .iter()
