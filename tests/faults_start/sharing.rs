@@ -32,45 +32,44 @@ fn variants(test: &str, of: Engine) -> Vec<(usize, String, Idle)> {
     ]
 }
 
-fn assert_fair(by_shard: &[usize]) {
-    let fair = CONNECTIONS / by_shard.len();
-    assert!(
-        by_shard.iter().all(|count| *count >= fair / 2),
-        "{by_shard:?}"
-    );
+/// Sees that each shard gets at least half of an equal part. `connect` makes one connection and returns
+/// the number of its shard. A machine with much else to do may hold a shard for as long as many others
+/// are made, of which it gets none; it makes up for that afterwards.
+fn assert_fair(shards: usize, mut connect: impl FnMut() -> u64) {
+    let mut by_shard = vec![0; shards];
+    let is_fair = |by_shard: &[usize]| {
+        let part = CONNECTIONS / by_shard.len();
+        by_shard.iter().all(|count| *count >= part / 2)
+    };
+    for made in 0..5 * CONNECTIONS {
+        if made >= CONNECTIONS && is_fair(&by_shard) {
+            break;
+        }
+        by_shard[connect() as usize] += 1;
+    }
+    assert!(is_fair(&by_shard), "{by_shard:?}");
 }
 
 fn connections_are_shared_fairly(engine: Engine) {
     for (shards, address, idle) in variants("fair", engine) {
-        let server = serve(
-            builder(engine, shards).idle(idle).listen(&address),
-            &Keeper::new(),
-        )
-        .unwrap();
-        let mut by_shard = vec![0; shards];
+        let builder = builder(engine, shards).idle(idle).listen(&address);
+        let server = serve(builder, &Keeper::new()).unwrap();
         let mut open = Vec::new();
-        for _ in 0..CONNECTIONS {
+        assert_fair(shards, || {
             let client = PlaceClient::connect_blocking(&address).unwrap();
-            by_shard[client.shard().wait().unwrap().to_native() as usize] += 1;
+            let shard = client.shard().wait().unwrap().to_native();
             open.push(client);
-        }
-        assert_fair(&by_shard);
+            shard
+        });
         assert_eq!(server.metrics().accept_errors, 0);
     }
 }
 
 fn connections_that_come_and_go_are_shared_fairly(engine: Engine) {
     for (shards, address, idle) in variants("come-and-go", engine) {
-        let _server = serve(
-            builder(engine, shards).idle(idle).listen(&address),
-            &Keeper::new(),
-        )
-        .unwrap();
-        let mut by_shard = vec![0; shards];
-        for _ in 0..CONNECTIONS {
-            by_shard[shard_of_a_call(&address) as usize] += 1;
-        }
-        assert_fair(&by_shard);
+        let builder = builder(engine, shards).idle(idle).listen(&address);
+        let _server = serve(builder, &Keeper::new()).unwrap();
+        assert_fair(shards, || shard_of_a_call(&address));
     }
 }
 
