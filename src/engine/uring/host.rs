@@ -1,4 +1,5 @@
-//! Where the engine runs: a task on the shard's glommio executor. No glommio type leaves this file.
+//! Where the engine runs: a task on the shard's glommio executor. Beside this file only `executor`, which
+//! makes it, and `leftover`, which tidies up after it, know glommio.
 #![allow(
     unsafe_code,
     reason = "glommio's file takes over a descriptor, which must be ours to give"
