@@ -1,10 +1,14 @@
-//! What both engines do when an accept fails.
+//! What both engines do when they accept, and when that fails.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rustix::net::{SocketFlags, accept_with};
 use socket2::SockRef;
+
+use super::sharing::{Sharer, Sharing};
 
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::platform::refusal::NOFILE_REMEDY;
@@ -79,6 +83,90 @@ impl AcceptBackoff {
     /// An accept succeeded.
     pub(super) fn reset(&mut self) {
         self.wait_ns = FIRST_NS;
+    }
+}
+
+/// A listener that all shards share, each of which is told of every connection.
+pub(super) struct SharedListener {
+    sharing: Sharing,
+    /// Whether there may be connections to accept.
+    is_pending: bool,
+    /// When to look again, if that is known.
+    retry_ns: Option<u64>,
+    /// Whether that is because an accept failed.
+    is_backing_off: bool,
+    backoff: AcceptBackoff,
+    flags: SocketFlags,
+}
+
+/// Connections that are accepted in one turn; those that are open already get their turn in between.
+const ACCEPTS_PER_TURN: usize = 16;
+
+impl SharedListener {
+    /// `flags` are those of the sockets that are accepted.
+    pub(super) fn new(sharers: Arc<[Sharer]>, me: usize, flags: SocketFlags) -> Self {
+        Self {
+            sharing: Sharing::new(sharers, me),
+            // What came before it was watched is not told.
+            is_pending: true,
+            retry_ns: None,
+            is_backing_off: false,
+            backoff: AcceptBackoff::new(),
+            flags,
+        }
+    }
+
+    /// The kernel has told of a connection.
+    pub(super) fn told(&mut self) {
+        self.is_pending = true;
+    }
+
+    /// When to look again although the kernel tells nothing.
+    pub(super) fn retry_ns(&self) -> Option<u64> {
+        self.retry_ns
+    }
+
+    /// Accepts what is this shard's to accept now, and gives each connection with its socket to `add`.
+    pub(super) fn accept_due(
+        &mut self,
+        listener: &impl AsFd,
+        shard: &Rc<ShardCore>,
+        options: &StreamOptions,
+        mut add: impl FnMut(&Rc<Conn>, OwnedFd),
+    ) {
+        let now_ns = shard.now_ns();
+        if !self.is_pending || (self.is_backing_off && self.retry_ns > Some(now_ns)) {
+            return;
+        }
+        (self.retry_ns, self.is_backing_off) = (None, false);
+        for _ in 0..ACCEPTS_PER_TURN {
+            if let Err(until_ns) = self.sharing.may_accept(now_ns) {
+                self.retry_ns = Some(until_ns);
+                return;
+            }
+            match accept_with(listener, self.flags).map_err(io::Error::from) {
+                Ok(fd) => {
+                    self.backoff.reset();
+                    if let Some(conn) = admit(shard, options, false, &fd) {
+                        add(&conn, fd);
+                    }
+                    self.sharing.accepted();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_pending = false;
+                    self.sharing.found_none();
+                    return;
+                }
+                Err(error) => {
+                    shard.counters.accept_errors.add(1);
+                    if let Some(wait_ns) = self.backoff.failed(&error) {
+                        (self.retry_ns, self.is_backing_off) = (Some(now_ns + wait_ns), true);
+                        return;
+                    }
+                }
+            }
+        }
+        self.retry_ns = Some(now_ns);
     }
 }
 

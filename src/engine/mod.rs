@@ -7,8 +7,10 @@ mod accept;
 mod epoll;
 pub(crate) mod memory;
 mod outgoing;
+mod sharing;
 mod uring;
 
+pub(crate) use self::sharing::Sharer;
 pub(crate) use self::uring::locked_bytes as ring_locked_bytes;
 
 use std::cell::Cell;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use crate::panics;
 use crate::platform::options::StreamOptions;
 use crate::platform::pin::pin_current_thread;
+use crate::platform::shortage::lacking;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
@@ -73,7 +76,9 @@ impl Idle {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) fd: OwnedFd,
-    pub(crate) is_tcp: bool,
+    /// All shards that listen on the same socket, which is nonblocking then, as with unix sockets.
+    /// `None`: it is this shard's alone, and the kernel spreads connections, as with TCP.
+    pub(crate) sharers: Option<Arc<[Sharer]>>,
 }
 
 /// What an engine is told at its start.
@@ -100,10 +105,12 @@ pub(crate) struct ShardStart {
 }
 
 /// Why a shard can't start, in words.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum StartFailure {
     /// Its engine can't be had; the other one may be.
     Engine(String),
+    /// A thread, a descriptor or memory; the other engine may need less of it.
+    Shortage(String),
     /// Its services, or anything else that no engine can help.
     Other(String),
 }
@@ -111,8 +118,19 @@ pub(crate) enum StartFailure {
 impl StartFailure {
     pub(crate) fn into_text(self) -> String {
         match self {
-            Self::Engine(text) | Self::Other(text) => text,
+            Self::Engine(text) | Self::Shortage(text) | Self::Other(text) => text,
         }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Engine(text) | Self::Shortage(text) | Self::Other(text) => text,
+        }
+    }
+
+    /// Whether it may be otherwise with another engine.
+    pub(crate) fn is_of_engine(&self) -> bool {
+        !matches!(self, Self::Other(_))
     }
 }
 
@@ -164,7 +182,8 @@ impl ShardStart {
         Ok(shard)
     }
 
-    /// Makes the shard and what the engine adds to it, and reports how that went.
+    /// Makes the shard and what the engine adds to it, and reports how that went. From then on the
+    /// shard takes nothing more that the process could be short of, but connections.
     fn start<E>(
         mut self,
         make_engine: impl FnOnce(Rc<ShardCore>, &EngineConfig, Vec<Listener>) -> io::Result<E>,
@@ -182,6 +201,10 @@ impl ShardStart {
             Ok(engine) => {
                 self.report(Ok(()));
                 Some((engine, self.engine_config))
+            }
+            Err(error) if error.raw_os_error().is_some() => {
+                self.fail(&lacking("what its engine needs", &error));
+                None
             }
             Err(error) => {
                 self.fail(&error.to_string());

@@ -1,11 +1,14 @@
 //! Listening sockets, one set per shard.
 
 use super::address::{Address, resolve};
+use super::holder::is_live;
 use super::options::{StreamOptions, set_stream_options};
+use super::shortage;
 use super::unix_file::{self, SocketFile};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
+use std::time::{Duration, Instant};
 
 /// How to listen. Plain data; see each field's default.
 #[derive(Clone, Debug)]
@@ -14,8 +17,12 @@ pub struct ListenOptions {
     /// Connections that may wait to be accepted, on each shard's socket (in all, for a unix
     /// address). The kernel caps it at `net.core.somaxconn`, 4096 by default. Default 4096.
     pub backlog: u32,
-    /// Whether the listening sockets are nonblocking, as epoll needs them. Default false.
+    /// Whether listening sockets of TCP are nonblocking, as epoll needs them. Default false. A unix
+    /// socket always is, since several shards try to accept what one of them gets.
     pub nonblocking: bool,
+    /// How long to try again when the address is in use: the kernel frees the sockets of a process
+    /// that used io_uring some time after it has ended, even by a signal. Default 1 s.
+    pub release_patience: Duration,
     /// Options for what is accepted; see [`set_stream_options`] on which are inherited.
     pub stream: StreamOptions,
 }
@@ -25,6 +32,7 @@ impl Default for ListenOptions {
         Self {
             backlog: 4096,
             nonblocking: false,
+            release_patience: Duration::from_secs(1),
             stream: StreamOptions::default(),
         }
     }
@@ -62,8 +70,8 @@ impl Listening {
 /// program that insists on `SO_REUSEPORT` can still join later, if it runs as the same user.)
 ///
 /// # Errors
-/// See [`ListenError`]: the address can't be resolved, is in use, not permitted, or not of this
-/// machine.
+/// See [`ListenError`]: the address can't be resolved, is in use (after
+/// [`ListenOptions::release_patience`]), not permitted, or not of this machine.
 ///
 /// # Panics
 /// When `shards` is 0.
@@ -73,11 +81,29 @@ pub fn listen(
     options: &ListenOptions,
 ) -> Result<Listening, ListenError> {
     assert!(shards > 0, "a server has at least one shard");
-    match address {
-        Address::Tcp(host, _) => listen_tcp(address, host, shards, options),
-        Address::Unix(_) | Address::UnixAbstract(_) => listen_unix(address, shards, options),
+    let until = Instant::now() + options.release_patience;
+    let mut pause = RELEASE_PAUSE_MIN;
+    loop {
+        let result = match address {
+            Address::Tcp(host, _) => listen_tcp(address, host, shards, options),
+            Address::Unix(_) | Address::UnixAbstract(_) => listen_unix(address, shards, options),
+        };
+        match result {
+            Err(error) if error.is_in_use() => {
+                if Instant::now() >= until {
+                    return Err(error.with_holder());
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(RELEASE_PAUSE_MAX);
+            }
+            other => return other,
+        }
     }
 }
+
+/// Pauses between tries of an address in use. Sockets of a killed process were there for 10 to 100 ms.
+const RELEASE_PAUSE_MIN: Duration = Duration::from_millis(5);
+const RELEASE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 fn listen_tcp(
     address: &Address,
@@ -180,7 +206,7 @@ fn listen_unix(
 ) -> Result<Listening, ListenError> {
     let bind = |address: &Address| -> io::Result<Socket> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(options.nonblocking)?;
+        socket.set_nonblocking(true)?;
         socket.bind(&resolve(address)?[0])?;
         start(&socket, options)?;
         Ok(socket)
@@ -216,6 +242,8 @@ pub struct ListenError {
     pub step: &'static str,
     /// The error of the system.
     pub error: io::Error,
+    /// Whether somebody listens at an address in use; `None` where that was not looked for.
+    is_live: Option<bool>,
 }
 
 impl ListenError {
@@ -224,11 +252,31 @@ impl ListenError {
             address: address.clone(),
             step,
             error,
+            is_live: None,
         }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// Looks whether somebody listens there.
+    fn with_holder(mut self) -> Self {
+        self.is_live = Some(is_live(&self.address));
+        self
     }
 
     fn advice(&self) -> &'static str {
         match (self.error.kind(), self.address.is_tcp()) {
+            (io::ErrorKind::AddrInUse, true) if self.is_live == Some(false) => {
+                "nobody listens there, but a socket still holds it: the kernel has not yet freed those of a server that \
+                 has just ended, or a connection has that port at its own end (`ss -tanp` shows it): start again a little \
+                 later, or choose a port outside of sysctl net.ipv4.ip_local_port_range"
+            }
+            (io::ErrorKind::AddrInUse, false) if self.is_live == Some(false) => {
+                "nobody listens there, but a socket still holds it: the kernel has not yet freed that of a server that has \
+                 just ended (`ss -lxp` shows it): start again a little later"
+            }
             (io::ErrorKind::AddrInUse, true) => {
                 "another program (or a second copy of this one) listens there: stop it (`ss -ltnp` shows it) or choose \
                  another port"
@@ -260,6 +308,9 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = shortage::explained(&self.error) {
+            return write!(f, "{}: {text}", self.step);
+        }
         write!(f, "{}: {}; {}", self.step, self.error, self.advice())
     }
 }

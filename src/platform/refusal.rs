@@ -1,6 +1,9 @@
 //! Why io_uring can't be used here: the step that failed, the likely cause, and what to do.
 
-use super::rlimit::{EXECUTOR_MEMLOCK_BYTES_MIN, Limit, memlock_limit, nofile_limit};
+use super::rlimit::{
+    EXECUTOR_MEMLOCK_BYTES_MIN, Limit, address_space_limit, memlock_limit, nofile_limit,
+};
+use super::shortage::NFILE_REMEDY;
 use std::fmt;
 use std::io;
 
@@ -103,7 +106,7 @@ impl Refusal {
             ),
             Some(libc::ENFILE) => (
                 "the whole system has used up its open files (fs.file-max)".into(),
-                "close what leaks them, or raise it: `sysctl fs.file-max`".into(),
+                NFILE_REMEDY.into(),
             ),
             _ => self.explain_missing(),
         }
@@ -152,7 +155,8 @@ impl Refusal {
         let cause = if memlock.allows(EXECUTOR_MEMLOCK_BYTES_MIN) {
             format!(
                 "the user's locked memory has reached RLIMIT_MEMLOCK, {memlock} bytes (kernels from 6.14 on, and before 5.12, \
-                 count rings in it, those of the user's other processes too), or memory is short"
+                 count rings in it, those of the user's other processes too), or memory is short (RLIMIT_AS is {} bytes)",
+                address_space_limit()
             )
         } else {
             format!(
@@ -160,7 +164,7 @@ impl Refusal {
             )
         };
         let remedy = "raise it to some MiB (LimitMEMLOCK= of a systemd unit, `--ulimit memlock=` of a container, `ulimit -l` \
-                      of a shell)";
+                      and `ulimit -v` of a shell)";
         (cause, remedy.into())
     }
 

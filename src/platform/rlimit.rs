@@ -38,6 +38,16 @@ pub fn nofile_limit() -> Limit {
     limit(Resource::Nofile)
 }
 
+/// `RLIMIT_NPROC`, in threads. The kernel counts what it bounds per user, not per process.
+pub fn nproc_limit() -> Limit {
+    limit(Resource::Nproc)
+}
+
+/// `RLIMIT_AS`, in bytes of address space.
+pub fn address_space_limit() -> Limit {
+    limit(Resource::As)
+}
+
 /// Raises the soft `RLIMIT_MEMLOCK` to the hard one, and returns what is in force then.
 pub fn raise_memlock() -> Limit {
     raise(Resource::Memlock)

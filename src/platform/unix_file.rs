@@ -1,8 +1,10 @@
 //! The file of a listening unix socket: claimed at start, removed at the end.
 
+use rustix::fs::{Mode, OFlags, fstat, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +14,10 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode tell the file from a successor at the same path.
-    identity: (u64, u64),
+    /// The file itself, whatever has become of its name. As long as it is held its inode number is not
+    /// given to another, by which the file is told from a successor at the same path; it does not keep
+    /// the socket from closing.
+    file: OwnedFd,
 }
 
 /// Makes way for a socket file at `path`, and lets `bind` create it.
@@ -30,11 +34,27 @@ pub(super) fn claim<T>(
     let _turn = lock_directory(path);
     remove_stale(path)?;
     let bound = bind()?;
-    let file = SocketFile {
-        path: path.into(),
-        identity: identity(path)?,
-    };
-    Ok((bound, file))
+    match open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(file) => {
+            let path = path.into();
+            Ok((bound, SocketFile { path, file }))
+        }
+        Err(error) => {
+            // It was bound a moment ago: whoever starts meanwhile waits for the lock, or finds it live.
+            remove(path);
+            Err(error.into())
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "socket file could not be removed");
+    }
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -49,18 +69,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "the path exists and is not a socket",
         ));
     }
-    if is_live(path)? {
+    if is_live(&SockAddr::unix(path)?)? {
         return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
     }
     tracing::info!(path = %path.display(), "removing the socket file that an ended server left");
     fs::remove_file(path)
 }
 
-fn is_live(path: &Path) -> io::Result<bool> {
+/// Whether somebody listens at the address of a unix socket.
+pub(super) fn is_live(at: &SockAddr) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Blocking, the connect would wait while a live server's backlog is full.
     socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
+    match socket.connect(at) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Ok(false),
@@ -84,21 +105,24 @@ fn lock_directory(path: &Path) -> Option<File> {
     None
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+impl SocketFile {
+    /// Whether the file at the path is this one, and was not removed or replaced by somebody else.
+    fn is_in_place(&self) -> bool {
+        match (fstat(&self.file), fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        match identity(&self.path) {
-            Ok(identity) if identity == self.identity => {
-                if let Err(error) = fs::remove_file(&self.path) {
-                    tracing::warn!(path = %self.path.display(), %error, "socket file could not be removed");
-                }
+        // The first look spares the wait for the lock; with the lock no successor comes in between.
+        if self.is_in_place() {
+            let _turn = lock_directory(&self.path);
+            if self.is_in_place() {
+                remove(&self.path);
             }
-            // Removed or replaced by somebody else, who is welcome to it.
-            _ => {}
         }
     }
 }

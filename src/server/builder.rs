@@ -1,49 +1,38 @@
 //! The description of a server, and how it is started.
 
 use std::fmt;
-use std::io;
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
-use super::companion::Companion;
-use super::watchdog::Watchdog;
-use super::{Server, ShardHandle};
-use crate::engine::{
-    Engine, EngineConfig, Failures, Idle, Listener, ShardStart, StartFailure, run_shard,
-};
-use crate::platform::address::Address;
+use super::Server;
+use super::start::{SharedFactory, choose_engine, say_fallback};
+use crate::engine::{Engine, Idle, StartFailure};
 use crate::platform::cpus::shard_cpus;
-use crate::platform::listen::{ListenOptions, Listening, listen};
 use crate::platform::options::StreamOptions;
-use crate::platform::{probe, rlimit};
+use crate::platform::rlimit;
 use crate::proto::limits::Limits;
+use crate::shard::ShardConfig;
 use crate::shard::context::Shard;
-use crate::shard::counters::Counters;
-use crate::shard::mailbox::Mailbox;
-use crate::shard::service::{IntoServices, Service};
-use crate::shard::{Place, ShardConfig};
+use crate::shard::service::IntoServices;
 
 /// A server to be. Every method has a sensible default; [`ServerBuilder::listen`] alone is needed.
 #[derive(Debug)]
 #[must_use = "nothing listens before `serve`"]
 pub struct ServerBuilder {
-    addresses: Vec<String>,
+    pub(super) addresses: Vec<String>,
     shards: Option<usize>,
-    is_pinned: bool,
+    pub(super) is_pinned: bool,
     engine: Engine,
-    idle: Idle,
+    pub(super) idle: Idle,
     limits: Limits,
     connections_max: usize,
-    recv_buffers: u16,
-    recv_buffer_bytes: usize,
+    pub(super) recv_buffers: u16,
+    pub(super) recv_buffer_bytes: usize,
     memory_per_shard: usize,
     drain_timeout: Duration,
-    stall_threshold: Duration,
-    stream: StreamOptions,
+    pub(super) stall_threshold: Duration,
+    pub(super) stream: StreamOptions,
 }
 
 /// A shorter threshold would make the watchdog itself a burden.
@@ -55,12 +44,6 @@ pub(super) const RECV_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Less memory would not serve a few connections.
 const MEMORY_PER_SHARD_MIN: usize = 1 << 20;
-
-/// Makes the services of every shard, each on its own thread.
-type SharedFactory = dyn Fn(&Shard) -> Result<Vec<Box<dyn Service>>, String> + Send + Sync;
-
-/// Stack of a shard's thread. Validation follows at most 64 pointers and handlers run on it.
-const SHARD_STACK_BYTES: usize = 8 << 20;
 
 impl ServerBuilder {
     pub(super) fn new() -> Self {
@@ -178,7 +161,9 @@ impl ServerBuilder {
     ///
     /// # Errors
     /// A wrong setting or address, an address that can't be bound, io_uring refused although
-    /// [`Engine::Uring`] was asked for, or a shard that can't start. Nothing is left running.
+    /// [`Engine::Uring`] was asked for, or anything of which the process or the system is short. Nothing
+    /// is left running. An address in use is tried for a second before that is an error, since the
+    /// kernel may free the sockets of a server that was just killed a little late.
     pub fn serve<F, S>(self, factory: F) -> Result<Server, ServeError>
     where
         F: Fn(&Shard) -> S + Send + Sync + 'static,
@@ -186,25 +171,32 @@ impl ServerBuilder {
     {
         self.check()?;
         rlimit::raise_nofile();
-        let (engine, features) = choose_engine(self.engine)?;
         let cpus = shard_cpus(self.shards).map_err(ServeError::Configuration)?;
+        self.check_room(cpus.len())?;
+        let (engine, features) = choose_engine(self.engine)?;
         let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
         let mut started = self.start(engine, features, &cpus, &factory)?;
         if let Err(failures) = &started
             && (self.engine, engine) == (Engine::Auto, Engine::Uring)
-            && let [StartFailure::Engine(why), ..] = &failures[..]
+            && let Some(why) = failures.first().filter(|first| first.is_of_engine())
         {
             // What the probe found was not enough: locked memory for all shards, as a rule.
-            say_fallback(why);
+            say_fallback(why.text());
             let first = why.clone();
             started = self.start(Engine::Epoll, String::new(), &cpus, &factory)?;
             if let Err(failures) = &mut started {
-                failures.insert(0, StartFailure::Engine(first));
+                failures.insert(0, first);
             }
         }
         started.map_err(|failures| {
-            let texts = failures.into_iter().map(StartFailure::into_text);
-            ServeError::Shards(texts.collect())
+            let is_short = |failure: &StartFailure| matches!(failure, StartFailure::Shortage(_));
+            let is_start = failures.iter().all(is_short);
+            let texts: Vec<_> = failures.into_iter().map(StartFailure::into_text).collect();
+            if is_start {
+                ServeError::Start(texts.join("; "))
+            } else {
+                ServeError::Shards(texts)
+            }
         })
     }
 
@@ -238,133 +230,7 @@ impl ServerBuilder {
         Ok(())
     }
 
-    fn bind(&self, shards: usize, engine: Engine) -> Result<Vec<Listening>, ServeError> {
-        let options = ListenOptions {
-            nonblocking: engine == Engine::Epoll,
-            stream: self.stream.clone(),
-            ..ListenOptions::default()
-        };
-        let mut bound = Vec::new();
-        for text in &self.addresses {
-            let address: Address = text
-                .parse()
-                .map_err(|error| ServeError::Configuration(format!("{error}")))?;
-
-            bound.push(
-                listen(&address, shards, &options).map_err(|error| ServeError::Listen {
-                    address: text.clone(),
-                    cause: error.to_string(),
-                })?,
-            );
-        }
-        Ok(bound)
-    }
-
-    /// Starts all shards on an engine, or none. What no engine can help comes first among the
-    /// failures.
-    fn start(
-        &self,
-        engine: Engine,
-        features: String,
-        cpus: &[usize],
-        factory: &Arc<SharedFactory>,
-    ) -> Result<Result<Server, Vec<StartFailure>>, ServeError> {
-        let mut listening = self.bind(cpus.len(), engine)?;
-        let (running, ended) = channel();
-        let mut server = Server {
-            addresses: listening
-                .iter()
-                .map(|one| one.bound_address().to_string())
-                .collect(),
-            engine: if engine == Engine::Epoll {
-                "epoll"
-            } else {
-                "uring"
-            },
-            features,
-            memory_ceiling_bytes: self
-                .shard_config()
-                .memory_ceiling_bytes()
-                .saturating_mul(cpus.len()),
-            shards: Vec::new(),
-            failures: Arc::default(),
-            ended: Mutex::new(ended),
-            watchdog: None,
-            _listening: Vec::new(),
-            _companion: None,
-        };
-        let companion = Companion::start().map_err(ServeError::Start)?;
-        let tokio = companion.handle();
-        server._companion = Some(companion);
-        let mut listeners: Vec<Vec<Listener>> = cpus.iter().map(|_| Vec::new()).collect();
-        for one in &mut listening {
-            let is_tcp = one.bound_address().is_tcp();
-            for (shard, sockets) in listeners.iter_mut().zip(std::mem::take(&mut one.shards)) {
-                shard.extend(sockets.into_iter().map(|fd| Listener {
-                    fd: fd.into(),
-                    is_tcp,
-                }));
-            }
-        }
-        server._listening = listening;
-        let (ready, started) = channel();
-        for ((id, &cpu), listeners) in cpus.iter().enumerate().zip(listeners) {
-            let place = Place {
-                id,
-                count: cpus.len(),
-                cpu: self.is_pinned.then_some(cpu),
-                serves: true,
-            };
-            // The io_uring engine waits in a read of the eventfd, which must not fail at once.
-            let mailbox = Mailbox::new(engine == Engine::Epoll).map_err(ServeError::Start)?;
-            let counters = Arc::new(Counters::default());
-            let handle = ShardHandle {
-                cpu: place.cpu,
-                mailbox: Arc::clone(&mailbox),
-                counters: Arc::clone(&counters),
-                thread: None,
-            };
-            let (shard_config, factory, ready) =
-                (self.shard_config(), Arc::clone(factory), ready.clone());
-            let engine_config = EngineConfig {
-                idle: self.idle,
-                stream: self.stream.clone(),
-            };
-            let make_start = move || ShardStart {
-                place,
-                shard_config,
-                engine_config,
-                counters,
-                mailbox,
-                listeners,
-                factory: Box::new(move |shard| factory(shard)),
-                ready,
-            };
-            let (tokio, running) = (tokio.clone(), running.clone());
-            let make_start = move || (make_start(), tokio, running);
-            server
-                .shards
-                .push(spawn(engine, id, make_start, handle, &server.failures)?);
-        }
-        drop((ready, running));
-        server.watchdog =
-            Some(Watchdog::start(&server.shards, self.stall_threshold).map_err(ServeError::Start)?);
-        // Each shard reports once; one that panics before closes the channel instead.
-        let mut reports: Vec<Result<(), StartFailure>> = started.iter().collect();
-        if reports.len() < cpus.len() {
-            let text = "a shard's thread panicked while it started; see the log";
-            reports.push(Err(StartFailure::Other(text.into())));
-        }
-        let mut failures: Vec<_> = reports.into_iter().filter_map(Result::err).collect();
-        failures.sort_by_key(|failure| matches!(failure, StartFailure::Engine(_)));
-        Ok(if failures.is_empty() {
-            Ok(server)
-        } else {
-            Err(failures)
-        })
-    }
-
-    fn shard_config(&self) -> ShardConfig {
+    pub(super) fn shard_config(&self) -> ShardConfig {
         ShardConfig {
             limits: Arc::new(self.limits.clone()),
             connections_max: self.connections_max,
@@ -374,47 +240,6 @@ impl ServerBuilder {
             drain_timeout: self.drain_timeout,
         }
     }
-}
-
-/// Settles which engine is used, and with which features.
-pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeError> {
-    if wanted == Engine::Epoll {
-        return Ok((Engine::Epoll, String::new()));
-    }
-    match probe::probe() {
-        Ok(features) => Ok((Engine::Uring, features.to_string())),
-        Err(refusal) if wanted == Engine::Uring => Err(ServeError::Engine(refusal.to_string())),
-        Err(refusal) => {
-            say_fallback(&refusal.to_string());
-            Ok((Engine::Epoll, String::new()))
-        }
-    }
-}
-
-fn say_fallback(why: &str) {
-    tracing::warn!("io_uring can't be used, epoll is used instead: {why}");
-}
-
-fn spawn(
-    engine: Engine,
-    id: usize,
-    make_start: impl FnOnce() -> (ShardStart, Handle, Sender<()>) + Send + 'static,
-    mut handle: ShardHandle,
-    failures: &Arc<Failures>,
-) -> Result<ShardHandle, ServeError> {
-    let failures = Arc::clone(failures);
-    let thread = std::thread::Builder::new()
-        .name(format!("ringcall-{id}"))
-        .stack_size(SHARD_STACK_BYTES)
-        .spawn(move || {
-            let (start, tokio, _running) = make_start();
-            if let Err(error) = run_shard(engine, start, &tokio) {
-                tracing::error!(shard = id, %error, "a shard has failed");
-                failures.add(format!("shard {id} failed: {error}"));
-            }
-        });
-    handle.thread = Some(thread.map_err(ServeError::Start)?);
-    Ok(handle)
 }
 
 /// Why a server did not start, or ended before its time.
@@ -432,8 +257,8 @@ pub enum ServeError {
     },
     /// io_uring was asked for and is refused; the text says why and what to do.
     Engine(String),
-    /// A thread or a descriptor can't be had.
-    Start(io::Error),
+    /// A thread, a descriptor or memory can't be had; the text says which, why, and how to mend it.
+    Start(String),
     /// Shards failed, each with its reason.
     Shards(Vec<String>),
     /// A thread that drives a shard was to wait for one; the text says what to do instead.
@@ -446,18 +271,11 @@ impl fmt::Display for ServeError {
             Self::Configuration(text) => f.write_str(text),
             Self::Listen { address, cause } => write!(f, "can't listen on {address}: {cause}"),
             Self::Engine(text) => write!(f, "io_uring was asked for but can't be used: {text}"),
-            Self::Start(error) => write!(f, "a shard can't be started: {error}"),
+            Self::Start(text) => write!(f, "the server can't be started: {text}"),
             Self::Shards(failures) => f.write_str(&failures.join("; ")),
             Self::OwnThread(text) => f.write_str(text),
         }
     }
 }
 
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ServeError {}

@@ -9,11 +9,13 @@ use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::builder::{ServeError, choose_engine};
+use super::builder::ServeError;
 use super::companion::Companion;
+use super::start::choose_engine;
 use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_shard};
 use crate::platform::options::StreamOptions;
 use crate::platform::pin::unpin_current_thread;
+use crate::platform::shortage::{lacking, room_for};
 use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -107,9 +109,13 @@ impl LocalRuntimeBuilder {
                  make the calls with Shard::client",
             ));
         }
+        room_for("a shard", super::start::LOCAL_BYTES).map_err(ServeError::Start)?;
         let (engine, _) = choose_engine(self.engine)?;
-        let mailbox = Mailbox::new(engine == Engine::Epoll).map_err(ServeError::Start)?;
-        let companion = Companion::start().map_err(ServeError::Start)?;
+        let mailbox = Mailbox::new(engine == Engine::Epoll)
+            .map_err(|error| ServeError::Start(lacking("the shard's eventfd", &error)))?;
+        let companion = Companion::start().map_err(|error| {
+            ServeError::Start(lacking("the runtime for futures that use tokio", &error))
+        })?;
         let result = Rc::new(RefCell::new(None));
         let (ready, started) = channel();
         let run_main = {
@@ -152,7 +158,8 @@ impl LocalRuntimeBuilder {
             ready,
         };
         let _pin = PinEnds;
-        unbudgeted(|| run_shard(engine, start, &companion.handle())).map_err(ServeError::Start)?;
+        unbudgeted(|| run_shard(engine, start, &companion.handle()))
+            .map_err(|error| ServeError::Shards(vec![format!("the shard failed: {error}")]))?;
         if let Ok(Err(failure)) = started.try_recv() {
             return Err(ServeError::Shards(vec![failure.into_text()]));
         }

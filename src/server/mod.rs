@@ -5,6 +5,7 @@ mod companion;
 mod local_runtime;
 mod metrics;
 mod stack;
+mod start;
 mod watchdog;
 
 pub use self::builder::{ServeError, ServerBuilder};

@@ -269,6 +269,12 @@ impl ShardCore {
         }
         // What the services have spawned at their end would keep the shard alive.
         self.tasks.cancel_all();
+        // A connection that was closed in the last turn may still be listed. It holds the shard, which
+        // would keep itself alive by it, with its buffers and descriptors.
+        drop(self.attention.take());
+        self.memory.forget_waiting();
+        self.turn.forget_next();
+        drop(self.connects.take());
         // The watchdog looks until the last shard has ended.
         self.end_turn();
     }

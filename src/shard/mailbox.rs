@@ -101,6 +101,11 @@ impl Mailbox {
         self.rest.store(AWAKE, Ordering::Relaxed);
     }
 
+    /// Wakes the shard for a look at what it shares with others.
+    pub(crate) fn poke(&self) {
+        self.notify();
+    }
+
     fn notify(&self) {
         fence(Ordering::SeqCst);
         let eventfd = match self.rest.swap(AWAKE, Ordering::AcqRel) {

@@ -78,6 +78,11 @@ impl Memory {
         self.commons.bytes() >= self.commons_max
     }
 
+    /// The shard ends.
+    pub(super) fn forget_waiting(&self) {
+        drop(self.waiting.take());
+    }
+
     /// How much a connection may hold in all.
     fn allowance(&self) -> usize {
         let held = self.commons.bytes();

@@ -55,6 +55,11 @@ impl Turn {
         }
     }
 
+    /// The shard ends.
+    pub(super) fn forget_next(&self) {
+        drop(self.next.take());
+    }
+
     /// Whether some go on in the next turn.
     #[inline]
     pub(super) fn has_next(&self) -> bool {

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::readiness::Readiness;
+use super::sockets::Sockets;
 use crate::engine::Listener;
-use crate::engine::accept::{AcceptBackoff, admit};
+use crate::engine::accept::{AcceptBackoff, SharedListener, admit};
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
@@ -23,7 +24,7 @@ pub(super) struct Listeners {
 struct State {
     /// `None` once the shard drains.
     fd: Option<OwnedFd>,
-    is_tcp: bool,
+    shared: Option<SharedListener>,
     is_watched: bool,
     /// Not to be watched before this time.
     retry_ns: Option<u64>,
@@ -31,10 +32,11 @@ struct State {
 }
 
 impl Listeners {
-    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+    pub(super) fn new(listeners: Vec<Listener>, me: usize) -> Self {
+        let shared = |sharers| SharedListener::new(sharers, me, FLAGS);
         let listeners = listeners.into_iter().map(|listener| State {
             fd: Some(listener.fd),
-            is_tcp: listener.is_tcp,
+            shared: listener.sharers.map(shared),
             is_watched: false,
             retry_ns: None,
             backoff: AcceptBackoff::new(),
@@ -45,11 +47,13 @@ impl Listeners {
         }
     }
 
-    /// Watches the listeners where that is due; once the shard drains, closes them.
+    /// Watches the listeners, and accepts from those that are shared, where that is due; once the
+    /// shard drains, closes them.
     pub(super) fn arm(
         &mut self,
         readiness: &Readiness,
-        now_ns: u64,
+        sockets: &mut Sockets,
+        shard: &Rc<ShardCore>,
         is_draining: bool,
     ) -> io::Result<()> {
         if is_draining {
@@ -60,10 +64,25 @@ impl Listeners {
             return Ok(());
         }
         for (index, state) in self.listeners.iter_mut().enumerate() {
-            let Some(fd) = state.fd.as_ref().filter(|_| !state.is_watched) else {
+            let Some(fd) = &state.fd else {
                 continue;
             };
-            if state.retry_ns.is_some_and(|retry_ns| now_ns < retry_ns) {
+            if let Some(shared) = &mut state.shared {
+                if !std::mem::replace(&mut state.is_watched, true) {
+                    readiness.add_shared_listener(index as u32, fd)?;
+                }
+                let options = sockets.options().clone();
+                shared.accept_due(fd, shard, &options, |conn, fd| {
+                    sockets.add(readiness, conn, fd, false);
+                });
+                state.retry_ns = shared.retry_ns();
+                self.is_stale |= state.retry_ns.is_some();
+                continue;
+            }
+            if state.is_watched {
+                continue;
+            }
+            if state.retry_ns > Some(shard.now_ns()) {
                 self.is_stale = true;
                 continue;
             }
@@ -97,7 +116,7 @@ impl Listeners {
     }
 
     /// Accepts one connection: a connection of the shard with its socket, or nothing. While there are
-    /// more, the kernel tells again; so shards that share a listener share what comes.
+    /// more, the kernel tells again. From a listener that is shared it is accepted later in the turn.
     pub(super) fn ready(
         &mut self,
         readiness: &Readiness,
@@ -109,12 +128,17 @@ impl Listeners {
         let Some(listener) = &state.fd else {
             return Ok(None);
         };
-        match accept(listener) {
+        if let Some(shared) = &mut state.shared {
+            shared.told();
+            self.is_stale = true;
+            return Ok(None);
+        }
+        match accept_with(listener, FLAGS).map_err(io::Error::from) {
             Ok(fd) => {
                 state.backoff.reset();
-                Ok(admit(shard, options, state.is_tcp, &fd).map(|conn| (conn, fd)))
+                Ok(admit(shard, options, true, &fd).map(|conn| (conn, fd)))
             }
-            // Another shard was faster, or the peer has given up.
+            // The peer has given up.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => {
                 shard.counters.accept_errors.add(1);
@@ -130,10 +154,5 @@ impl Listeners {
     }
 }
 
-fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
-    // CLOEXEC: programs that the user starts must not inherit connections.
-    Ok(accept_with(
-        listener,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-    )?)
-}
+/// Of what is accepted. CLOEXEC: programs that the user starts must not inherit connections.
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);

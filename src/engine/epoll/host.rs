@@ -1,9 +1,11 @@
 //! Where the engine runs: a loop on the shard's thread, which sleeps in its own epoll instance.
 
 use std::io;
+use std::rc::Rc;
 
 use super::Engine;
-use crate::engine::{Idle, ShardStart};
+use crate::engine::{EngineConfig, Idle, Listener, ShardStart};
+use crate::shard::ShardCore;
 
 /// A sleeping shard looks at least this often, which costs nothing and bounds any mistake.
 const SLEEP_MAX_NS: u64 = 1_000_000_000;
@@ -13,10 +15,22 @@ const SLEEP_MAX_NS: u64 = 1_000_000_000;
 /// # Errors
 /// When epoll fails later.
 pub(crate) fn run(start: ShardStart) -> io::Result<()> {
-    match start.start(Engine::new) {
+    match start.start(begin) {
         Some((engine, config)) => pump(engine, config.idle),
         None => Ok(()),
     }
+}
+
+/// Makes all that the shard will ever need. Its first turn starts to accept, which can fail as well.
+fn begin(
+    shard: Rc<ShardCore>,
+    config: &EngineConfig,
+    listeners: Vec<Listener>,
+) -> io::Result<Engine> {
+    let mut engine = Engine::new(shard, config, listeners)?;
+    engine.turn(0)?;
+    engine.shard.end_turn();
+    Ok(engine)
 }
 
 /// The life of a shard. It waits in each turn for as long as the one before has found nothing to do:

@@ -41,7 +41,7 @@ impl Engine {
         readiness.add_wakeup(shard.mailbox.eventfd())?;
         Ok(Self {
             sockets: Sockets::new(config.stream.clone()),
-            listeners: Listeners::new(listeners),
+            listeners: Listeners::new(listeners, shard.place.id),
             readiness,
             shard,
         })
@@ -69,7 +69,8 @@ impl Engine {
         self.sockets.feed_starved(&self.shard);
         self.listeners.arm(
             &self.readiness,
-            self.shard.now_ns(),
+            &mut self.sockets,
+            &self.shard,
             self.shard.mailbox.must_drain(),
         )?;
         Ok(events > 0)

@@ -81,12 +81,17 @@ impl Readiness {
         )?)
     }
 
-    /// Has the kernel tell as long as there are connections to accept, and only one of the shards
-    /// that share the listener.
+    /// Has the kernel tell as long as there are connections to accept.
     pub(super) fn add_listener(&self, index: u32, listener: impl AsFd) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
         let data = Ready::Listener(index).data();
-        Ok(epoll::add(&self.epoll, listener, data, flags)?)
+        Ok(epoll::add(&self.epoll, listener, data, EventFlags::IN)?)
+    }
+
+    /// Has the kernel tell of each connection once, and all shards that share the listener.
+    pub(super) fn add_shared_listener(&self, index: u32, listener: impl AsFd) -> io::Result<()> {
+        let edges = EventFlags::IN | EventFlags::ET;
+        let data = Ready::Listener(index).data();
+        Ok(epoll::add(&self.epoll, listener, data, edges)?)
     }
 
     /// The kernel tells of this listener no more.

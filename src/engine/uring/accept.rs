@@ -4,16 +4,21 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
+use rustix::net::SocketFlags;
+
 use super::operation::Operation;
 use super::ring::Ring;
+use super::sockets::Sockets;
 use crate::engine::Listener;
-use crate::engine::accept::{AcceptBackoff, admit};
+use crate::engine::accept::{AcceptBackoff, SharedListener, admit};
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 
-/// The listeners of a shard. Each has one multishot accept in flight, which is started again when
-/// the kernel has ended it.
+/// The listeners of a shard. Each has one multishot operation in flight, which is started again when
+/// the kernel has ended it: an accept for those that are this shard's alone, a poll for those that
+/// it shares. (The kernel hands all connections of a shared socket to the accept that was started
+/// first, even while its shard is held.)
 pub(super) struct Listeners {
     listeners: Vec<State>,
     /// Whether one of them may have to be started.
@@ -23,7 +28,7 @@ pub(super) struct Listeners {
 struct State {
     /// `None` once the shard drains.
     fd: Option<Rc<OwnedFd>>,
-    is_tcp: bool,
+    shared: Option<SharedListener>,
     key: Option<super::operation::OpKey>,
     /// Not to be started before this time.
     retry_ns: Option<u64>,
@@ -32,10 +37,11 @@ struct State {
 }
 
 impl Listeners {
-    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+    pub(super) fn new(listeners: Vec<Listener>, me: usize) -> Self {
+        let shared = |sharers| SharedListener::new(sharers, me, SocketFlags::CLOEXEC);
         let listeners = listeners.into_iter().map(|listener| State {
             fd: Some(Rc::new(listener.fd)),
-            is_tcp: listener.is_tcp,
+            shared: listener.sharers.map(shared),
             key: None,
             retry_ns: None,
             backoff: AcceptBackoff::new(),
@@ -47,23 +53,35 @@ impl Listeners {
         }
     }
 
-    /// Starts accepting where that is due; once the shard drains, stops.
+    /// Accepts where that is due; once the shard drains, stops.
     #[inline]
     pub(super) fn arm(
         &mut self,
         ring: &mut Ring,
-        now_ns: u64,
+        sockets: &mut Sockets,
+        shard: &Rc<ShardCore>,
         is_draining: bool,
     ) -> io::Result<()> {
         if !self.is_stale && !is_draining {
             return Ok(());
         }
+        self.arm_stale(ring, sockets, shard, is_draining)
+    }
+
+    #[cold]
+    fn arm_stale(
+        &mut self,
+        ring: &mut Ring,
+        sockets: &mut Sockets,
+        shard: &Rc<ShardCore>,
+        is_draining: bool,
+    ) -> io::Result<()> {
         self.is_stale = false;
         for (index, state) in self.listeners.iter_mut().enumerate() {
             if is_draining {
                 // With the accept's own hold on it, the socket closes: whoever connects from now on is
                 // refused, and not left to wait for the end.
-                state.fd = None;
+                (state.fd, state.retry_ns) = (None, None);
                 if let Some(key) = state.key
                     && !std::mem::replace(&mut state.is_cancelled, true)
                 {
@@ -71,10 +89,26 @@ impl Listeners {
                 }
                 continue;
             }
-            let Some(fd) = state.fd.as_ref().filter(|_| state.key.is_none()) else {
+            let Some(fd) = &state.fd else {
                 continue;
             };
-            if state.retry_ns.is_some_and(|retry_ns| now_ns < retry_ns) {
+            if let Some(shared) = &mut state.shared {
+                if state.key.is_none() {
+                    let poll = Operation::Poll {
+                        listener: index as u32,
+                    };
+                    state.key = Some(ring.start(fd, poll)?);
+                }
+                let options = sockets.options().clone();
+                shared.accept_due(fd, shard, &options, |conn, fd| sockets.add(conn, fd));
+                state.retry_ns = shared.retry_ns();
+                self.is_stale |= state.retry_ns.is_some();
+                continue;
+            }
+            if state.key.is_some() {
+                continue;
+            }
+            if state.retry_ns > Some(shard.now_ns()) {
                 self.is_stale = true;
                 continue;
             }
@@ -95,6 +129,21 @@ impl Listeners {
             .min()
     }
 
+    /// Takes the result of a poll.
+    pub(super) fn told(&mut self, listener: u32, result: io::Result<u32>, is_last: bool) {
+        let state = &mut self.listeners[listener as usize];
+        if let Err(error) = result {
+            tracing::debug!(%error, "watching a listener has ended");
+        }
+        if is_last {
+            state.key = None;
+        }
+        if let Some(shared) = &mut state.shared {
+            shared.told();
+        }
+        self.is_stale = true;
+    }
+
     /// Takes the result of an accept: a connection of the shard with its socket, or nothing.
     pub(super) fn accepted(
         &mut self,
@@ -113,7 +162,7 @@ impl Listeners {
             Ok(fd) => {
                 state.backoff.reset();
                 let fd = owned(fd);
-                admit(shard, options, state.is_tcp, &fd).map(|conn| (conn, fd))
+                admit(shard, options, true, &fd).map(|conn| (conn, fd))
             }
             Err(error) if state.is_cancelled => {
                 tracing::trace!(%error, "accepting has ended");

@@ -4,7 +4,7 @@
     reason = "the kernel reads this memory while we write to it, by the rules of its interface"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -53,7 +53,7 @@ impl BufRing {
             .expect("32768 small entries");
         // SAFETY: the size is not zero: a pool has at least one buffer.
         let memory = unsafe { alloc_zeroed(layout) }.cast::<BufRingEntry>();
-        let entries = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        let entries = NonNull::new(memory).ok_or(io::ErrorKind::OutOfMemory)?;
         let mut this = Self {
             entries,
             layout,

@@ -1,4 +1,5 @@
-//! Where the engine runs: a task on the shard's glommio executor. No glommio type leaves this file.
+//! Where the engine runs: a task on the shard's glommio executor. Beside this file only `executor`, which
+//! makes it, and `leftover`, which tidies up after it, know glommio.
 #![allow(
     unsafe_code,
     reason = "glommio's file takes over a descriptor, which must be ours to give"
@@ -11,48 +12,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use glommio::io::BufferedFile;
-use glommio::{GlommioError, LocalExecutorBuilder, Placement};
-use std::time::Duration;
 
 use super::Engine;
-use crate::engine::{Idle, ShardStart};
-use crate::platform::refusal::{Refusal, Step};
+use super::executor::make_executor;
+use super::leftover::Leftover;
+use crate::engine::{EngineConfig, Idle, Listener, ShardStart};
+use crate::shard::ShardCore;
 
 /// The executor's own tasks get a turn this often although ours never ends. Each of its passes
 /// costs tens of microseconds, so it is long.
 const YIELD_EVERY_NS: u64 = 10_000_000;
-/// The executor's preemption timer would do the same, but must never fire: glommio 0.9 arms it, then
-/// asks whether it has fired before it runs the first task, and if so sleeps although tasks are
-/// ready. With 10 ms, a thread that lost its CPU for that long in between slept for ever.
-const PREEMPT_NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// While handlers wait for something of the executor's, such as a file, a shard that never sleeps
 /// lets it look this often.
 const LOOK_AFTER_EXECUTOR_NS: u64 = 50_000;
-/// Memory of the executor for direct file I/O: its minimum, since the network does not use it.
-const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-/// Entries of the executor's own rings.
-const EXECUTOR_RING: usize = 64;
 
 /// Runs a shard on the calling thread until it has drained.
 ///
 /// # Errors
 /// When the executor can't be made, or the ring fails later.
 pub(crate) fn run(start: ShardStart) -> io::Result<()> {
-    // The shard pins its thread itself, alike on both engines.
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .name("ringcall")
-        .io_memory(EXECUTOR_IO_BYTES)
-        .ring_depth(EXECUTOR_RING)
-        .preempt_timer(PREEMPT_NEVER)
-        .make();
-    let executor = match executor {
+    let executor = match make_executor() {
         Ok(executor) => executor,
-        Err(GlommioError::IoError(error)) => {
-            start.fail(&Refusal::from_io(Step::ExecutorRing, &error).to_string());
-            return Ok(());
-        }
-        Err(error) => {
-            start.fail(&format!("the shard's executor can't start: {error}"));
+        Err(why) => {
+            start.fail(&why);
             return Ok(());
         }
     };
@@ -60,17 +42,24 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
     let pump_exists = Exists(Rc::clone(&exists));
     let ran = catch_unwind(AssertUnwindSafe(|| {
         executor.run(async move {
-            match start.start(Engine::new) {
-                Some((engine, config)) => {
+            let result = match start.start(begin) {
+                Some(((engine, sleeper), config)) => {
                     pump_exists.0.set(true);
-                    pump(engine, config.idle).await
+                    pump(engine, sleeper, config.idle).await
                 }
                 None => Ok(()),
-            }
+            };
+            (result, Leftover::of_this_executor().await)
         })
     }));
     match ran {
-        Ok(result) => result,
+        Ok((result, leftover)) => {
+            drop(executor);
+            if let Some(leftover) = leftover {
+                leftover.put_in_order();
+            }
+            result
+        }
         Err(panic) if !exists.get() => resume_unwind(panic),
         Err(_) => {
             // The executor's own rings have failed (it panics when one has lost a completion, for
@@ -90,9 +79,21 @@ impl Drop for Exists {
     }
 }
 
-/// The life of a shard.
-async fn pump(mut engine: Engine, idle: Idle) -> io::Result<()> {
+/// Makes all that the shard will ever need. Its first turn starts to accept, which can fail as well.
+fn begin(
+    shard: Rc<ShardCore>,
+    config: &EngineConfig,
+    listeners: Vec<Listener>,
+) -> io::Result<(Engine, Sleeper)> {
+    let mut engine = Engine::new(shard, config, listeners)?;
     let sleeper = Sleeper::new(engine.shard.mailbox.eventfd())?;
+    engine.turn()?;
+    engine.shard.end_turn();
+    Ok((engine, sleeper))
+}
+
+/// The life of a shard.
+async fn pump(mut engine: Engine, sleeper: Sleeper, idle: Idle) -> io::Result<()> {
     let spin_ns = idle.spin_ns();
     let (mut busy_ns, mut yielded_ns) = (0, 0);
     while !engine.has_ended() {

@@ -4,7 +4,9 @@
 
 mod accept;
 mod buf_ring;
+mod executor;
 mod host;
+mod leftover;
 mod operation;
 mod ring;
 mod sockets;
@@ -45,7 +47,7 @@ impl Engine {
         let ring = Ring::new(Rc::clone(&shard.pool), &shard.mailbox)?;
         Ok(Self {
             sockets: Sockets::new(config.stream.clone()),
-            listeners: Listeners::new(listeners),
+            listeners: Listeners::new(listeners, shard.place.id),
             ring,
             shard,
             timeout: None,
@@ -70,7 +72,8 @@ impl Engine {
         self.sockets.feed_starved(&mut self.ring)?;
         self.listeners.arm(
             &mut self.ring,
-            self.shard.now_ns(),
+            &mut self.sockets,
+            &self.shard,
             self.shard.mailbox.must_drain(),
         )?;
         let has_pending = self.ring.has_pending();
@@ -147,6 +150,10 @@ impl Engine {
                 if let Some((conn, fd)) = accepted {
                     self.sockets.add(&conn, fd);
                 }
+                Ok(())
+            }
+            Operation::Poll { listener } => {
+                self.listeners.told(listener, result, is_last);
                 Ok(())
             }
             Operation::Connect { socket, .. } => {

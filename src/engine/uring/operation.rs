@@ -13,6 +13,8 @@ use crate::proto::framer::DirectBody;
 pub(super) enum Operation {
     /// Connections of a listener, one completion each.
     Accept { listener: u32 },
+    /// Tells of connections of a listener that other shards share, one completion or more for each.
+    Poll { listener: u32 },
     /// Bytes of a socket into buffers of the pool: many completions, or one.
     Receive { socket: u32, is_multishot: bool },
     /// Bytes of a socket straight into a large body.
@@ -45,6 +47,9 @@ impl Operation {
     pub(super) fn continued(&self) -> Self {
         match self {
             Self::Accept { listener } => Self::Accept {
+                listener: *listener,
+            },
+            Self::Poll { listener } => Self::Poll {
                 listener: *listener,
             },
             Self::Receive {

@@ -365,6 +365,9 @@ fn describe(operation: &mut Operation, fd: Fd) -> squeue::Entry {
         Operation::Accept { .. } => opcode::AcceptMulti::new(fd)
             .flags(libc::SOCK_CLOEXEC)
             .build(),
+        Operation::Poll { .. } => opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .multi(true)
+            .build(),
         Operation::Receive {
             is_multishot: true, ..
         } => opcode::RecvMulti::new(fd, GROUP).build(),

@@ -37,6 +37,7 @@ impl Drop for Directory {
 fn nonblocking() -> ListenOptions {
     ListenOptions {
         nonblocking: true,
+        release_patience: Duration::ZERO,
         ..ListenOptions::default()
     }
 }
@@ -221,6 +222,7 @@ fn a_privileged_port_is_explained() {
         address: Address::Tcp("0.0.0.0".into(), 80),
         step: "bind",
         error: io::Error::from_raw_os_error(libc::EACCES),
+        is_live: None,
     };
     let text = error.to_string();
     assert!(text.contains("CAP_NET_BIND_SERVICE"), "{text}");
@@ -237,8 +239,10 @@ fn listeners_block_or_not_as_asked() {
         let unix = format!("unix:@ringcall-blocking-{}", std::process::id());
         for address in ["tcp://127.0.0.1:0", &unix] {
             let listening = listen(&address.parse().unwrap(), 2, &options).unwrap();
+            let is_shared = !listening.bound_address().is_tcp();
             for sockets in &listening.shards {
-                assert_eq!(sockets[0].nonblocking().unwrap(), nonblocking);
+                let is_nonblocking = sockets[0].nonblocking().unwrap();
+                assert_eq!(is_nonblocking, nonblocking || is_shared);
             }
         }
     }
@@ -334,6 +338,71 @@ fn a_file_that_took_the_place_of_ours_stays() {
     std::fs::rename(&other, &path).unwrap();
     drop(ours);
     assert_eq!(inode(&path), expected);
+}
+
+#[test]
+fn a_successor_that_got_our_inode_number_stays() {
+    let directory = Directory::new("inode");
+    let (path, address) = directory.address();
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    for _ in 0..50 {
+        let mut ours = listen(&address, 2, &nonblocking()).unwrap();
+        let first = inode(&path);
+        // As when the server drains: its sockets close, and a successor replaces the file.
+        ours.shards.clear();
+        let successor = listen(&address, 1, &nonblocking()).unwrap();
+        assert_ne!(inode(&path), first, "held, and so not given to another");
+        drop(ours);
+        UnixStream::connect(&path).unwrap();
+        drop(successor);
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn an_address_that_is_freed_late_is_waited_for() {
+    let directory = Directory::new("late");
+    let (_, file) = directory.address();
+    let port = socket_address(&listen_at("tcp://127.7.4.4:0", 1).unwrap()).port();
+    let name = format!("unix:@ringcall-late-{}", std::process::id());
+    let tcp = format!("tcp://127.7.4.4:{port}");
+    for address in [tcp.parse().unwrap(), name.parse().unwrap(), file] {
+        let predecessor = listen(&address, 2, &nonblocking()).unwrap();
+        let patient = ListenOptions {
+            release_patience: Duration::from_secs(60),
+            ..nonblocking()
+        };
+        std::thread::scope(|scope| {
+            let successor = scope.spawn(|| listen(&address, 2, &patient));
+            std::thread::sleep(Duration::from_millis(30));
+            drop(predecessor);
+            successor.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn who_holds_an_address_is_said_truly() {
+    // A socket that is bound and does not listen: as one that is about to be freed, or a client's.
+    let holder = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.7.4.5:0".parse().unwrap();
+    holder.bind(&any.into()).unwrap();
+    let at = holder.local_addr().unwrap().as_socket().unwrap();
+    let error = listen_at(&format!("tcp://{at}"), 1).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("nobody listens there"), "{text}");
+    assert!(text.contains("a little later"), "{text}");
+    holder.listen(1).unwrap();
+    assert_in_use(listen_at(&format!("tcp://{at}"), 1));
+
+    let name = format!("unix:@ringcall-holder-{}", std::process::id());
+    let address: Address = name.parse().unwrap();
+    let holder = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    holder.bind(&resolve(&address).unwrap()[0]).unwrap();
+    let text = listen_at(&name, 1).unwrap_err().to_string();
+    assert!(text.contains("nobody listens there"), "{text}");
+    holder.listen(1).unwrap();
+    assert_in_use(listen_at(&name, 1));
 }
 
 #[test]

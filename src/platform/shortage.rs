@@ -1,0 +1,131 @@
+//! What to say, and do, when the system is short of something that a start needs.
+
+use std::io;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::refusal::NOFILE_REMEDY;
+use super::rlimit::{address_space_limit, nofile_limit, nproc_limit};
+
+/// One line for an error because of which `what` can't be had: the error, its likely cause, and the
+/// remedy.
+pub fn lacking(what: &str, error: &io::Error) -> String {
+    match explained(error) {
+        Some(text) => format!("{what} can't be had: {text}"),
+        None => format!("{what} can't be had: {error}"),
+    }
+}
+
+/// The error with its likely cause and the remedy, if it says that something is short.
+pub fn explained(error: &io::Error) -> Option<String> {
+    let (cause, remedy) = explain(error.raw_os_error()?)?;
+    Some(format!("{error}; likely cause: {cause}; remedy: {remedy}"))
+}
+
+/// The likely cause of an error number that says that something is short, and the remedy.
+pub(super) fn explain(errno: i32) -> Option<(String, String)> {
+    match errno {
+        libc::EMFILE => Some((
+            format!("the process has used up RLIMIT_NOFILE, {}", nofile_limit()),
+            NOFILE_REMEDY.into(),
+        )),
+        libc::ENFILE => Some((
+            "the whole system has used up its open files (fs.file-max)".into(),
+            NFILE_REMEDY.into(),
+        )),
+        // What `pthread_create` answers for whatever it lacks.
+        libc::EAGAIN => Some((
+            format!(
+                "the user or the container has used up its threads (RLIMIT_NPROC is {}; pids.max of the control \
+                 group), or there is no memory for a stack (RLIMIT_AS is {} bytes)",
+                nproc_limit(),
+                address_space_limit()
+            ),
+            THREADS_REMEDY.into(),
+        )),
+        libc::ENOMEM => Some((
+            format!(
+                "memory is short (RLIMIT_AS is {} bytes), or a limit of its container",
+                address_space_limit()
+            ),
+            MEMORY_REMEDY.into(),
+        )),
+        libc::ENOSPC => Some((
+            "the user has used up sysctl fs.epoll.max_user_watches".into(),
+            "raise it with `sysctl -w fs.epoll.max_user_watches=`".into(),
+        )),
+        _ => None,
+    }
+}
+
+/// Whether the process may map `bytes` more: a start that would run out of memory half-way is refused
+/// before it begins, since not every small allocation on its way can fail gracefully.
+///
+/// # Errors
+/// What is short, and what to do.
+pub fn room_for(what: &str, bytes: usize) -> Result<(), String> {
+    map_and_unmap(bytes).map_err(|error| {
+        let what = format!("memory for {what}, {} MiB,", bytes >> 20);
+        lacking(&what, &error)
+    })
+}
+
+#[allow(
+    unsafe_code,
+    reason = "memory is mapped and unmapped at once, and never touched"
+)]
+fn map_and_unmap(bytes: usize) -> io::Result<()> {
+    // SAFETY: the kernel chooses a place where nothing is mapped.
+    let memory = unsafe {
+        mmap_anonymous(
+            std::ptr::null_mut(),
+            bytes,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+    }?;
+    // SAFETY: exactly what was just mapped; no reference to it was made.
+    unsafe { munmap(memory, bytes) }?;
+    Ok(())
+}
+
+/// What to do when the whole system has no files left.
+pub const NFILE_REMEDY: &str = "close what leaks them, or raise it: `sysctl fs.file-max`";
+const THREADS_REMEDY: &str = "raise it (LimitNPROC= and TasksMax= of a systemd unit, `--pids-limit` of a container, `ulimit -u` and \
+     `ulimit -v` of a shell), or run fewer shards";
+const MEMORY_REMEDY: &str = "raise it (`ulimit -v`, the memory limit of the container), or use fewer shards, or fewer or smaller \
+     buffers (ServerBuilder::recv_buffers)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shortage_has_its_remedy() {
+        for (errno, cause, remedy) in [
+            (libc::EMFILE, "RLIMIT_NOFILE", "LimitNOFILE="),
+            (libc::ENFILE, "whole system", "fs.file-max"),
+            (libc::EAGAIN, "RLIMIT_NPROC", "ulimit -u"),
+            (libc::ENOMEM, "RLIMIT_AS", "ulimit -v"),
+            (libc::ENOSPC, "max_user_watches", "sysctl"),
+        ] {
+            let text = lacking("a thing", &io::Error::from_raw_os_error(errno));
+            assert!(text.starts_with("a thing can't be had: "), "{text}");
+            assert!(text.contains(cause) && text.contains(remedy), "{text}");
+            assert!(!text.contains('\n') && !text.contains("  "), "{text}");
+        }
+        let text = lacking("a thing", &io::Error::other("it is blue"));
+        assert_eq!(text, "a thing can't be had: it is blue");
+    }
+
+    #[test]
+    fn there_is_room_for_a_little_but_not_for_everything() {
+        room_for("a little", 1 << 20).unwrap();
+        let text = room_for("everything", 1 << 60).unwrap_err();
+        assert!(
+            text.starts_with("memory for everything, 1099511627776 MiB, can't be had: "),
+            "{text}"
+        );
+        assert!(text.contains("remedy"), "{text}");
+    }
+}
