@@ -11,7 +11,7 @@ use crate::shard::timers::{Due, TimerKey, Timers};
 /// Appends the payload of `value` to `out`.
 ///
 /// # Errors
-/// When it is longer than 2 GiB.
+/// When it is longer than 2 GiB, or nests too deep.
 #[inline]
 pub fn encode<T: Message>(value: &impl Encode<T>, out: &mut Vec<u8>) -> Result<(), String> {
     encode_payload(value, i32::MAX as u32, out).map_err(|error| error.to_string())
@@ -20,7 +20,7 @@ pub fn encode<T: Message>(value: &impl Encode<T>, out: &mut Vec<u8>) -> Result<(
 /// Checks a payload, which must be 16-aligned, and reads it in place.
 #[inline]
 pub fn access<T: Message>(payload: &[u8]) -> Option<&Archived<T>> {
-    message::access::<T>(payload)
+    message::access::<T>(payload).ok()
 }
 
 /// The timer wheel of a shard, with timers that wake.

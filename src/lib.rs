@@ -110,6 +110,7 @@ pub mod __private {
     pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
     pub use crate::doors::{TimerName, TimerWheel, access, encode};
     pub use crate::engine::memory::MemoryConnection;
+    pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
     pub use crate::shard::handler::Method;
 }

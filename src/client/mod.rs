@@ -47,8 +47,3 @@ pub(crate) fn timeout_us(timeout: Duration) -> Result<u32, Status> {
         us => Ok(us.min(u128::from(TIMEOUT_US_MAX)) as u32),
     }
 }
-
-/// The status of a response that is no archive of its type.
-fn not_an_archive() -> Status {
-    Status::data_loss("the response is not a valid archive of its type")
-}

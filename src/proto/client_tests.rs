@@ -10,11 +10,13 @@ static PAIR: ServiceDescriptor = ServiceDescriptor {
             name: "pair/good",
             fingerprint: 1,
             idempotent: false,
+            request_bytes_max: u32::MAX,
         },
         MethodDescriptor {
             name: "pair/other",
             fingerprint: 2,
             idempotent: false,
+            request_bytes_max: u32::MAX,
         },
     ],
 };
@@ -97,6 +99,7 @@ static SINGLE: ServiceDescriptor = ServiceDescriptor {
         name: "single/only",
         fingerprint: 1,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }],
 };
 

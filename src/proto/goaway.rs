@@ -11,7 +11,7 @@
 
 use super::handshake::{VERSION_MAX, VERSION_MIN};
 use super::limits::STATUS_MESSAGE_BYTES_MAX;
-use super::status::cut_at_char;
+use super::status::cut_with_mark;
 use super::violation::Violation;
 
 /// What a GOAWAY says.
@@ -33,7 +33,7 @@ impl Goaway {
         out.extend_from_slice(&VERSION_MIN.to_le_bytes());
         out.extend_from_slice(&VERSION_MAX.to_le_bytes());
         out.extend_from_slice(&self.last_call_id.to_le_bytes());
-        out.extend_from_slice(cut_at_char(&self.message, STATUS_MESSAGE_BYTES_MAX).as_bytes());
+        out.extend_from_slice(cut_with_mark(&self.message, STATUS_MESSAGE_BYTES_MAX).as_bytes());
     }
 
     /// Reads a payload.

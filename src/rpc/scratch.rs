@@ -13,7 +13,9 @@ use rkyv::ser::Allocator;
 /// the thread keeps, and the heap only for what does not fit.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    block: Option<Box<Block>>,
+    /// From `Box::leak`, and given back to a box when this is dropped. It is no box meanwhile, since
+    /// borrowing that again would end the right of rkyv's pointers to what they point to.
+    block: Option<NonNull<Block>>,
     used_bytes: usize,
 }
 
@@ -28,11 +30,15 @@ thread_local! {
 }
 
 impl Scratch {
-    fn block(&mut self) -> &mut Block {
-        self.block.get_or_insert_with(|| {
+    /// The first byte of the block.
+    fn base(&mut self) -> NonNull<u8> {
+        let block = self.block.get_or_insert_with(|| {
             let kept = KEPT_BLOCK.try_with(Cell::take).ok().flatten();
-            kept.unwrap_or_else(|| Box::new([0; BLOCK_WORDS]))
-        })
+            NonNull::from(Box::leak(
+                kept.unwrap_or_else(|| Box::new([0; BLOCK_WORDS])),
+            ))
+        });
+        block.cast()
     }
 }
 
@@ -40,6 +46,10 @@ impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
+            // SAFETY: it was leaked by `base`, and is taken here, so no other box is made of it. rkyv
+            // has popped what it pushed, or has failed and touches none of it again: it borrows the
+            // serialiser, and this with it, as long as it does.
+            let block = unsafe { Box::from_raw(block.as_ptr()) };
             // At thread exit there may be nowhere to keep it; then it is freed.
             KEPT_BLOCK
                 .try_with(|kept| kept.set(Some(block)))
@@ -48,15 +58,18 @@ impl Drop for Scratch {
     }
 }
 
-// SAFETY: memory from the block lies between what is used and its end, aligned as asked, and is
-// not handed out again before it is popped, since `used_bytes` grows past it; the block is boxed,
-// so it does not move with the allocator. All other memory is fresh from the heap. rkyv pops in
-// reverse order, each with the layout that it pushed, so lowering `used_bytes` to the popped start
-// frees just that; the heap's memory is known by lying outside of the block.
+// SAFETY: of ranges: memory from the block lies between what is used and its end, aligned as asked,
+// and is not handed out again before it is popped, since `used_bytes` grows past it; all other memory
+// is fresh from the heap. rkyv pops in reverse order, each with the layout that it pushed, so lowering
+// `used_bytes` to the popped start frees just that; the heap's memory is known by lying outside of the
+// block. Of provenance: each pointer into the block is made from the one that `Box::leak` gave, which
+// may reach all of it, and no reference to the block is made before the scratch is dropped, so what
+// was handed out stays usable; moving the scratch moves only that pointer. Memory from the heap is
+// freed through the pointer that rkyv got.
 unsafe impl<E> Allocator<E> for Scratch {
     unsafe fn push_alloc(&mut self, layout: Layout) -> Result<NonNull<[u8]>, E> {
         let used_bytes = self.used_bytes;
-        let base = self.block().as_mut_ptr().cast::<u8>();
+        let base = self.base();
         let start = used_bytes.next_multiple_of(layout.align());
         let in_block = layout.align() <= align_of::<u128>() && start + layout.size() <= BLOCK_BYTES;
         let memory = if in_block {
@@ -65,14 +78,14 @@ unsafe impl<E> Allocator<E> for Scratch {
             unsafe { base.add(start) }
         } else {
             // SAFETY: rkyv promises that the layout is not empty.
-            unsafe { alloc(layout) }
+            let memory = unsafe { alloc(layout) };
+            NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
         };
-        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
         Ok(NonNull::slice_from_raw_parts(memory, layout.size()))
     }
 
     unsafe fn pop_alloc(&mut self, memory: NonNull<u8>, layout: Layout) -> Result<(), E> {
-        let base = self.block().as_mut_ptr().addr();
+        let base = self.base().addr().get();
         let address = memory.addr().get();
         if (base..base + BLOCK_BYTES).contains(&address) {
             self.used_bytes = address - base;

@@ -10,12 +10,12 @@ use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
 use crate::client::timeout_us;
-use crate::proto::client::too_long;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::LocalResponse;
+use crate::rpc::refusal::{Unreadable, Unsendable};
 
 /// A call from a shard; await it. Dropping it cancels the call.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 timeout_us,
                 slot,
                 |out, bytes_max| {
-                    encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
+                    encode_payload::<Req>(&self.request, bytes_max, out)
+                        .map_err(Unsendable::request)
                 },
                 conn.queue.borrow_mut().filling(),
             );
@@ -192,9 +193,7 @@ where
                     let outcome = std::task::ready!(sent.poll(cx));
                     self.state = CallState::Done;
                     return Poll::Ready(outcome.and_then(|payload| {
-                        LocalResponse::validate(payload).ok_or_else(|| {
-                            Status::data_loss("the response is not a valid archive of its type")
-                        })
+                        LocalResponse::validate(payload).map_err(Unreadable::response)
                     }));
                 }
                 CallState::Done => panic!("a call was polled after its end"),

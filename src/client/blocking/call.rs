@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use super::wire::Wire;
 use super::{BlockingClient, DEFAULT_TIMEOUT};
 use crate::client::cause::Cause;
-use crate::client::{CallTarget, not_an_archive, timeout_us};
-use crate::proto::client::{ClientEvent, too_long};
+use crate::client::{CallTarget, timeout_us};
+use crate::proto::client::ClientEvent;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
+use crate::rpc::refusal::{Unreadable, Unsendable};
 
 /// A call on a [`BlockingClient`]; [`BlockingCall::wait`] makes it.
 #[must_use = "a call is sent by `wait`"]
@@ -60,7 +61,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         let payload = self
             .client
             .with_wire(deadline, |wire| self.make(wire, deadline, target))?;
-        Response::validate(payload).ok_or_else(not_an_archive)
+        Response::validate(payload).map_err(Unreadable::response)
     }
 
     fn make(
@@ -71,7 +72,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
     ) -> Result<SharedPayload, Status> {
         let timeout_us = timeout_us(deadline.saturating_duration_since(Instant::now()))?;
         let encode = |out: &mut Vec<u8>, bytes_max| {
-            encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
+            encode_payload::<Req>(&self.request, bytes_max, out).map_err(Unsendable::request)
         };
         let (service, method) = (self.service, self.method);
         let out = &mut wire.out;

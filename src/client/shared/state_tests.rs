@@ -19,6 +19,7 @@ static SERVICE: ServiceDescriptor = ServiceDescriptor {
         name: "model/call",
         fingerprint: 1,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }],
 };
 
