@@ -116,7 +116,9 @@ pub mod __private {
 
     /// The protocol without input and output, to be fed with hostile bytes.
     pub mod proto {
-        pub use crate::proto::{client, framer, goaway, handshake, header, resolve, server, violation};
+        pub use crate::proto::{
+            client, framer, goaway, handshake, header, resolve, server, violation,
+        };
     }
 }
 
