@@ -70,4 +70,17 @@ mod tests {
         assert_eq!(Goaway::decode_payload(&payload), Ok(goaway));
         assert!(Goaway::decode_payload(&payload[..15]).is_err());
     }
+    #[test]
+    fn a_long_message_is_cut_and_says_so() {
+        let goaway = Goaway {
+            reason: 1,
+            last_call_id: 0,
+            message: "x".repeat(2 * STATUS_MESSAGE_BYTES_MAX),
+        };
+        let mut payload = Vec::new();
+        goaway.encode_payload(&mut payload);
+        let read = Goaway::decode_payload(&payload).expect("as long as it may be");
+        assert!(read.message.ends_with(" [cut; 8192 bytes in all]"));
+        assert_eq!(read.message.len(), STATUS_MESSAGE_BYTES_MAX);
+    }
 }

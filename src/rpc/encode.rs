@@ -65,6 +65,9 @@ impl<E: Source> Writer<E> for PayloadWriter<'_> {
 
 /// A value whose archive is that of a `T`: a `T` itself, a `&T`, and cheaper stand-ins such as
 /// `&str` for `String` and `&[u8]` for `Vec<u8>`, which save the caller an allocation.
+///
+/// An implementation of your own best ends in that of `T`, which refuses a value that nests too deep
+/// before anything follows its pointers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent where the method takes `{T}`",
     note = "pass a `{T}` or a reference to one; `&str` stands for `String`, `&[u8]` for `Vec<u8>`, an `Option` of them for an `Option`"
