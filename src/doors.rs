@@ -1,9 +1,10 @@
-//! Doors to internals for this workspace's benches; not part of the API.
+//! Doors to internals for this workspace's benches and fuzz targets; not part of the API.
 
 use std::task::Waker;
 
 use rkyv::Archived;
 
+use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::{self, Message};
 use crate::shard::timers::{Due, TimerKey, Timers};
@@ -11,7 +12,7 @@ use crate::shard::timers::{Due, TimerKey, Timers};
 /// Appends the payload of `value` to `out`.
 ///
 /// # Errors
-/// When it is longer than 2 GiB.
+/// When it is longer than 2 GiB, or nests too deep.
 #[inline]
 pub fn encode<T: Message>(value: &impl Encode<T>, out: &mut Vec<u8>) -> Result<(), String> {
     encode_payload(value, i32::MAX as u32, out).map_err(|error| error.to_string())
@@ -20,7 +21,12 @@ pub fn encode<T: Message>(value: &impl Encode<T>, out: &mut Vec<u8>) -> Result<(
 /// Checks a payload, which must be 16-aligned, and reads it in place.
 #[inline]
 pub fn access<T: Message>(payload: &[u8]) -> Option<&Archived<T>> {
-    message::access::<T>(payload)
+    message::access::<T>(payload).ok()
+}
+
+/// Reads the payload of an ERROR frame; `None` when it can't be one.
+pub fn decode_status(code: u16, payload: &[u8]) -> Option<Status> {
+    Status::decode_payload(code, payload)
 }
 
 /// The timer wheel of a shard, with timers that wake.

@@ -105,14 +105,22 @@ pub fn environment() -> Environment {
     Environment::look(engine::ring_locked_bytes())
 }
 
-/// What the macros' expansion and this workspace's benches name; not part of the API.
+/// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
-    pub use crate::doors::{TimerName, TimerWheel, access, encode};
+    pub use crate::doors::{TimerName, TimerWheel, access, decode_status, encode};
     pub use crate::engine::memory::MemoryConnection;
+    pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
     pub use crate::shard::handler::Method;
+
+    /// The protocol without input and output, to be fed with hostile bytes.
+    pub mod proto {
+        pub use crate::proto::{
+            client, framer, goaway, handshake, header, resolve, server, violation,
+        };
+    }
 }
 
 /// Compiles the examples of the README.

@@ -116,3 +116,77 @@ fn a_client_written_from_the_document_makes_calls() {
         }
     }
 }
+
+/// What the document says of nesting, slack and time limits, as the client in `examples/python` does it.
+const BOUNDS: &str = r#"
+import socket, struct
+from client import *
+
+def deep(levels):
+    kind = value = None
+    for level in range(levels):
+        kind, value = (Vec(kind), [value]) if kind else (Vec(U8), [1])
+    return kind, value
+
+def refused(act, *words):
+    try:
+        act()
+    except (CallError, ValueError) as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError(words)
+
+kind, value = deep(62)
+assert decode(kind, encode(kind, value)) == value
+kind, value = deep(63)
+refused(lambda: encode(kind, value), "INVALID_ARGUMENT", "62 levels")
+kind.levels = lambda value: 0
+refused(lambda: decode(kind, encode(kind, value)), "62 levels")
+
+assert decode(I64, bytes(8) + struct.pack("<q", 5)) == 5
+refused(lambda: decode(I64, bytes(16) + struct.pack("<q", 5)), "24 bytes", "at most 16")
+refused(lambda: decode(OPERANDS, bytes(32)), "32 bytes", "at most 16")
+assert decode(STRING, bytes(4000) + b"hello" + bytes([255] * 3)) == "hello"
+
+ours, theirs = socket.socketpair()
+client = Client.__new__(Client)
+client.socket, client.last_id, client.goodbye, client.patience = ours, 0, None, 10
+client.request_bytes_max = 1 << 20
+client.methods = {"a/b": ((I64, I64), (1, 0, 0))}
+answer = lambda call_id: struct.pack("<IBBHQIIII", 8, 6, 0, 0, call_id, 0, 0, 0, 0) + struct.pack("<q8x", 7)
+
+def timeout_us_of(timeout):
+    theirs.sendall(answer(client.last_id + 1))
+    assert client.call("a/b", 5, timeout=timeout) == 7
+    return struct.unpack("<IBBHQIIII", theirs.recv(48)[:32])[5]
+
+assert timeout_us_of(0) == 0
+assert timeout_us_of(0.25) == 250_000
+assert timeout_us_of(4294.5) == 4_294_500_000
+assert timeout_us_of(7200) == 0
+
+# A call that ends by its own clock is cancelled, and its late answer is no answer to the next.
+refused(lambda: client.call("a/b", 5, timeout=0.01), "DEADLINE_EXCEEDED")
+theirs.recv(48)
+assert theirs.recv(32)[4] == CANCEL
+theirs.sendall(answer(client.last_id))
+assert timeout_us_of(0) == 0
+print("as documented")
+"#;
+
+#[test]
+fn the_client_keeps_to_the_documented_bounds() {
+    if std::env::var_os("RINGCALL_NO_PYTHON").is_some() {
+        return;
+    }
+    let output = Command::new("python3")
+        .args(["-c", BOUNDS])
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("can't run python3 ({error}): install it, or set RINGCALL_NO_PYTHON=1 to leave this test out")
+        });
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "as documented\n");
+}

@@ -10,18 +10,21 @@ or later, and nothing else, is needed.
 import socket
 import struct
 import sys
+import time
 
 HELLO, WELCOME, RESOLVE, RESOLVED, REQUEST, RESPONSE, ERROR, CANCEL, PING, PONG, GOAWAY = range(1, 12)
 CODES = """OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS
 PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL
 UNAVAILABLE DATA_LOSS UNAUTHENTICATED""".split()
 HANDSHAKE, RKYV_FORMAT = "<8sHHIQIIQ", 0x00082003
-RESPONSE_BYTES_MAX, CONTROL_BYTES_MAX = 16 << 20, 64 << 10
+RESPONSE_BYTES_MAX, CONTROL_BYTES_MAX, DETAILS_BYTES_MAX = 16 << 20, 64 << 10, 32 << 10
+MESSAGE_BYTES_MAX, TIMEOUT_US_MAX, LEVELS_MAX = 4096, 2**32 - 1, 62
 
 
 # Types. Each has a fingerprint, a size and an alignment. `write` appends what lies outside of a
 # value and returns the function that makes the value's own bytes for a position; `read` takes
-# those bytes apart again.
+# those bytes apart again. `levels` says how deep a value nests, and `outside` how many bytes can lie
+# outside of one, None if there is no bound.
 
 def fingerprint(tag, *parts):
     """FNV-1a over a tag and its parts: a name and a zero byte, or a number in eight bytes."""
@@ -44,6 +47,8 @@ def append(out, align, bodies):
 
 
 class Number:
+    outside = 0
+
     def __init__(self, tag, code):
         self.format, self.fingerprint = "<" + code, fingerprint(tag)
         self.size = self.align = struct.calcsize(self.format)
@@ -51,12 +56,15 @@ class Number:
     def write(self, value, out):
         return lambda at: struct.pack(self.format, value)
 
+    def levels(self, value):
+        return 0
+
     def read(self, archive, at):
         return struct.unpack_from(self.format, archive.bytes, at)[0]
 
 
 class String:
-    size, align, fingerprint = 8, 4, fingerprint("string")
+    size, align, fingerprint, outside = 8, 4, fingerprint("string"), None
 
     def write(self, value, out):
         text = value.encode()
@@ -65,6 +73,9 @@ class String:
         start = append(out, 1, [lambda at: text])
         word = len(text) & 63 | 0x80 | len(text) >> 6 << 8
         return lambda at: struct.pack("<Ii", word, start - at)
+
+    def levels(self, value):
+        return int(len(value.encode()) > 8)
 
     def read(self, archive, at):
         word, offset = struct.unpack_from("<Ii", archive.bytes, at)
@@ -78,7 +89,7 @@ class String:
 
 
 class Vec:
-    size, align = 8, 4
+    size, align, outside = 8, 4, None
 
     def __init__(self, item):
         self.item, self.fingerprint = item, fingerprint("vec", item.fingerprint)
@@ -86,6 +97,9 @@ class Vec:
     def write(self, value, out):
         start = append(out, self.item.align, [self.item.write(item, out) for item in value])
         return lambda at: struct.pack("<iI", start - at, len(value))
+
+    def levels(self, value):
+        return 1 + max((self.item.levels(item) for item in value), default=0)
 
     def read(self, archive, at):
         offset, length = struct.unpack_from("<iI", archive.bytes, at)
@@ -97,6 +111,7 @@ class Vec:
 class Option:
     def __init__(self, item):
         self.item, self.align, self.size = item, item.align, item.align + item.size
+        self.outside = item.outside
         self.fingerprint = fingerprint("option", item.fingerprint)
 
     def write(self, value, out):
@@ -104,6 +119,9 @@ class Option:
             return lambda at: bytes(self.size)
         body = self.item.write(value, out)
         return lambda at: b"\1".ljust(self.align, b"\0") + body(at + self.align)
+
+    def levels(self, value):
+        return 0 if value is None else self.item.levels(value)
 
     def read(self, archive, at):
         if archive.bytes[at] > 1:
@@ -121,6 +139,8 @@ class Struct:
             self.fields[name] = (end + -end % kind.align, kind)
             end = self.fields[name][0] + kind.size
         self.size = end + -end % self.align
+        outside = [kind.outside for kind in fields.values()]
+        self.outside = None if None in outside else sum(outside)
         parts = [part for name, kind in fields.items() for part in (name, kind.fingerprint)]
         self.fingerprint = fingerprint("struct", *parts)
 
@@ -134,6 +154,9 @@ class Struct:
             return made.ljust(self.size, b"\0")
         return own
 
+    def levels(self, value):
+        return max((kind.levels(value[name]) for name, (_, kind) in self.fields.items()), default=0)
+
     def read(self, archive, at):
         return {name: kind.read(archive, at + offset) for name, (offset, kind) in self.fields.items()}
 
@@ -142,24 +165,40 @@ class Archive:
     """A received payload, in which no byte is claimed twice and all lies in order."""
 
     def __init__(self, payload):
-        self.bytes, self.low, self.high = payload, 0, len(payload)
+        self.bytes, self.low, self.high, self.claims = payload, 0, len(payload), 0
 
     def claim(self, at, size, align, read):
         if at < self.low or at + size > self.high or at % align:
             raise ValueError("a pointer leads astray")
+        if self.claims > LEVELS_MAX:
+            raise ValueError(f"it nests deeper than {LEVELS_MAX} levels")
         high, self.high = self.high, at
+        self.claims += 1
         value = read(at)
+        self.claims -= 1
         self.low, self.high = at + size, high
         return value
 
 
 def encode(kind, value):
+    if kind.levels(value) > LEVELS_MAX:
+        raise CallError(3, f"the request nests deeper than {LEVELS_MAX} levels")
     out = bytearray()
     append(out, kind.align, [kind.write(value, out)])
     return bytes(out)
 
 
+def longest(kind):
+    """The longest payload of a type, None if it has no bound."""
+    if kind.outside is None:
+        return None
+    size = kind.outside + kind.size + (kind.align - 1 if kind.outside else 0)
+    return size + -size % 16
+
+
 def decode(kind, payload):
+    if longest(kind) is not None and len(payload) > longest(kind):
+        raise ValueError(f"{len(payload)} bytes, of a type that needs at most {longest(kind)}")
     archive = Archive(payload)
     return archive.claim(len(payload) - kind.size, kind.size, kind.align, lambda at: kind.read(archive, at))
 
@@ -185,7 +224,7 @@ class Client:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(patience)
             self.socket.connect(address.removeprefix("unix:").replace("@", "\0", 1))
-        self.last_id, self.goodbye = 0, None
+        self.last_id, self.goodbye, self.patience = 0, None, patience
         self.send(HELLO, payload=struct.pack(
             HANDSHAKE, b"RINGCALL", 1, 1, RKYV_FORMAT, 0, RESPONSE_BYTES_MAX, 1, 0))
         welcome = struct.unpack(HANDSHAKE, self.receive(0, WELCOME)[2])
@@ -204,7 +243,9 @@ class Client:
         self.methods = {name: (types, entry) for (name, types), entry in zip(methods.items(), entries)}
 
     def call(self, name, value, timeout=0.0):
-        """Calls a method and waits for its result; `timeout` is in seconds, 0 for none."""
+        """Calls a method and waits for its result. `timeout` is in seconds; with 0 the call may take
+        any time. A connection from which nothing comes for `patience` seconds in the middle of something
+        else has failed."""
         (request, response), (_, code, index) = self.methods[name]
         if self.goodbye:
             raise ConnectionError(self.goodbye)
@@ -214,21 +255,32 @@ class Client:
         if len(payload) > self.request_bytes_max:
             raise CallError(8, f"the request of {name} is longer than the server accepts")
         self.last_id += 1
-        self.send(REQUEST, self.last_id, index, int(timeout * 1e6), payload)
-        kind, code, payload = self.receive(self.last_id, RESPONSE, ERROR)
+        # What the field can't hold is kept here alone: the server must not end the call before.
+        timeout_us = max(int(timeout * 1e6), 1) if timeout else 0
+        self.send(REQUEST, self.last_id, index, timeout_us if timeout_us <= TIMEOUT_US_MAX else 0, payload)
+        until = time.monotonic() + timeout if timeout else float("inf")
+        try:
+            kind, code, payload = self.receive(self.last_id, RESPONSE, ERROR, until=until)
+        except socket.timeout:
+            self.send(CANCEL, self.last_id)
+            raise CallError(4, f"no answer to {name} within {timeout} s") from None
         if kind == RESPONSE:
             return decode(response, payload)
-        end = 4 + struct.unpack_from("<I", payload)[0]
-        raise CallError(code, payload[4:end].decode(), payload[end:])
+        length, = struct.unpack_from("<I", payload)
+        message, details = payload[4:4 + length], payload[4 + length:]
+        if length > MESSAGE_BYTES_MAX or len(message) < length or len(details) > DETAILS_BYTES_MAX:
+            raise ConnectionError("an error has a longer text or longer details than permitted")
+        raise CallError(code, message.decode(), details)
 
     def send(self, kind, call_id=0, selector=0, timeout_us=0, payload=b""):
         header = struct.pack("<IBxHQI12x", len(payload), kind, selector, call_id, timeout_us)
         self.socket.sendall(header + payload + bytes(-len(payload) % 16))
 
-    def receive(self, call_id, *kinds):
-        """Kind, selector and payload of the frame that is waited for; answers pings meanwhile."""
+    def receive(self, call_id, *kinds, until=None):
+        """Kind, selector and payload of the frame that is waited for; answers pings meanwhile. Only
+        when no frame has begun by `until`, `socket.timeout` is raised."""
         while True:
-            header = struct.unpack("<IBBHQIIII", self.exactly(32))
+            header = struct.unpack("<IBBHQIIII", self.exactly(32, until))
             length, kind, flags, selector, owner = header[:5]
             if length > (RESPONSE_BYTES_MAX if kind == RESPONSE else CONTROL_BYTES_MAX):
                 raise ConnectionError(f"a frame of {length} bytes is longer than accepted here")
@@ -245,16 +297,30 @@ class Client:
                 self.goodbye = f"the server says goodbye ({reason}): {payload[16:].decode()}"
                 if reason or not 0 < call_id <= last_id:
                     raise ConnectionError(self.goodbye)
+            elif kind in (RESPONSE, ERROR) and 0 < owner < call_id:
+                pass  # Of a call that was cancelled.
             elif kind != PONG:
                 raise ConnectionError(f"a frame of kind {kind} came unasked")
 
-    def exactly(self, size):
+    def exactly(self, size, until=None):
         data = bytearray()
         while len(data) < size:
-            more = self.socket.recv(size - len(data))
+            may_wait = until is not None and not data
+            left = until - time.monotonic() if may_wait else self.patience
+            # The socket takes no more than a few years, and 0 would mean something else.
+            self.socket.settimeout(min(max(left, 0.001), 1e6))
+            try:
+                more = self.socket.recv(size - len(data))
+            except socket.timeout:
+                if may_wait and time.monotonic() >= until:
+                    raise
+                if may_wait:
+                    continue
+                raise ConnectionError(f"nothing came from the server for {self.patience} s") from None
             if not more:
                 raise ConnectionError("the server closed the connection")
             data += more
+        self.socket.settimeout(self.patience)
         return bytes(data)
 
 

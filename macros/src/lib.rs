@@ -33,8 +33,35 @@ use proc_macro::TokenStream;
 /// # What may stand in it
 /// Everything that is a `Message` itself: integers of fixed size, floats, `bool`, `char`, `String`,
 /// `Vec`, `Option`, `Box`, arrays, tuples and other messages. A message may contain itself through
-/// `Vec`, `Option`, `Box` and tuples of them; two messages can't contain each other. There are no
-/// generics and no lifetimes, for both ends must know the one layout.
+/// `Vec`, `Option`, `Box` and tuples of them. There are no generics and no lifetimes, for both ends
+/// must know the one layout.
+///
+/// Two messages can't contain each other. The compiler calls that an "overflow evaluating the
+/// requirement"; make one enum of the two:
+///
+/// ```compile_fail,E0275
+/// #[ringcall::message]
+/// struct Branch {
+///     leaves: Vec<Leaf>,
+/// }
+///
+/// #[ringcall::message]
+/// struct Leaf {
+///     branch: Option<Box<Branch>>,
+/// }
+/// ```
+///
+/// # How deep it may nest
+/// A receiver follows 62 levels of `Vec`, `Box` and `String` of more than 8 bytes within each other. A
+/// value that nests deeper is not sent: a call with it ends with INVALID_ARGUMENT, one that should be
+/// answered with it with INTERNAL, and the status names the bound. Only types that can pass it are
+/// looked at. What has no natural bound, such as a long linked list, is sent as a `Vec` whose elements
+/// name each other by index.
+///
+/// # How long it may be
+/// A type without `String`, `Vec` and itself has values of bounded length. A payload that is longer,
+/// and so consists of bytes that mean nothing, is refused
+/// ([`PAYLOAD_BYTES_MAX`](../ringcall/trait.Message.html#associatedconstant.PAYLOAD_BYTES_MAX)).
 ///
 /// # What it makes
 /// `Message` is implemented, and so are rkyv's `Archive`, `Serialize` and `Deserialize`. For a

@@ -227,7 +227,8 @@ mod tests {
         drop(AlignedBuf::with_len(64 << 20));
         LARGE.with_borrow(|cache| {
             assert_eq!(cache.bytes, LARGE_CACHED_BYTES_MAX);
-            assert_eq!(cache.bytes, cache.buffers.iter().map(Pages::len).sum());
+            let in_all: usize = cache.buffers.iter().map(Pages::len).sum();
+            assert_eq!(cache.bytes, in_all);
         });
     }
 

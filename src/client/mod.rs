@@ -63,11 +63,6 @@ pub(crate) fn perhaps_executed(why: &Status) -> Status {
     ))
 }
 
-/// The status of a response that is no archive of its type.
-pub(crate) fn not_an_archive() -> Status {
-    Status::data_loss("the response is not a valid archive of its type")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,3 +120,80 @@ impl Drop for MemoryConnection {
         self.shard.finish();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::client::ClientConnection;
+    use crate::proto::resolve::{MethodDescriptor, ServiceDescriptor};
+    use crate::proto::status::Status;
+    use crate::rpc::received::Request;
+    use crate::rpc::reply::Reply;
+    use crate::shard::context::Context;
+    use crate::shard::handler::Method;
+    use crate::shard::service::{IncomingCall, Service};
+
+    static SLEEPER: ServiceDescriptor = ServiceDescriptor {
+        name: "sleeper",
+        methods: &[MethodDescriptor {
+            name: "sleeper/sleep",
+            fingerprint: 1,
+            idempotent: false,
+            request_bytes_max: 0,
+        }],
+    };
+
+    struct Sleeper;
+
+    impl Service for Sleeper {
+        fn descriptor(&self) -> &'static ServiceDescriptor {
+            &SLEEPER
+        }
+
+        fn call(&self, _method: u16, call: IncomingCall<'_>) {
+            call.unary::<Self, Self>(&Rc::new(Self));
+        }
+    }
+
+    impl Method<Self> for Sleeper {
+        type Request = ();
+        type Response = ();
+
+        async fn run<'a>(
+            _: &'a Self,
+            cx: &'a Context,
+            _: Request<()>,
+        ) -> Result<Reply<()>, Status> {
+            cx.sleep(Duration::from_secs(3600)).await;
+            Ok(().into())
+        }
+    }
+
+    /// A handler that waits, its timer and its connection hold the shard, and the shard holds them.
+    #[test]
+    fn a_shard_that_ends_in_the_middle_of_a_call_is_gone() {
+        let mut connection = MemoryConnection::new(Sleeper, Limits::default());
+        let limits = Arc::new(Limits::default());
+        let (mut hello, mut request, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+        let mut client = ClientConnection::new(limits, 0, &mut hello);
+        client
+            .begin_call(&SLEEPER, 0, 0, (), |_, _| Ok(()), &mut hello)
+            .expect("begins");
+        assert!(connection.exchange(&hello, &mut sent));
+        let answers = crate::buf::AlignedBuf::copy_of(&sent);
+        let mut at = 0;
+        while let Some(event) = client
+            .next_event(answers.as_slice(), &mut at, 0, &mut request)
+            .expect("what a server says")
+        {
+            drop(event);
+        }
+        assert!(connection.exchange(&request, &mut sent));
+        assert_eq!(connection.shard.counters.in_flight.get(), 1);
+        let shard = Rc::downgrade(&connection.shard);
+        drop(connection);
+        assert_eq!(shard.strong_count(), 0);
+    }
+}

@@ -495,8 +495,14 @@ fn callable(
              build both from the same definition, or give the new version of the method a new name",
             ours.name, ours.fingerprint, resolution.fingerprint
         ))),
-        _ => Err(Status::unimplemented(format!(
+        Code::Unimplemented => Err(Status::unimplemented(format!(
             "the server has no method {}",
+            ours.name
+        ))),
+        // A later version may have more of them.
+        code => Err(Status::unimplemented(format!(
+            "the server does not let method {} be called on this connection: it answered {code} when it was asked \
+             for its index",
             ours.name
         ))),
     }

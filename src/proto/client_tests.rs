@@ -10,11 +10,13 @@ static PAIR: ServiceDescriptor = ServiceDescriptor {
             name: "pair/good",
             fingerprint: 1,
             idempotent: false,
+            request_bytes_max: u32::MAX,
         },
         MethodDescriptor {
             name: "pair/other",
             fingerprint: 2,
             idempotent: false,
+            request_bytes_max: u32::MAX,
         },
     ],
 };
@@ -91,12 +93,33 @@ fn calls_made_before_the_handshake_are_sent_after_it() {
     assert_eq!((sent.selector, sent.call_id, out.len()), (40, good, 48));
 }
 
+/// Codes that a later version may have say as much as this one needs to know.
+#[test]
+fn a_method_with_an_unknown_resolution_is_not_called_and_others_are() {
+    let (mut client, mut out) = (client(), Vec::new());
+    events(&mut client, &welcome(), &mut out).unwrap();
+    let good = call(&mut client, 0, 1, &mut out);
+    call(&mut client, 1, 2, &mut out);
+    out.clear();
+    let mut answer = resolved();
+    let code_of_the_second = 32 + 2 + 12 + 8;
+    answer[code_of_the_second] = 77;
+    let got = events(&mut client, &answer, &mut out).unwrap();
+    let [ClientEvent::Failed { waiter: 2, status }] = &got[..] else {
+        panic!("{got:?}")
+    };
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("pair/other"), "{status}");
+    assert_eq!(requests(&mut out), [good]);
+}
+
 static SINGLE: ServiceDescriptor = ServiceDescriptor {
     name: "single",
     methods: &[MethodDescriptor {
         name: "single/only",
         fingerprint: 1,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }],
 };
 

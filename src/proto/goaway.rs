@@ -11,7 +11,7 @@
 
 use super::handshake::{VERSION_MAX, VERSION_MIN};
 use super::limits::STATUS_MESSAGE_BYTES_MAX;
-use super::status::cut_at_char;
+use super::status::cut_with_mark;
 use super::violation::Violation;
 
 /// What a GOAWAY says.
@@ -40,7 +40,7 @@ impl Goaway {
         out.extend_from_slice(&VERSION_MIN.to_le_bytes());
         out.extend_from_slice(&VERSION_MAX.to_le_bytes());
         out.extend_from_slice(&self.last_call_id.to_le_bytes());
-        out.extend_from_slice(cut_at_char(&self.message, STATUS_MESSAGE_BYTES_MAX).as_bytes());
+        out.extend_from_slice(cut_with_mark(&self.message, STATUS_MESSAGE_BYTES_MAX).as_bytes());
     }
 
     /// Reads a payload.
@@ -76,5 +76,18 @@ mod tests {
         goaway.encode_payload(&mut payload);
         assert_eq!(Goaway::decode_payload(&payload), Ok(goaway));
         assert!(Goaway::decode_payload(&payload[..15]).is_err());
+    }
+    #[test]
+    fn a_long_message_is_cut_and_says_so() {
+        let goaway = Goaway {
+            reason: 1,
+            last_call_id: 0,
+            message: "x".repeat(2 * STATUS_MESSAGE_BYTES_MAX),
+        };
+        let mut payload = Vec::new();
+        goaway.encode_payload(&mut payload);
+        let read = Goaway::decode_payload(&payload).expect("as long as it may be");
+        assert!(read.message.ends_with(" [cut; 8192 bytes in all]"));
+        assert_eq!(read.message.len(), STATUS_MESSAGE_BYTES_MAX);
     }
 }

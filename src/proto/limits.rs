@@ -9,8 +9,9 @@ use std::time::Duration;
 pub const HEADER_BYTES: usize = 32;
 /// Frames start and end at multiples of this many bytes of the stream.
 pub const FRAME_ALIGN: usize = 16;
-/// Depth of nested pointers that validation follows in a message.
-pub const VALIDATION_DEPTH_MAX: usize = 64;
+/// Levels of `Vec`, `Box` and text of more than eight bytes within each other in one message. It bounds
+/// the stack that reading and writing need.
+pub const NESTING_LEVELS_MAX: u32 = 62;
 /// Largest payload that any configuration may allow, in bytes (1 GiB).
 pub const PAYLOAD_BYTES_CEILING: u32 = 1 << 30;
 /// Bytes of a control payload (handshake, resolution, error, goaway) that either side accepts.
@@ -22,9 +23,10 @@ pub const METHODS_MAX: usize = 1024;
 pub const RESOLVE_METHODS_MAX: usize = 128;
 /// Bytes of a full method name, `service/method`.
 pub const METHOD_NAME_BYTES_MAX: usize = 255;
-/// Bytes of an error message in an ERROR or GOAWAY frame; longer ones are cut at a character.
+/// Bytes of an error message in an ERROR or GOAWAY frame; longer ones are cut at a character,
+/// and end in a mark that says so.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 4096;
-/// Bytes of an error's details; longer ones are cut.
+/// Bytes of an error's details; longer ones are left out as a whole, and the message says so.
 pub const STATUS_DETAILS_BYTES_MAX: usize = 32 * 1024;
 /// Frames whose padded payload is at least this long are received into a buffer of their own.
 pub const DIRECT_BODY_BYTES_MIN: usize = 16 * 1024;

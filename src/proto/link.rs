@@ -255,6 +255,16 @@ impl Link {
         self.framer.body_wants()
     }
 
+    /// See [`Framer::arriving_header`].
+    pub fn arriving_header(&self) -> Option<&Header> {
+        self.framer.arriving_header()
+    }
+
+    /// See [`Framer::discard_body`].
+    pub fn discard_body(&mut self) {
+        self.framer.discard_body();
+    }
+
     /// See [`Framer::arriving`].
     pub fn arriving(&self) -> Option<(usize, usize)> {
         self.framer.arriving()

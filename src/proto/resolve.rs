@@ -20,6 +20,9 @@ pub struct MethodDescriptor {
     pub fingerprint: u64,
     /// Whether running it twice does no harm.
     pub idempotent: bool,
+    /// The longest payload that can be read as its request, in bytes; `u32::MAX` where the type has
+    /// no bound.
+    pub request_bytes_max: u32,
 }
 
 /// A service as a caller knows it. Made by `#[ringcall::service]`.
@@ -35,6 +38,12 @@ pub struct ServiceDescriptor {
 pub trait Directory {
     /// Index and fingerprint of the method with this name.
     fn find(&self, name: &str) -> Option<(u16, u64)>;
+
+    /// The longest payload that can be read as a request of the method with this index, in bytes;
+    /// `u32::MAX` where it has no bound. What is longer need not be received.
+    fn request_bytes_max(&self, _index: u16) -> u32 {
+        u32::MAX
+    }
 }
 
 /// What a server answered for one method.
@@ -179,16 +188,19 @@ mod tests {
                 name: "kv.v1/get",
                 fingerprint: 0xaa,
                 idempotent: true,
+                request_bytes_max: u32::MAX,
             },
             MethodDescriptor {
                 name: "kv.v1/put",
                 fingerprint: 0xcc,
                 idempotent: false,
+                request_bytes_max: u32::MAX,
             },
             MethodDescriptor {
                 name: "kv.v1/gone",
                 fingerprint: 1,
                 idempotent: false,
+                request_bytes_max: u32::MAX,
             },
         ],
     };

@@ -26,6 +26,15 @@ pub enum ServerEvent {
         /// Its payload.
         body: Body,
     },
+    /// A call whose payload was dropped as it arrived: it is longer than its method's request can be.
+    TooLong {
+        /// Its id.
+        call_id: u64,
+        /// Length of its payload.
+        bytes: u32,
+        /// The most that the method's request can need.
+        bytes_max: u32,
+    },
     /// A call that must not be executed: its method index was never resolved here.
     Unresolved {
         /// Its id.
@@ -127,18 +136,42 @@ impl ServerConnection {
         directory: &impl Directory,
         out: &mut Vec<u8>,
     ) -> Result<Option<ServerEvent>, Violation> {
-        while let Some(frame) = self.link.next_frame(chunk, at, now_ns)? {
+        loop {
+            let Some(frame) = self.link.next_frame(chunk, at, now_ns)? else {
+                if self.discards_body(directory) {
+                    continue;
+                }
+                return Ok(None);
+            };
             if frame.header.kind == Kind::Request && self.link.peer().is_some() {
-                return self.handle_request(frame).map(Some);
+                return self.handle_request(frame, directory).map(Some);
             }
             if let Some(event) = self.handle_control(&frame, chunk, now_ns, directory, out)? {
                 return Ok(Some(event));
             }
         }
-        Ok(None)
     }
 
-    fn handle_request(&mut self, frame: Frame) -> Result<ServerEvent, Violation> {
+    /// Whether a request is arriving that is longer than its method's request can be; then it gets no
+    /// memory.
+    fn discards_body(&mut self, directory: &impl Directory) -> bool {
+        let Some(header) = self.link.arriving_header() else {
+            return false;
+        };
+        let is_too_long = header.kind == Kind::Request
+            && self.resolved.contains(header.selector)
+            && header.payload_bytes > directory.request_bytes_max(header.selector);
+        if is_too_long {
+            self.link.discard_body();
+        }
+        is_too_long
+    }
+
+    fn handle_request(
+        &mut self,
+        frame: Frame,
+        directory: &impl Directory,
+    ) -> Result<ServerEvent, Violation> {
         let Frame { header, body } = frame;
         let call_id = header.call_id;
         if call_id <= self.last_call_id {
@@ -151,6 +184,13 @@ impl ServerConnection {
         self.take_request(call_id);
         if !self.resolved.contains(header.selector) {
             return Ok(ServerEvent::Unresolved { call_id });
+        }
+        if let Body::Discarded = body {
+            return Ok(ServerEvent::TooLong {
+                call_id,
+                bytes: header.payload_bytes,
+                bytes_max: directory.request_bytes_max(header.selector),
+            });
         }
         Ok(ServerEvent::Request { header, body })
     }

@@ -11,6 +11,7 @@ static ECHO: ServiceDescriptor = ServiceDescriptor {
         name: "echo/echo",
         fingerprint: 5,
         idempotent: true,
+        request_bytes_max: u32::MAX,
     }],
 };
 

@@ -114,7 +114,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// A status without details. A static message costs no allocation.
+    /// A status without details. A static message costs no allocation. Of a message 4096 bytes
+    /// travel at most; a longer one is cut at a character, and ends in how long it was.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -123,12 +124,35 @@ impl Status {
         }
     }
 
-    /// Attaches bytes that the two services agree on; at most 32 KiB travel.
+    /// Attaches bytes that the two services agree on, at most 32 KiB of them.
+    ///
+    /// A part of longer ones would be taken for the whole, so those are left out: the status then has
+    /// no details, its message says so with both lengths, and a warning is logged.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<Vec<u8>>) -> Self {
         self.details = details.into();
-        self.details.truncate(STATUS_DETAILS_BYTES_MAX);
+        if self.details.len() > STATUS_DETAILS_BYTES_MAX {
+            self.leave_details_out();
+        }
         self
+    }
+
+    #[cold]
+    fn leave_details_out(&mut self) {
+        let bytes = self.details.len();
+        tracing::warn!(
+            bytes,
+            bytes_max = STATUS_DETAILS_BYTES_MAX,
+            status = %self.code,
+            "the details of a status are too long and were left out"
+        );
+        let note = format!(
+            " [its details were left out: they have {bytes} bytes, and at most {STATUS_DETAILS_BYTES_MAX} travel]"
+        );
+        // Both have to travel.
+        let message = cut_with_mark(&self.message, STATUS_MESSAGE_BYTES_MAX - note.len());
+        self.message = (message.into_owned() + &note).into();
+        self.details = Vec::new();
     }
 
     /// The code.
@@ -148,13 +172,14 @@ impl Status {
 
     /// Appends the payload of an ERROR frame: `message_bytes u32`, the message, the details.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) {
-        let message = cut_at_char(&self.message, STATUS_MESSAGE_BYTES_MAX);
+        let message = cut_with_mark(&self.message, STATUS_MESSAGE_BYTES_MAX);
         out.extend_from_slice(&(message.len() as u32).to_le_bytes());
         out.extend_from_slice(message.as_bytes());
         out.extend_from_slice(&self.details);
     }
 
-    /// Reads the payload of an ERROR frame; `None` when its lengths or its UTF-8 are wrong.
+    /// Reads the payload of an ERROR frame; `None` when its lengths, which are bounded, or its UTF-8
+    /// are wrong.
     pub(crate) fn decode_payload(code: u16, payload: &[u8]) -> Option<Self> {
         let (message_bytes, rest) = payload.split_first_chunk::<4>()?;
         let message_bytes = u32::from_le_bytes(*message_bytes) as usize;
@@ -162,6 +187,9 @@ impl Status {
             return None;
         }
         let (message, details) = rest.split_at_checked(message_bytes)?;
+        if details.len() > STATUS_DETAILS_BYTES_MAX {
+            return None;
+        }
         let message = std::str::from_utf8(message).ok()?;
         let code = match Code::from_wire(code) {
             Code::Ok => Code::Unknown,
@@ -202,9 +230,16 @@ impl fmt::Display for Status {
 
 impl std::error::Error for Status {}
 
-/// The longest prefix of `text` that is at most `bytes_max` long and ends at a character.
-pub(crate) fn cut_at_char(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max.min(text.len()))]
+/// `text` if it is at most `bytes_max` long, else its beginning up to a character and a mark that
+/// says how long it was, together at most that long.
+pub(crate) fn cut_with_mark(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let mark = format!(" [cut; {} bytes in all]", text.len());
+    let kept_bytes = bytes_max.saturating_sub(mark.len());
+    let kept = &text[..text.floor_char_boundary(kept_bytes)];
+    Cow::Owned(kept.to_owned() + &mark)
 }
 
 #[cfg(test)]
@@ -234,12 +269,49 @@ mod tests {
         assert_eq!(Status::decode_payload(5, &[1, 0, 0, 0, 0xff]), None);
     }
 
-    #[test]
-    fn a_long_message_is_cut_at_a_character() {
-        let long = "\u{fc}".repeat(STATUS_MESSAGE_BYTES_MAX);
+    fn sent(status: &Status) -> Status {
         let mut payload = Vec::new();
-        Status::internal(long).encode_payload(&mut payload);
-        let status = Status::decode_payload(13, &payload).expect("valid UTF-8");
-        assert_eq!(status.message().len(), STATUS_MESSAGE_BYTES_MAX);
+        status.encode_payload(&mut payload);
+        Status::decode_payload(status.code() as u16, &payload).expect("can be read")
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character_and_says_so() {
+        let whole = "x".repeat(STATUS_MESSAGE_BYTES_MAX);
+        assert_eq!(sent(&Status::internal(whole.clone())).message(), whole);
+        for first in ["", "x"] {
+            let long = first.to_owned() + &"\u{fc}".repeat(STATUS_MESSAGE_BYTES_MAX);
+            let mark = format!(" [cut; {} bytes in all]", long.len());
+            let status = sent(&Status::internal(long.clone()));
+            let kept = status.message().strip_suffix(&mark).expect("the mark");
+            assert!(long.starts_with(kept));
+            let unused = STATUS_MESSAGE_BYTES_MAX - status.message().len();
+            assert!(unused < 2, "{unused} bytes less than permitted");
+        }
+    }
+
+    #[test]
+    fn details_are_sent_whole_or_not_at_all() {
+        let fit = Status::aborted("failed").with_details(vec![1; STATUS_DETAILS_BYTES_MAX]);
+        assert_eq!((fit.message(), sent(&fit)), ("failed", fit.clone()));
+        for message in [
+            "failed".to_owned(),
+            "x".repeat(2 * STATUS_MESSAGE_BYTES_MAX),
+        ] {
+            let long = Status::aborted(message);
+            let long = long.with_details(vec![1; STATUS_DETAILS_BYTES_MAX + 1]);
+            let got = sent(&long);
+            assert_eq!((got.details(), &got), (&[][..], &long));
+            let note = "details were left out: they have 32769 bytes, and at most 32768 travel]";
+            assert!(got.message().ends_with(note), "{got}");
+        }
+    }
+
+    #[test]
+    fn details_beyond_the_bound_are_refused() {
+        let mut payload = vec![0; 4 + STATUS_DETAILS_BYTES_MAX];
+        assert!(Status::decode_payload(5, &payload).is_some());
+        payload.push(0);
+        assert_eq!(Status::decode_payload(5, &payload), None);
     }
 }

@@ -6,8 +6,11 @@ use rkyv::string::{ArchivedString, StringResolver};
 use rkyv::vec::{ArchivedVec, VecResolver};
 use rkyv::{Archive, Place, Serialize, SerializeUnsized};
 
+use super::bounds;
 use super::message::Message;
+use super::refusal::Unsendable;
 use super::scratch::Scratch;
+use crate::proto::limits::NESTING_LEVELS_MAX;
 
 /// The serialiser of every message: into the send buffer, without pointer sharing.
 pub type Encoder<'a> = Strategy<Serializer<PayloadWriter<'a>, Scratch, ()>, Failure>;
@@ -18,7 +21,28 @@ pub struct PayloadWriter<'a> {
     out: &'a mut Vec<u8>,
     /// Where the payload starts in `out`; archives are aligned relative to it.
     start: usize,
+    /// Lowered to nothing when the message nests too deep: a field that says so would have to be set
+    /// for every message.
     payload_bytes_max: usize,
+}
+
+impl PayloadWriter<'_> {
+    /// Takes no more bytes, because the message nests too deep.
+    #[cold]
+    fn close(&mut self) -> Failure {
+        self.payload_bytes_max = 0;
+        Failure
+    }
+
+    /// Why the message was refused that might have had so many bytes.
+    #[cold]
+    fn cause(&self, payload_bytes_max: u32) -> Unsendable {
+        if self.payload_bytes_max < payload_bytes_max as usize {
+            Unsendable::TooDeep
+        } else {
+            Unsendable::TooLong
+        }
+    }
 }
 
 impl Positional for PayloadWriter<'_> {
@@ -32,7 +56,7 @@ impl<E: Source> Writer<E> for PayloadWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
         if self.pos() + bytes.len() > self.payload_bytes_max {
-            return Err(E::new(TooLong));
+            return Err(E::new(Unsendable::TooLong));
         }
         self.out.extend_from_slice(bytes);
         Ok(())
@@ -41,6 +65,9 @@ impl<E: Source> Writer<E> for PayloadWriter<'_> {
 
 /// A value whose archive is that of a `T`: a `T` itself, a `&T`, and cheaper stand-ins such as
 /// `&str` for `String` and `&[u8]` for `Vec<u8>`, which save the caller an allocation.
+///
+/// An implementation of your own best ends in that of `T`, which refuses a value that nests too deep
+/// before anything follows its pointers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent where the method takes `{T}`",
     note = "pass a `{T}` or a reference to one; `&str` stands for `String`, `&[u8]` for `Vec<u8>`, an `Option` of them for an `Option`"
@@ -56,7 +83,7 @@ pub(crate) fn encode_payload<T: Message>(
     value: &impl Encode<T>,
     payload_bytes_max: u32,
     out: &mut Vec<u8>,
-) -> Result<(), TooLong> {
+) -> Result<(), Unsendable> {
     let start = out.len();
     let writer = PayloadWriter {
         out,
@@ -64,25 +91,24 @@ pub(crate) fn encode_payload<T: Message>(
         payload_bytes_max: payload_bytes_max as usize,
     };
     let mut serializer = Serializer::new(writer, Scratch::default(), ());
-    let done = value.encode(Strategy::wrap(&mut serializer));
-    drop(serializer);
-    done.map_err(|_| {
+    if value.encode(Strategy::wrap(&mut serializer)).is_err() {
+        let cause = serializer.writer.cause(payload_bytes_max);
+        drop(serializer);
         out.truncate(start);
-        TooLong
-    })
-}
-
-/// The message is longer than the peer accepts (or than 2 GiB, which relative pointers reach).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
-
-impl std::fmt::Display for TooLong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the message is longer than the peer accepts")
+        return Err(cause);
     }
+    Ok(())
 }
 
-impl std::error::Error for TooLong {}
+/// Serialises a whole message. rkyv follows its pointers by recursion, and so does the receiver: one
+/// that nests too deep is refused before.
+#[inline]
+fn encode_message<T: Message>(value: &T, encoder: &mut Encoder<'_>) -> Result<(), Failure> {
+    if const { bounds::may_nest_too_deep::<T>() } && !value.nests_within(NESTING_LEVELS_MAX) {
+        return Err(encoder.writer.close());
+    }
+    encode_root(value, encoder)
+}
 
 #[inline]
 fn encode_root<V>(value: &V, encoder: &mut Encoder<'_>) -> Result<(), Failure>
@@ -95,14 +121,14 @@ where
 impl<T: Message> Encode<T> for T {
     #[inline]
     fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), Failure> {
-        encode_root(self, encoder)
+        encode_message(self, encoder)
     }
 }
 
 impl<T: Message> Encode<T> for &T {
     #[inline]
     fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), Failure> {
-        encode_root(*self, encoder)
+        encode_message(*self, encoder)
     }
 }
 
@@ -205,7 +231,7 @@ mod tests {
         let mut out = b"before".to_vec();
         assert_eq!(
             encode_payload::<Vec<u8>>(&vec![0; 100], 64, &mut out),
-            Err(TooLong)
+            Err(Unsendable::TooLong)
         );
         assert_eq!(out, b"before");
     }

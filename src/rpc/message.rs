@@ -5,13 +5,16 @@ use std::num::NonZeroUsize;
 use rkyv::api::access_with_context;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::{Failure, Strategy};
+use rkyv::string::repr::INLINE_CAPACITY;
 use rkyv::validation::Validator;
 use rkyv::validation::archive::ArchiveValidator;
 use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 
+use super::bounds::{self, nests_within};
 use super::encode::Encoder;
 use super::fingerprint::Fingerprint;
-use crate::proto::limits::VALIDATION_DEPTH_MAX;
+use super::refusal::Unreadable;
+use crate::proto::limits::NESTING_LEVELS_MAX;
 
 /// Validates archives: bounds and depth, and no shared pointers at all (`()` can't check them).
 pub type Checker<'a> = Strategy<Validator<ArchiveValidator<'a>, ()>, Failure>;
@@ -40,22 +43,48 @@ pub trait Message:
 {
     /// Equal for two types exactly when their archives mean the same.
     const FINGERPRINT: u64;
+
+    /// Levels of `Vec`, `Box` and `String` within each other at most; `None` for a type that contains
+    /// itself.
+    const LEVELS_MAX: Option<u32>;
+
+    /// Bytes at most that lie outside of a value's own body, with the gaps that align them; `None`
+    /// where there is no bound, as in a `String` or a `Vec`.
+    const OUTSIDE_BYTES_MAX: Option<u32>;
+
+    /// Bytes at most of a payload that is read as this type; `None` where there is no bound. A longer
+    /// one consists of bytes that mean nothing, and is refused.
+    const PAYLOAD_BYTES_MAX: Option<u32> = bounds::payload_bytes_max::<Self>();
+
+    /// Whether at most so many levels of `Vec`, `Box` and text of more than eight bytes lie within
+    /// each other in this value.
+    fn nests_within(&self, levels: u32) -> bool;
 }
 
-/// Checks `payload` and reads it in place. `None`: it is no valid archive of a `T`.
+/// Checks `payload` and reads it in place.
 ///
 /// The payload must be 16-aligned, which every received payload is.
 #[inline]
-pub(crate) fn access<T: Message>(payload: &[u8]) -> Option<&Archived<T>> {
-    const DEPTH_MAX: Option<NonZeroUsize> = NonZeroUsize::new(VALIDATION_DEPTH_MAX);
+pub(crate) fn access<T: Message>(payload: &[u8]) -> Result<&Archived<T>, Unreadable> {
+    // The root is a level too, and rkyv refuses the level that uses the last.
+    const DEPTH_MAX: Option<NonZeroUsize> = NonZeroUsize::new(NESTING_LEVELS_MAX as usize + 2);
     const {
         assert!(
             align_of::<Archived<T>>() <= 16,
             "payloads are 16-aligned, this type needs more"
         )
     };
+    if let Some(bytes_max) = T::PAYLOAD_BYTES_MAX
+        && payload.len() > bytes_max as usize
+    {
+        return Err(Unreadable::Slack {
+            bytes: payload.len(),
+            bytes_max,
+        });
+    }
     let mut checker = Validator::new(ArchiveValidator::with_max_depth(payload, DEPTH_MAX), ());
-    access_with_context::<Archived<T>, _, Failure>(payload, &mut checker).ok()
+    access_with_context::<Archived<T>, _, Failure>(payload, &mut checker)
+        .map_err(|_| Unreadable::Invalid)
 }
 
 /// The owned value of an archive that was validated.
@@ -70,6 +99,12 @@ macro_rules! basic {
     ($($name:ident $tag:literal),* $(,)?) => {
         $(impl Message for $name {
             const FINGERPRINT: u64 = Fingerprint::tag($tag).finish();
+            const LEVELS_MAX: Option<u32> = Some(0);
+            const OUTSIDE_BYTES_MAX: Option<u32> = Some(0);
+
+            fn nests_within(&self, _levels: u32) -> bool {
+                true
+            }
         })*
     };
 }
@@ -77,11 +112,27 @@ macro_rules! basic {
 basic!(
     u8 "u8", u16 "u16", u32 "u32", u64 "u64", u128 "u128",
     i8 "i8", i16 "i16", i32 "i32", i64 "i64", i128 "i128",
-    f32 "f32", f64 "f64", bool "bool", char "char", String "string",
+    f32 "f32", f64 "f64", bool "bool", char "char",
 );
 
 impl Message for () {
     const FINGERPRINT: u64 = Fingerprint::tag("unit").finish();
+    const LEVELS_MAX: Option<u32> = Some(0);
+    const OUTSIDE_BYTES_MAX: Option<u32> = Some(0);
+
+    fn nests_within(&self, _levels: u32) -> bool {
+        true
+    }
+}
+
+impl Message for String {
+    const FINGERPRINT: u64 = Fingerprint::tag("string").finish();
+    const LEVELS_MAX: Option<u32> = Some(1);
+    const OUTSIDE_BYTES_MAX: Option<u32> = None;
+
+    fn nests_within(&self, levels: u32) -> bool {
+        levels > 0 || self.len() <= INLINE_CAPACITY
+    }
 }
 
 impl<T: Message> Message for Vec<T> {
@@ -92,14 +143,39 @@ impl<T: Message> Message for Vec<T> {
         );
         Fingerprint::tag("vec").part(T::FINGERPRINT).finish()
     };
+    const LEVELS_MAX: Option<u32> = bounds::sum(T::LEVELS_MAX, Some(1));
+    const OUTSIDE_BYTES_MAX: Option<u32> = None;
+
+    fn nests_within(&self, levels: u32) -> bool {
+        // Also when it is empty: its pointer is followed.
+        levels.checked_sub(1).is_some_and(|levels| {
+            T::LEVELS_MAX.is_some_and(|levels_max| levels_max <= levels)
+                || self.iter().all(|element| element.nests_within(levels))
+        })
+    }
 }
 
 impl<T: Message> Message for Option<T> {
     const FINGERPRINT: u64 = Fingerprint::tag("option").part(T::FINGERPRINT).finish();
+    const LEVELS_MAX: Option<u32> = T::LEVELS_MAX;
+    const OUTSIDE_BYTES_MAX: Option<u32> = T::OUTSIDE_BYTES_MAX;
+
+    fn nests_within(&self, levels: u32) -> bool {
+        self.as_ref()
+            .is_none_or(|value| nests_within(value, levels))
+    }
 }
 
 impl<T: Message> Message for Box<T> {
     const FINGERPRINT: u64 = Fingerprint::tag("box").part(T::FINGERPRINT).finish();
+    const LEVELS_MAX: Option<u32> = bounds::sum(T::LEVELS_MAX, Some(1));
+    const OUTSIDE_BYTES_MAX: Option<u32> = bounds::aligned_bytes::<T>();
+
+    fn nests_within(&self, levels: u32) -> bool {
+        levels
+            .checked_sub(1)
+            .is_some_and(|levels| nests_within(&**self, levels))
+    }
 }
 
 impl<T: Message, const N: usize> Message for [T; N] {
@@ -107,19 +183,44 @@ impl<T: Message, const N: usize> Message for [T; N] {
         .part(N as u64)
         .part(T::FINGERPRINT)
         .finish();
+    const LEVELS_MAX: Option<u32> = if N == 0 { Some(0) } else { T::LEVELS_MAX };
+    const OUTSIDE_BYTES_MAX: Option<u32> = bounds::times(T::OUTSIDE_BYTES_MAX, N);
+
+    fn nests_within(&self, levels: u32) -> bool {
+        self.iter().all(|element| nests_within(element, levels))
+    }
 }
 
 macro_rules! tuples {
-    ($(($($name:ident),+))*) => {
+    ($(($($name:ident $index:tt),+))*) => {
         $(impl<$($name: Message),+> Message for ($($name,)+) {
             const FINGERPRINT: u64 = Fingerprint::tag("tuple")$(.part($name::FINGERPRINT))+.finish();
+            const LEVELS_MAX: Option<u32> = {
+                let levels = Some(0);
+                $(let levels = bounds::greater(levels, $name::LEVELS_MAX);)+
+                levels
+            };
+            const OUTSIDE_BYTES_MAX: Option<u32> = {
+                let bytes = Some(0);
+                $(let bytes = bounds::sum(bytes, $name::OUTSIDE_BYTES_MAX);)+
+                bytes
+            };
+
+            fn nests_within(&self, levels: u32) -> bool {
+                $(nests_within(&self.$index, levels))&&+
+            }
         })*
     };
 }
 
-tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
-    A, B, C, D, E, F
-));
+tuples!(
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+);
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +253,7 @@ mod tests {
         for at in 0..out.len() {
             let mut damaged = AlignedBuf::copy_of(&out);
             damaged.as_mut_slice()[at] ^= 0xff;
-            if let Some(text) = access::<String>(damaged.as_slice()) {
+            if let Ok(text) = access::<String>(damaged.as_slice()) {
                 assert!(
                     text.len() <= out.len(),
                     "byte {at} made a string longer than its payload"
@@ -162,8 +263,8 @@ mod tests {
         let mut wild = AlignedBuf::copy_of(&out);
         let len = wild.len();
         wild.as_mut_slice()[len - 4..].fill(0x7f);
-        assert!(access::<String>(wild.as_slice()).is_none());
-        assert!(access::<u64>(&[]).is_none());
-        assert!(access::<bool>(AlignedBuf::copy_of(&[2]).as_slice()).is_none());
+        assert!(access::<String>(wild.as_slice()).is_err());
+        assert!(access::<u64>(&[]).is_err());
+        assert!(access::<bool>(AlignedBuf::copy_of(&[2]).as_slice()).is_err());
     }
 }

@@ -1,8 +1,10 @@
 //! Typed messages: what may travel, how it is serialised, and how it is read in place.
 
+pub mod bounds;
 pub mod encode;
 pub mod fingerprint;
 pub mod message;
 pub mod received;
+pub(crate) mod refusal;
 pub mod reply;
 pub(crate) mod scratch;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rkyv::Archived;
 
 use super::message::{Message, access, to_owned};
+use super::refusal::Unreadable;
 use crate::buf::Chunk;
 
 /// The bytes of a message that may go to other threads.
@@ -83,11 +84,11 @@ pub type LocalResponse<T> = Received<T, Chunk>;
 pub type Response<T> = Received<T, SharedPayload>;
 
 impl<T: Message, P: Payload> Received<T, P> {
-    /// Validates the payload; `None` when it is no archive of a `T`.
+    /// Validates the payload.
     #[inline(always)]
-    pub(crate) fn validate(payload: P) -> Option<Self> {
+    pub(crate) fn validate(payload: P) -> Result<Self, Unreadable> {
         let root = NonNull::from(access::<T>(payload.bytes())?).cast();
-        Some(Self {
+        Ok(Self {
             root,
             payload,
             message: PhantomData,

@@ -17,7 +17,8 @@ pub struct Metrics {
     pub connections: u64,
     /// Requests given to a handler.
     pub requests: u64,
-    /// Requests refused as INVALID_ARGUMENT before any handler: no valid archive.
+    /// Requests refused as INVALID_ARGUMENT before any handler: no valid archive,
+    /// or longer than the type permits.
     pub invalid: u64,
     /// Calls refused as UNIMPLEMENTED.
     pub unimplemented: u64,
@@ -31,6 +32,8 @@ pub struct Metrics {
     pub expired: u64,
     /// Responses refused as longer than the peer accepts.
     pub too_long: u64,
+    /// Responses refused because they nest deeper than a receiver follows.
+    pub too_deep: u64,
     /// Received messages read in place.
     pub in_place: u64,
     /// Received messages that were copied to be aligned, whole, or out of scarce buffers.
@@ -132,7 +135,7 @@ impl Metrics {
     fn fields_with<'a>(
         &'a mut self,
         shard: &'a Counters,
-    ) -> [(&'static str, &'a mut u64, &'a Counter); 19] {
+    ) -> [(&'static str, &'a mut u64, &'a Counter); 20] {
         [
             ("accepted", &mut self.accepted, &shard.accepted),
             ("connections", &mut self.connections, &shard.connections),
@@ -152,6 +155,7 @@ impl Metrics {
             ("cancelled", &mut self.cancelled, &shard.cancelled),
             ("expired", &mut self.expired, &shard.expired),
             ("too_long", &mut self.too_long, &shard.too_long),
+            ("too_deep", &mut self.too_deep, &shard.too_deep),
             ("in_place", &mut self.in_place, &shard.in_place),
             ("copied", &mut self.copied, &shard.copied),
             ("direct", &mut self.direct, &shard.direct),

@@ -10,8 +10,8 @@ use super::conn::{Conn, Stage};
 use crate::buf::SendQueue;
 use crate::proto::frames::append_error;
 use crate::proto::status::Status;
-use crate::rpc::encode::TooLong;
 use crate::rpc::message::Message;
+use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
 
 /// Queues the result of a handler.
@@ -24,7 +24,7 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
     let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
     match sent {
         Ok(()) => conn.attend(),
-        Err(TooLong) => refuse_too_long(conn, call_id, bytes_max),
+        Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
     }
 }
 
@@ -46,7 +46,7 @@ fn makes_room<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Re
     let mut alone = SendQueue::default();
     let sent = reply.send(call_id, conn.response_bytes_max.get(), &mut alone);
     match sent {
-        Err(TooLong) => refuse_too_long(conn, call_id, conn.response_bytes_max.get()),
+        Err(cause) => refuse_response(conn, call_id, conn.response_bytes_max.get(), cause),
         Ok(())
             if alone.len() <= BRIEF_BYTES_MAX
                 || conn.shard.has_room_for_more_output(conn, alone.len()) =>
@@ -81,20 +81,26 @@ pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
 }
 
 #[cold]
-fn refuse_too_long(conn: &Rc<Conn>, call_id: u64, bytes_max: u32) {
-    conn.shard.counters.too_long.add(1);
-    let status = Status::internal(format!(
-        "the response is longer than the {bytes_max} bytes that both sides accept"
-    ));
+fn refuse_response(conn: &Rc<Conn>, call_id: u64, bytes_max: u32, cause: Unsendable) {
+    let counters = &conn.shard.counters;
+    match cause {
+        Unsendable::TooLong => counters.too_long.add(1),
+        Unsendable::TooDeep => counters.too_deep.add(1),
+    }
+    let status = cause.response(bytes_max);
+    tracing::error!(
+        peer = &*conn.peer,
+        call_id,
+        reason = status.message(),
+        "a response can't be sent"
+    );
     respond_error(conn, call_id, &status);
 }
 
 #[cold]
-pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64) {
+pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64, cause: Unreadable) {
     conn.shard.counters.invalid.add(1);
-    let status =
-        Status::invalid_argument("the request is not a valid archive of the method's request type");
-    respond_error(conn, call_id, &status);
+    respond_error(conn, call_id, &cause.request());
 }
 
 #[cold]

@@ -55,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) expired: Counter,
     /// Responses longer than the peer accepts.
     pub(crate) too_long: Counter,
+    /// Responses that nest deeper than a receiver follows.
+    pub(crate) too_deep: Counter,
     /// Requests read in place in a receive buffer.
     pub(crate) in_place: Counter,
     /// Requests that were copied: misaligned, straddling, or because buffers ran low.

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use super::ShardCore;
-use super::answer::{refuse_draining, refuse_unimplemented};
+use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented};
 use super::backlog::{HeldCall, Piece};
 use super::conn::{Conn, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
@@ -14,6 +14,7 @@ use crate::proto::framer::{Body, DirectBody};
 use crate::proto::header::Header;
 use crate::proto::server::ServerEvent;
 use crate::proto::violation::Violation;
+use crate::rpc::refusal::Unreadable;
 
 impl ShardCore {
     /// Takes bytes that the engine has received on a connection.
@@ -300,6 +301,14 @@ impl ShardCore {
                 }
                 self.start_call(table, conn, call);
             }
+            Some(ServerEvent::TooLong {
+                call_id,
+                bytes,
+                bytes_max,
+            }) => {
+                let bytes = bytes as usize;
+                refuse_invalid(conn, call_id, Unreadable::Slack { bytes, bytes_max });
+            }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => refuse_draining(conn, call_id),
             Some(ServerEvent::Cancel { task }) => self.cancel_call(task),
@@ -379,6 +388,7 @@ impl ShardCore {
             }
             (Body::Gathered(memory), _) => (&self.counters.copied, memory),
             (Body::Direct(memory), _) => (&self.counters.direct, memory),
+            (Body::Discarded, _) => (&self.counters.copied, AlignedBuf::with_len(0)),
         };
         counter.add(1);
         Chunk::on_account(memory, self.account_of_body(conn))

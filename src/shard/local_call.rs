@@ -11,14 +11,14 @@ use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
 use crate::client::slots::Outcome;
-use crate::client::{not_an_archive, timeout_us};
-use crate::proto::client::too_long;
+use crate::client::timeout_us;
 use crate::proto::link::nanos;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::LocalResponse;
+use crate::rpc::refusal::{Unreadable, Unsendable};
 
 /// A call from a shard; await it. Dropping it cancels the call.
 #[derive(Debug)]
@@ -147,7 +147,8 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 timeout_us,
                 slot,
                 |out, bytes_max| {
-                    encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
+                    encode_payload::<Req>(&self.request, bytes_max, out)
+                        .map_err(Unsendable::request)
                 },
                 queue.filling(),
             )?;
@@ -270,7 +271,8 @@ where
         call.state = CallState::Done;
         call.alarm = None;
         Poll::Ready(
-            outcome.and_then(|payload| LocalResponse::validate(payload).ok_or_else(not_an_archive)),
+            outcome
+                .and_then(|payload| LocalResponse::validate(payload).map_err(Unreadable::response)),
         )
     }
 }

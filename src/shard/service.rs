@@ -94,8 +94,9 @@ impl IncomingCall<'_> {
         if deadline_ns != u64::MAX && deadline_ns <= shard.clock.now_ns() {
             return answer::refuse_expired(conn, call_id);
         }
-        let Some(request) = Request::<M::Request>::validate(payload) else {
-            return answer::refuse_invalid(conn, call_id);
+        let request = match Request::<M::Request>::validate(payload) {
+            Ok(request) => request,
+            Err(cause) => return answer::refuse_invalid(conn, call_id, cause),
         };
         shard.counters.requests.add(1);
         let started =
@@ -120,6 +121,8 @@ pub(crate) struct ServiceTable {
     methods: RefCell<Vec<Entry>>,
     /// Place and type fingerprint of each.
     by_name: HashMap<&'static str, (u16, u64)>,
+    /// The longest request of each, in bytes.
+    request_bytes_max: Vec<u32>,
 }
 
 /// Where a call goes.
@@ -143,6 +146,7 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
+        let mut request_bytes_max = Vec::new();
         for service in services.into_iter().map(Rc::<dyn Service>::from) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
@@ -158,6 +162,7 @@ impl ServiceTable {
                         method.name
                     ));
                 }
+                request_bytes_max.push(method.request_bytes_max);
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
@@ -168,6 +173,7 @@ impl ServiceTable {
         Ok(Self {
             methods: RefCell::new(methods),
             by_name,
+            request_bytes_max,
         })
     }
 
@@ -227,5 +233,10 @@ impl OpenTable<'_> {
 impl Directory for ServiceTable {
     fn find(&self, name: &str) -> Option<(u16, u64)> {
         self.by_name.get(name).copied()
+    }
+
+    fn request_bytes_max(&self, index: u16) -> u32 {
+        let found = self.request_bytes_max.get(usize::from(index));
+        found.copied().unwrap_or(u32::MAX)
     }
 }

@@ -25,6 +25,7 @@ static GREETER: ServiceDescriptor = ServiceDescriptor {
         name: "greeter.v1/hello",
         fingerprint: HELLO_FINGERPRINT,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }],
 };
 
@@ -58,6 +59,7 @@ const fn method(name: &'static str, fingerprint: u64) -> MethodDescriptor {
         name,
         fingerprint,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }
 }
 

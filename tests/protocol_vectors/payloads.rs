@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ringcall::__private::access;
 use ringcall::rkyv::rancor::Error;
 use ringcall::rkyv::util::AlignedVec;
 use ringcall::rkyv::{from_bytes, to_bytes};
@@ -52,7 +53,7 @@ struct Payload {
     value: String,
     bytes: Vec<u8>,
     /// What a payload stands for, in Rust's words.
-    read: fn(&[u8]) -> Result<String, Error>,
+    read: fn(&[u8]) -> Option<String>,
 }
 
 macro_rules! payloads {
@@ -83,7 +84,12 @@ macro_rules! payloads {
                     type_name: squeezed(stringify!($type)),
                     value: format!("{value:?}"),
                     bytes: to_bytes::<Error>(&value).expect("fits").to_vec(),
-                    read: |bytes| Ok(format!("{:?}", from_bytes::<$type, Error>(&aligned(bytes))?)),
+                    read: |bytes| {
+                        let payload = aligned(bytes);
+                        access::<$type>(&payload)?;
+                        let read = from_bytes::<$type, Error>(&payload);
+                        Some(format!("{:?}", read.expect("rkyv agrees")))
+                    },
                 };
                 payloads.insert(stringify!($name), payload);
             })*
@@ -224,7 +230,7 @@ fn invalid_payloads_are_refused() {
                 .iter()
                 .find(|(_, payload)| payload.type_name == type_name)
                 .unwrap_or_else(|| panic!("no method takes {type_name}"));
-            assert!((payload.read)(&vector.bytes).is_err(), "{}", vector.name);
+            assert!((payload.read)(&vector.bytes).is_none(), "{}", vector.name);
             peer.send(&Frame::request(index_of(method), call_id, &vector.bytes));
             let refused = peer.read();
             assert_eq!((refused.kind, refused.call_id), (ERROR, call_id));
@@ -261,7 +267,7 @@ fn documented_payloads_are_tolerated() {
     }
 }
 
-/// The bound of section 14.3: the root and 62 levels below it.
+/// The bound of section 14.3: 62 levels.
 #[test]
 fn nesting_is_bounded_as_documented() {
     let server = server(Engine::Epoll);

@@ -72,7 +72,7 @@ fn limit_rows() -> Vec<String> {
         ),
         format!(
             "| Nesting of an archive (14.3) | | {} levels |",
-            VALIDATION_DEPTH_MAX - 1
+            NESTING_LEVELS_MAX
         ),
         format!(
             "| `write_queue_bytes_high` | {} KiB |",

@@ -5,13 +5,14 @@ use quote::quote;
 use syn::visit::Visit;
 use syn::{Attribute, Data, DeriveInput, Ident, Type, parse_quote};
 
-use super::{Field, Message, fingerprint};
+use super::{Field, Message, extents, fingerprint};
 use crate::wire;
 
 /// The item with rkyv's derives, and its `Message` implementation.
 pub(crate) fn message(item: &DeriveInput, message: &Message<'_>) -> TokenStream {
     let ident = message.ident;
     let fingerprint = fingerprint::of_content(&message.content);
+    let extents = extents::items(message);
     let bounds = leaves(message.fields())
         .into_iter()
         .map(wire::message_bound);
@@ -31,6 +32,7 @@ pub(crate) fn message(item: &DeriveInput, message: &Message<'_>) -> TokenStream 
             #(#bounds,)*
         {
             const FINGERPRINT: u64 = #fingerprint;
+            #extents
         }
         #item
         #evaluation

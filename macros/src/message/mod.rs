@@ -1,7 +1,9 @@
 //! `#[ringcall::message]`: reads the item, refuses what can't travel, expands the rest.
 
 mod attributes;
+
 mod expand;
+mod extents;
 mod fingerprint;
 mod shape;
 
@@ -75,6 +77,8 @@ struct Variant<'i> {
 struct Field<'i> {
     /// Its name, or its index in a tuple.
     name: String,
+    ident: Option<&'i Ident>,
+    index: u32,
     ty: &'i Type,
     shape: Shape<'i>,
 }
@@ -137,6 +141,8 @@ fn fields<'i>(fields: &'i Fields, own: &Ident, errors: &mut Errors) -> Vec<Field
         };
         Field {
             name,
+            ident: field.ident.as_ref(),
+            index: index as u32,
             ty: &field.ty,
             shape: Shape::of(&field.ty, own, errors),
         }

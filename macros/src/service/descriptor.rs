@@ -27,6 +27,7 @@ pub(crate) fn definition(service: &Service) -> TokenStream {
                     <#response as ::ringcall::Message>::FINGERPRINT,
                 ),
                 idempotent: #idempotent,
+                request_bytes_max: ::ringcall::__private::request_bytes_max::<#request>(),
             }
         }
     });

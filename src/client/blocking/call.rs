@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use super::wire::Wire;
 use super::{BlockingClient, DEFAULT_TIMEOUT};
 use crate::client::slots::Outcome;
-use crate::client::{CallTarget, not_an_archive, perhaps_executed, timeout_us};
-use crate::proto::client::{ClientEvent, Fate, too_long};
+use crate::client::{CallTarget, perhaps_executed, timeout_us};
+use crate::proto::client::{ClientEvent, Fate};
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
+use crate::rpc::refusal::{Unreadable, Unsendable};
 
 /// A call on a [`BlockingClient`]; [`BlockingCall::wait`] makes it.
 #[must_use = "a call is sent by `wait`"]
@@ -77,7 +78,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             kept.settle();
             match outcome? {
                 Outcome::Ended(result) => {
-                    return Response::validate(result?).ok_or_else(not_an_archive);
+                    return Response::validate(result?).map_err(Unreadable::response);
                 }
                 // It goes to another connection, once.
                 Outcome::NotSent(_) if std::mem::take(&mut is_first) => (),
@@ -94,7 +95,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
     ) -> Result<Outcome<SharedPayload>, Status> {
         let timeout_us = timeout_us(deadline.saturating_duration_since(Instant::now()))?;
         let encode = |out: &mut Vec<u8>, bytes_max| {
-            encode_payload::<Req>(&self.request, bytes_max, out).map_err(|_| too_long())
+            encode_payload::<Req>(&self.request, bytes_max, out).map_err(Unsendable::request)
         };
         let (service, method) = (self.service, self.method);
         let out = &mut wire.out;

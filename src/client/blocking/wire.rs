@@ -213,6 +213,7 @@ impl Wire {
         let buf = match body {
             Body::InPlace(range) => AlignedBuf::copy_of(&self.chunk.as_slice()[range]),
             Body::Gathered(buf) | Body::Direct(buf) => buf,
+            Body::Discarded => AlignedBuf::with_len(0),
         };
         SharedPayload::new(Bytes::from_owner(buf))
     }

@@ -15,13 +15,13 @@ use super::channel::Channel;
 use super::sent::{Sent, Ticket, poll_admitted};
 use super::state::State;
 use crate::client::slots::Outcome;
-use crate::client::{not_an_archive, timeout_us};
-use crate::proto::client::too_long;
+use crate::client::timeout_us;
 use crate::proto::resolve::ServiceDescriptor;
 use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
+use crate::rpc::refusal::{Unreadable, Unsendable};
 
 /// A call on a [`Client`](crate::Client); await it. Nothing is sent before it is first polled.
 ///
@@ -33,8 +33,8 @@ use crate::rpc::received::{Response, SharedPayload};
 /// What the handler has answered; else DEADLINE_EXCEEDED, UNAVAILABLE when the server can't be
 /// reached or the connection is lost (the text says which and why), FAILED_PRECONDITION when both
 /// sides define the method differently, UNIMPLEMENTED when the server does not have it,
-/// RESOURCE_EXHAUSTED when the request is too long, and DATA_LOSS when the response is not a valid
-/// archive.
+/// RESOURCE_EXHAUSTED when the request is too long, INVALID_ARGUMENT when it nests too deep, and
+/// DATA_LOSS when the response is not a valid archive of its type.
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<'a, Req, Resp, E> {
     channel: &'a Arc<Channel>,
@@ -138,7 +138,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
             // It may be the program's own code, and its panic must not harm other calls.
             let caught = std::panic::catch_unwind(AssertUnwindSafe(encode));
             caught
-                .map(|encoded| encoded.map_err(|_| too_long()))
+                .map(|encoded| encoded.map_err(Unsendable::request))
                 .unwrap_or_else(|panic| {
                     out.truncate(start);
                     panicked = Some(panic);
@@ -247,7 +247,7 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, Req, Resp,
         self.stage = Stage::Ended;
         self.timer = None;
         Poll::Ready(
-            outcome.and_then(|payload| Response::validate(payload).ok_or_else(not_an_archive)),
+            outcome.and_then(|payload| Response::validate(payload).map_err(Unreadable::response)),
         )
     }
 }

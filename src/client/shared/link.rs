@@ -90,5 +90,6 @@ pub(super) fn payload(body: Body, chunk: &Bytes) -> SharedPayload {
     SharedPayload::new(match body {
         Body::InPlace(range) => chunk.slice(range),
         Body::Gathered(buf) | Body::Direct(buf) => Bytes::from_owner(buf),
+        Body::Discarded => Bytes::new(),
     })
 }

@@ -19,6 +19,7 @@ static SERVICE: ServiceDescriptor = ServiceDescriptor {
         name: "model/call",
         fingerprint: 1,
         idempotent: false,
+        request_bytes_max: u32::MAX,
     }],
 };
 
@@ -228,6 +229,7 @@ impl Model {
                 }
                 ServerEvent::AfterGoaway { .. } => (),
                 ServerEvent::Unresolved { .. } => panic!("sent before it was resolved"),
+                ServerEvent::TooLong { .. } => panic!("all methods take anything"),
                 // Its task is the same for all; the answer then crosses the cancellation.
                 ServerEvent::Cancel { .. } => (),
             }

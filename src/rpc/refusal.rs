@@ -1,0 +1,98 @@
+//! Why a message is not sent or not read, and how the caller is told.
+
+use std::fmt;
+
+use rkyv::string::repr::INLINE_CAPACITY;
+
+use crate::proto::client::too_long;
+use crate::proto::limits::NESTING_LEVELS_MAX;
+use crate::proto::status::Status;
+
+/// Why a message can't be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsendable {
+    /// It is longer than the peer accepts (or than 2 GiB, which relative pointers reach).
+    TooLong,
+    /// It nests deeper than a receiver follows.
+    TooDeep,
+}
+
+impl Unsendable {
+    /// How the call ends whose request this is.
+    #[cold]
+    pub(crate) fn request(self) -> Status {
+        match self {
+            Self::TooLong => too_long(),
+            Self::TooDeep => Status::invalid_argument(format!("the request {}", nests_too_deep())),
+        }
+    }
+
+    /// How the call ends whose response this is, where a response may have so many bytes.
+    #[cold]
+    pub(crate) fn response(self, bytes_max: u32) -> Status {
+        match self {
+            Self::TooLong => Status::internal(format!(
+                "the response is longer than the {bytes_max} bytes that both sides accept"
+            )),
+            Self::TooDeep => Status::internal(format!("the response {}", nests_too_deep())),
+        }
+    }
+}
+
+impl fmt::Display for Unsendable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("the message is longer than the peer accepts"),
+            Self::TooDeep => write!(f, "the message {}", nests_too_deep()),
+        }
+    }
+}
+
+impl std::error::Error for Unsendable {}
+
+fn nests_too_deep() -> String {
+    format!(
+        "nests deeper than {NESTING_LEVELS_MAX} levels, the most that a receiver follows (each Vec, each Box and \
+         each String of more than {INLINE_CAPACITY} bytes within another is one); send a list of parts that name each other by index"
+    )
+}
+
+/// Why a payload can't be read as the type that it should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It is no valid archive, or nests too deep.
+    Invalid,
+    /// It is longer than any value of the type: most of it means nothing.
+    Slack {
+        /// Its length.
+        bytes: usize,
+        /// The greatest length that the type permits.
+        bytes_max: u32,
+    },
+}
+
+impl Unreadable {
+    /// How the call ends whose request this is.
+    #[cold]
+    pub(crate) fn request(self) -> Status {
+        Status::invalid_argument(self.describe("request"))
+    }
+
+    /// How the call ends whose response this is.
+    #[cold]
+    pub(crate) fn response(self) -> Status {
+        Status::data_loss(self.describe("response"))
+    }
+
+    fn describe(self, what: &str) -> String {
+        match self {
+            Self::Invalid => format!(
+                "the {what} is not a valid archive of the method's {what} type, or nests deeper than \
+                 {NESTING_LEVELS_MAX} levels"
+            ),
+            Self::Slack { bytes, bytes_max } => format!(
+                "the {what} has {bytes} bytes; the method's {what} type needs at most {bytes_max}"
+            ),
+        }
+    }
+}
