@@ -260,8 +260,8 @@ impl ShardCore {
         if let Some(services) = self.services.get() {
             services.clear();
         }
-        // Dropping a handler may ask for attention, which nobody gives any more: the list holds
-        // connections, and they the shard.
+        // Nobody gives attention any more to those who wait for it: the list holds connections, and they
+        // the shard.
         drop(self.attention.take());
         // The watchdog looks until the last shard has ended.
         self.end_turn();
