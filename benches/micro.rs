@@ -216,7 +216,7 @@ fn memory(criterion: &mut Criterion) {
             let Some(Part::Frames(mut frames)) = part else {
                 panic!("frames were queued");
             };
-            queue.sent(frames.len());
+            queue.sent(frames.len(), true);
             frames.clear();
             spare = frames;
         });

@@ -171,7 +171,16 @@ mod tests {
         }
     }
 
-    /// A handler that waits, its timer and its connection hold the shard, and the shard holds them.
+    /// A new connection waits for attention: the shard holds it, and it the shard.
+    #[test]
+    fn a_shard_that_ends_before_its_first_turn_is_gone() {
+        let connection = MemoryConnection::new(Sleeper, Limits::default());
+        let shard = Rc::downgrade(&connection.shard);
+        drop(connection);
+        assert_eq!(shard.strong_count(), 0);
+    }
+
+    /// So does a handler that waits, by its connection and its timer.
     #[test]
     fn a_shard_that_ends_in_the_middle_of_a_call_is_gone() {
         let mut connection = MemoryConnection::new(Sleeper, Limits::default());
