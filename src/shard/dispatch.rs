@@ -80,7 +80,8 @@ impl ShardCore {
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
     /// over, and the engine stops receiving.
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
-        self.turn.note_receive();
+        let output_high = self.config.limits.write_queue_bytes_high;
+        self.turn.note_receive(output_high);
         self.lend_buffer(conn);
         let ended = if conn.is_server {
             self.serve(conn, bytes, chunk, at)

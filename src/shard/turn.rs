@@ -23,18 +23,23 @@ const OUTPUT_BYTES_MIN: usize = 8 << 10;
 /// Calls that begin to wait in one turn: each takes about a microsecond and leaves no output.
 const SUSPENDED_MAX: usize = 2048;
 
+/// What each of so many connections may have.
+#[inline]
+fn share(output_high: usize, at_work: usize) -> usize {
+    if at_work <= 1 {
+        return output_high;
+    }
+    (output_high / at_work).max(OUTPUT_BYTES_MIN.min(output_high))
+}
+
 impl Turn {
-    /// Begins a turn. `output_high` is what a connection may have that is alone.
+    /// Begins a turn, with as much for each connection as the last one has shown to be enough.
+    /// `output_high` is what one may have that is alone.
     #[inline]
     pub(super) fn begin(&self, output_high: usize) {
         let at_work = self.receives.take();
         self.suspended.set(0);
-        let output_max = if at_work <= 1 {
-            output_high
-        } else {
-            (output_high / at_work).max(OUTPUT_BYTES_MIN.min(output_high))
-        };
-        self.output_max.set(output_max);
+        self.output_max.set(share(output_high, at_work));
         if self.has_next() {
             self.call_next();
         }
@@ -66,10 +71,16 @@ impl Turn {
         !self.next.borrow().is_empty()
     }
 
-    /// Counts that bytes of a connection are acted on.
+    /// Counts that bytes of a connection are acted on. The more there are in a turn, the less each of those
+    /// to come gets: the turn before may have had none of them.
     #[inline]
-    pub(super) fn note_receive(&self) {
-        self.receives.set(self.receives.get() + 1);
+    pub(super) fn note_receive(&self, output_high: usize) {
+        let receives = self.receives.get() + 1;
+        self.receives.set(receives);
+        if receives.is_power_of_two() {
+            let output_max = share(output_high, receives);
+            self.output_max.set(output_max.min(self.output_max.get()));
+        }
     }
 
     /// Counts a call that begins to wait. After many of them no more is acted on in this turn.
