@@ -29,7 +29,7 @@ fn surplus_connections_are_told_and_closed(engine: Engine) {
     let mut peers: Vec<_> = (0..3).map(|_| rig.peer()).collect();
     for count in 1..=20 {
         let goaway = rig.stranger().expect_goaway();
-        assert_eq!(goaway.reason(), 21);
+        assert_eq!(goaway.reason(), 20);
         assert_eq!(goaway.payload[8..16], [0; 8], "no call was taken");
         assert_eq!(rig.rejected("too_many_connections"), count);
     }
@@ -52,7 +52,7 @@ fn a_surplus_peer_that_speaks_first_hears_why(engine: Engine) {
             .write_all(&Frame::new(HELLO, 0, &hello()).encode())
             .unwrap_or_default();
         let goaway = surplus.read();
-        assert_eq!((goaway.kind, goaway.reason()), (GOAWAY, 21));
+        assert_eq!((goaway.kind, goaway.reason()), (GOAWAY, 20));
     }
     peer.echo_works(1);
 }
@@ -64,7 +64,7 @@ fn room_comes_back_when_a_connection_ends(engine: Engine) {
         let mut leaves = rig.peer();
         leaves.send(&number(WAIT, 1, round));
         rig.until("it waits", |now| now.in_flight == 1);
-        assert_eq!(rig.stranger().expect_goaway().reason(), 21);
+        assert_eq!(rig.stranger().expect_goaway().reason(), 20);
         drop(leaves);
         assert_eq!(rig.probe.next_gone(), round);
         rig.until("it has left", |now| now.connections == 1);

@@ -87,8 +87,8 @@ pub enum Violation {
     TooManyConnections,
 }
 
-/// [`Violation::reason`] is below it. The numbers 0, for a shutdown, and 20 are no violation's.
-pub const REASONS: usize = 22;
+/// Number of distinct reasons; [`Violation::reason`] is below it.
+pub const REASONS: usize = 21;
 
 impl Violation {
     /// Number in the GOAWAY frame, and index of the counter.
@@ -113,7 +113,7 @@ impl Violation {
             Self::BodyTooSlow => 17,
             Self::KeepaliveTimeout => 18,
             Self::WriteStall => 19,
-            Self::TooManyConnections => 21,
+            Self::TooManyConnections => 20,
         }
     }
 
@@ -145,7 +145,7 @@ impl Violation {
             17 => "body_too_slow",
             18 => "keepalive_timeout",
             19 => "write_stall",
-            21 => "too_many_connections",
+            20 => "too_many_connections",
             _ => "unknown",
         }
     }

@@ -86,7 +86,6 @@ impl Metrics {
             .enumerate()
             .skip(1)
             .map(|(reason, &count)| (Violation::reason_name(reason as u16), count))
-            .filter(|(name, _)| *name != "unknown")
             .collect();
         sum
     }
