@@ -21,7 +21,7 @@ pub fn encode<T: Message>(value: &impl Encode<T>, out: &mut Vec<u8>) -> Result<(
 /// Checks a payload, which must be 16-aligned, and reads it in place.
 #[inline]
 pub fn access<T: Message>(payload: &[u8]) -> Option<&Archived<T>> {
-    message::access::<T>(payload).ok()
+    message::access::<T>(payload)
 }
 
 /// Reads the payload of an ERROR frame; `None` when it can't be one.

@@ -13,7 +13,6 @@ use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 use super::bounds::{self, nests_within};
 use super::encode::Encoder;
 use super::fingerprint::Fingerprint;
-use super::refusal::Unreadable;
 use crate::proto::limits::NESTING_LEVELS_MAX;
 
 /// Validates archives: bounds and depth, and no shared pointers at all (`()` can't check them).
@@ -61,11 +60,11 @@ pub trait Message:
     fn nests_within(&self, levels: u32) -> bool;
 }
 
-/// Checks `payload` and reads it in place.
+/// Checks `payload` and reads it in place, if it can be: otherwise [`Unreadable::of`](super::refusal::Unreadable::of) says why not.
 ///
 /// The payload must be 16-aligned, which every received payload is.
 #[inline]
-pub(crate) fn access<T: Message>(payload: &[u8]) -> Result<&Archived<T>, Unreadable> {
+pub(crate) fn access<T: Message>(payload: &[u8]) -> Option<&Archived<T>> {
     // The root is a level too, and rkyv refuses the level that uses the last.
     const DEPTH_MAX: Option<NonZeroUsize> = NonZeroUsize::new(NESTING_LEVELS_MAX as usize + 2);
     const {
@@ -77,14 +76,10 @@ pub(crate) fn access<T: Message>(payload: &[u8]) -> Result<&Archived<T>, Unreada
     if let Some(bytes_max) = T::PAYLOAD_BYTES_MAX
         && payload.len() > bytes_max as usize
     {
-        return Err(Unreadable::Slack {
-            bytes: payload.len(),
-            bytes_max,
-        });
+        return None;
     }
     let mut checker = Validator::new(ArchiveValidator::with_max_depth(payload, DEPTH_MAX), ());
-    access_with_context::<Archived<T>, _, Failure>(payload, &mut checker)
-        .map_err(|_| Unreadable::Invalid)
+    access_with_context::<Archived<T>, _, Failure>(payload, &mut checker).ok()
 }
 
 /// The owned value of an archive that was validated.
@@ -253,7 +248,7 @@ mod tests {
         for at in 0..out.len() {
             let mut damaged = AlignedBuf::copy_of(&out);
             damaged.as_mut_slice()[at] ^= 0xff;
-            if let Ok(text) = access::<String>(damaged.as_slice()) {
+            if let Some(text) = access::<String>(damaged.as_slice()) {
                 assert!(
                     text.len() <= out.len(),
                     "byte {at} made a string longer than its payload"
@@ -263,8 +258,8 @@ mod tests {
         let mut wild = AlignedBuf::copy_of(&out);
         let len = wild.len();
         wild.as_mut_slice()[len - 4..].fill(0x7f);
-        assert!(access::<String>(wild.as_slice()).is_err());
-        assert!(access::<u64>(&[]).is_err());
-        assert!(access::<bool>(AlignedBuf::copy_of(&[2]).as_slice()).is_err());
+        assert!(access::<String>(wild.as_slice()).is_none());
+        assert!(access::<u64>(&[]).is_none());
+        assert!(access::<bool>(AlignedBuf::copy_of(&[2]).as_slice()).is_none());
     }
 }

@@ -87,12 +87,14 @@ impl<T: Message, P: Payload> Received<T, P> {
     /// Validates the payload.
     #[inline(always)]
     pub(crate) fn validate(payload: P) -> Result<Self, Unreadable> {
-        let root = NonNull::from(access::<T>(payload.bytes())?).cast();
-        Ok(Self {
-            root,
-            payload,
-            message: PhantomData,
-        })
+        match access::<T>(payload.bytes()) {
+            Some(root) => Ok(Self {
+                root: NonNull::from(root).cast(),
+                payload,
+                message: PhantomData,
+            }),
+            None => Err(Unreadable::of::<T>(payload.bytes())),
+        }
     }
 
     /// The message as an owned value.

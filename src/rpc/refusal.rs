@@ -4,6 +4,7 @@ use std::fmt;
 
 use rkyv::string::repr::INLINE_CAPACITY;
 
+use super::message::Message;
 use crate::proto::client::too_long;
 use crate::proto::limits::NESTING_LEVELS_MAX;
 use crate::proto::status::Status;
@@ -72,6 +73,19 @@ pub(crate) enum Unreadable {
 }
 
 impl Unreadable {
+    /// Why this payload is not read as a `T`. To be asked once it was not: finding out beforehand would
+    /// cost each message that is read.
+    #[cold]
+    pub(crate) fn of<T: Message>(payload: &[u8]) -> Self {
+        match T::PAYLOAD_BYTES_MAX {
+            Some(bytes_max) if payload.len() > bytes_max as usize => Self::Slack {
+                bytes: payload.len(),
+                bytes_max,
+            },
+            _ => Self::Invalid,
+        }
+    }
+
     /// How the call ends whose request this is.
     #[cold]
     pub(crate) fn request(self) -> Status {

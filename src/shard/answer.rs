@@ -17,13 +17,30 @@ use crate::rpc::reply::Reply;
 /// Queues the result of a handler.
 #[inline(always)]
 pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Resp>) {
-    if !conn.takes_all_answers() && !makes_room(conn, call_id, reply) {
-        return;
+    let mut aside = None;
+    if !conn.takes_all_answers() {
+        match where_to_put_it(conn) {
+            Place::Nowhere => return,
+            Place::Queue => (),
+            Place::Aside(queue) => aside = Some(queue),
+        }
     }
     let bytes_max = conn.response_bytes_max.get();
-    let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
+    // One place where a reply is sent, and no other that it is handed to: it stays in registers.
+    let sent = {
+        let mut own;
+        let queue = match &mut aside {
+            Some(aside) => aside,
+            None => {
+                own = conn.queue.borrow_mut();
+                &mut *own
+            }
+        };
+        reply.send(call_id, bytes_max, queue)
+    };
     match sent {
-        Ok(()) => conn.attend(),
+        Ok(()) if aside.is_none() => conn.attend(),
+        Ok(()) => take_if_there_is_room(conn, call_id, aside),
         Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
     }
 }
@@ -32,35 +49,44 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
 /// within what is every connection's own.
 const BRIEF_BYTES_MAX: usize = 1024;
 
-/// Whether an answer may be queued on a connection that has ended, or for whose peer much is held. One
-/// that is too long then is refused.
+/// Where an answer is written to.
+enum Place {
+    /// Its connection has ended.
+    Nowhere,
+    /// Among what is sent.
+    Queue,
+    /// By itself, to be looked at.
+    Aside(Box<SendQueue>),
+}
+
 #[cold]
-fn makes_room<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Resp>) -> bool {
+fn where_to_put_it(conn: &Conn) -> Place {
     if conn.stage() != Stage::Open {
-        return false;
+        return Place::Nowhere;
     }
-    if !conn.shard.must_answer_briefly(conn) {
-        conn.answer_all();
-        return true;
+    if conn.shard.must_answer_briefly(conn) {
+        return Place::Aside(Box::default());
     }
-    let mut alone = SendQueue::default();
-    let sent = reply.send(call_id, conn.response_bytes_max.get(), &mut alone);
-    match sent {
-        Err(cause) => refuse_response(conn, call_id, conn.response_bytes_max.get(), cause),
-        Ok(())
-            if alone.len() <= BRIEF_BYTES_MAX
-                || conn.shard.has_room_for_more_output(conn, alone.len()) =>
-        {
-            let mut queue = conn.queue.borrow_mut();
-            while let Some(part) = alone.take(Vec::new) {
-                queue.filling().extend_from_slice(part.as_slice());
-            }
-            drop(queue);
-            conn.attend();
-        }
-        Ok(()) => refuse_for_memory(conn, call_id, alone.len()),
+    conn.answer_all();
+    Place::Queue
+}
+
+/// Queues an answer that was written aside, or refuses it.
+#[cold]
+fn take_if_there_is_room(conn: &Rc<Conn>, call_id: u64, aside: Option<Box<SendQueue>>) {
+    let Some(mut answer) = aside else {
+        return;
+    };
+    let bytes = answer.len();
+    if bytes > BRIEF_BYTES_MAX && !conn.shard.has_room_for_more_output(conn, bytes) {
+        return refuse_for_memory(conn, call_id, bytes);
     }
-    false
+    let mut queue = conn.queue.borrow_mut();
+    while let Some(part) = answer.take(Vec::new) {
+        queue.filling().extend_from_slice(part.as_slice());
+    }
+    drop(queue);
+    conn.attend();
 }
 
 fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {

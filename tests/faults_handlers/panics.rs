@@ -285,7 +285,7 @@ fn a_drop_that_panics_at_cancellation_harms_nobody(engine: Engine) {
     let address = rig.server.addresses()[0].clone();
     let caller = std::thread::spawn(move || {
         let leaving = PanicsClient::connect_blocking(&address).expect("connects");
-        leaving.hold(2).deadline(Duration::from_millis(50)).wait()
+        leaving.hold(2).deadline(Duration::from_millis(200)).wait()
     });
     assert!(caller.join().expect("no panic").is_err());
     rig.goes_on_after(4);
