@@ -178,9 +178,10 @@ impl ShardCore {
     /// Goes on with a connection that was paused, if there is room again. The engine calls this
     /// for each connection that needs attention.
     pub(crate) fn resume_reading(&self, conn: &Rc<Conn>) {
-        if !conn.is_paused() {
+        if !conn.is_paused() || conn.waits_for_turn.get() {
             return;
         }
+        self.turn.turn_to_another();
         if let Some(pause) = self.blocked_by(conn) {
             // It may be another reason than before.
             return self.set_pause(conn, Some(pause));

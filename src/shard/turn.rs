@@ -8,20 +8,27 @@ use super::conn::Conn;
 /// Bounds of the present turn, and who goes on in the next one.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Output above which no more of a connection is acted on.
+    /// Output above which no more is acted on of the connection that is at work.
     pub(super) output_max: Cell<usize>,
+    /// What each connection may have in this turn.
+    output_share: Cell<usize>,
+    /// Times that bytes of connections were acted on in the turn before.
+    receives_before: Cell<usize>,
     /// Connections that have more to act on.
     next: RefCell<Vec<Rc<Conn>>>,
     /// Times that bytes of a connection were acted on.
     receives: Cell<usize>,
-    /// Calls that have begun to wait.
+    /// Calls of the connection that is at work that have begun to wait.
     suspended: Cell<usize>,
 }
 
 /// With as many connections at work, all of their output together may be as much as that of one alone.
 const OUTPUT_BYTES_MIN: usize = 8 << 10;
-/// Calls that begin to wait in one turn: each takes about a microsecond and leaves no output.
+/// Calls that begin to wait in one turn, of all connections together: each takes about a microsecond and
+/// leaves no output.
 const SUSPENDED_MAX: usize = 2048;
+/// As many of one connection may begin to wait, however many others there are.
+const SUSPENDED_MIN: usize = 16;
 
 /// What each of so many connections may have.
 #[inline]
@@ -38,8 +45,8 @@ impl Turn {
     #[inline]
     pub(super) fn begin(&self, output_high: usize) {
         let at_work = self.receives.take();
-        self.suspended.set(0);
-        self.output_max.set(share(output_high, at_work));
+        self.receives_before.set(at_work);
+        self.output_share.set(share(output_high, at_work));
         if self.has_next() {
             self.call_next();
         }
@@ -78,16 +85,27 @@ impl Turn {
         let receives = self.receives.get() + 1;
         self.receives.set(receives);
         if receives.is_power_of_two() {
-            let output_max = share(output_high, receives);
-            self.output_max.set(output_max.min(self.output_max.get()));
+            let output_share = share(output_high, receives);
+            self.output_share
+                .set(output_share.min(self.output_share.get()));
         }
+        self.turn_to_another();
     }
 
-    /// Counts a call that begins to wait. After many of them no more is acted on in this turn.
+    /// Says that another connection is looked at.
+    #[inline]
+    pub(super) fn turn_to_another(&self) {
+        self.output_max.set(self.output_share.get());
+        self.suspended.set(0);
+    }
+
+    /// Counts a call that begins to wait. After as many as are the connection's share, no more of it is
+    /// acted on in this turn.
     pub(super) fn note_suspended(&self) {
         let suspended = self.suspended.get() + 1;
         self.suspended.set(suspended);
-        if suspended >= SUSPENDED_MAX {
+        let at_work = self.receives.get().max(self.receives_before.get()).max(1);
+        if suspended >= (SUSPENDED_MAX / at_work).max(SUSPENDED_MIN) {
             self.output_max.set(0);
         }
     }

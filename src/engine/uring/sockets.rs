@@ -38,8 +38,8 @@ struct Socket {
     is_starved: bool,
     /// Whether sending waits until what lies in the socket was received.
     awaits_bytes: bool,
-    /// After a large body a single receive comes first: another large one likely follows, for
-    /// which a multishot would have to be ended again.
+    /// Whether a single receive comes next: after a large body, since another large one likely follows,
+    /// for which a multishot would have to be ended again; and when buffers have run out.
     is_bulk: bool,
 }
 
@@ -208,6 +208,9 @@ impl Sockets {
                 continue;
             };
             if std::mem::replace(&mut socket.is_starved, false) {
+                // One buffer for each: a multishot would take as many as there are bytes for, and leave the
+                // others none.
+                socket.is_bulk = true;
                 let conn = Rc::clone(&socket.conn);
                 self.receive_or_stop(ring, slot, &conn)?;
             }
