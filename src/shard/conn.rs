@@ -102,6 +102,8 @@ pub(crate) struct Conn {
     pub(super) waits_for_room: Cell<bool>,
     /// Whether it is on the list of those that go on in the next turn.
     pub(super) waits_for_turn: Cell<bool>,
+    /// The turn that it was at work in last.
+    pub(super) turn: Cell<u32>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
     /// What stands in its account for bytes that are being acted on.
@@ -130,6 +132,7 @@ impl Conn {
             output_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
             waits_for_turn: Cell::new(false),
+            turn: Cell::new(0),
             shard,
             key,
             peer,

@@ -80,8 +80,7 @@ impl ShardCore {
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
     /// over, and the engine stops receiving.
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
-        let output_high = self.config.limits.write_queue_bytes_high;
-        self.turn.note_receive(output_high);
+        self.look_at(conn);
         self.lend_buffer(conn);
         let ended = if conn.is_server {
             self.serve(conn, bytes, chunk, at)
@@ -92,6 +91,12 @@ impl ShardCore {
             self.refuse(conn, &violation);
         }
         self.after_bytes(conn);
+    }
+
+    #[inline]
+    fn look_at(&self, conn: &Conn) {
+        let output_high = self.config.limits.write_queue_bytes_high;
+        self.turn.look_at(conn, output_high);
     }
 
     /// Gives the connection a send buffer for the answers to come, if it has none.
@@ -109,8 +114,8 @@ impl ShardCore {
         conn.queue.borrow().len() < self.turn.output_max.get()
     }
 
-    /// Why a connection with too much output waits.
-    pub(super) fn output_pause(&self, conn: &Conn) -> Pause {
+    /// Why a connection waits that has been at work in this turn, and has enough output by now.
+    fn output_pause(&self, conn: &Conn) -> Pause {
         if conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high {
             Pause::Turn
         } else {
@@ -140,7 +145,8 @@ impl ShardCore {
     /// Why nothing more of a connection may be acted on yet.
     fn blocked_by(&self, conn: &Rc<Conn>) -> Option<Pause> {
         if !self.has_room_for_output(conn) {
-            return Some(self.output_pause(conn));
+            // It has had time to send since.
+            return Some(Pause::Output);
         }
         if self.must_wait_for_room(conn) {
             return Some(Pause::Memory);
@@ -181,7 +187,7 @@ impl ShardCore {
         if !conn.is_paused() || conn.waits_for_turn.get() {
             return;
         }
-        self.turn.turn_to_another();
+        self.look_at(conn);
         if let Some(pause) = self.blocked_by(conn) {
             // It may be another reason than before.
             return self.set_pause(conn, Some(pause));

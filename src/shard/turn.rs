@@ -12,12 +12,14 @@ pub(super) struct Turn {
     pub(super) output_max: Cell<usize>,
     /// What each connection may have in this turn.
     output_share: Cell<usize>,
-    /// Times that bytes of connections were acted on in the turn before.
-    receives_before: Cell<usize>,
+    /// Connections that were at work in the turn before.
+    at_work_before: Cell<usize>,
     /// Connections that have more to act on.
     next: RefCell<Vec<Rc<Conn>>>,
-    /// Times that bytes of a connection were acted on.
-    receives: Cell<usize>,
+    /// Connections at work so far.
+    at_work: Cell<usize>,
+    /// Names this turn.
+    number: Cell<u32>,
     /// Calls of the connection that is at work that have begun to wait.
     suspended: Cell<usize>,
 }
@@ -44,8 +46,9 @@ impl Turn {
     /// `output_high` is what one may have that is alone.
     #[inline]
     pub(super) fn begin(&self, output_high: usize) {
-        let at_work = self.receives.take();
-        self.receives_before.set(at_work);
+        let at_work = self.at_work.take();
+        self.at_work_before.set(at_work);
+        self.number.set(self.number.get().wrapping_add(1));
         self.output_share.set(share(output_high, at_work));
         if self.has_next() {
             self.call_next();
@@ -78,23 +81,20 @@ impl Turn {
         !self.next.borrow().is_empty()
     }
 
-    /// Counts that bytes of a connection are acted on. The more there are in a turn, the less each of those
-    /// to come gets: the turn before may have had none of them.
+    /// Looks at a connection. The more there are in a turn, the less each of those to come gets: the turn
+    /// before may have had none of them.
     #[inline]
-    pub(super) fn note_receive(&self, output_high: usize) {
-        let receives = self.receives.get() + 1;
-        self.receives.set(receives);
-        if receives.is_power_of_two() {
-            let output_share = share(output_high, receives);
-            self.output_share
-                .set(output_share.min(self.output_share.get()));
+    pub(super) fn look_at(&self, conn: &Conn, output_high: usize) {
+        let number = self.number.get();
+        if conn.turn.replace(number) != number {
+            let at_work = self.at_work.get() + 1;
+            self.at_work.set(at_work);
+            if at_work.is_power_of_two() {
+                let output_share = share(output_high, at_work);
+                self.output_share
+                    .set(output_share.min(self.output_share.get()));
+            }
         }
-        self.turn_to_another();
-    }
-
-    /// Says that another connection is looked at.
-    #[inline]
-    pub(super) fn turn_to_another(&self) {
         self.output_max.set(self.output_share.get());
         self.suspended.set(0);
     }
@@ -104,7 +104,7 @@ impl Turn {
     pub(super) fn note_suspended(&self) {
         let suspended = self.suspended.get() + 1;
         self.suspended.set(suspended);
-        let at_work = self.receives.get().max(self.receives_before.get()).max(1);
+        let at_work = self.at_work.get().max(self.at_work_before.get()).max(1);
         if suspended >= (SUSPENDED_MAX / at_work).max(SUSPENDED_MIN) {
             self.output_max.set(0);
         }
