@@ -12,4 +12,4 @@ pub use aligned::AlignedBuf;
 pub(crate) use aligned::CACHED_BYTES_MAX;
 pub use chunk::Chunk;
 pub use pool::RecvPool;
-pub use send_queue::{Part, SendQueue};
+pub use send_queue::{Part, QueueEnd, SendQueue};

@@ -64,6 +64,21 @@ impl Drop for Body {
     }
 }
 
+/// Where a queue ended at some time.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueEnd {
+    ready: usize,
+    bytes_before: usize,
+    filling: usize,
+}
+
+impl QueueEnd {
+    /// Everything that was queued or being sent then, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes_before + self.filling
+    }
+}
+
 impl SendQueue {
     /// The buffer to append whole frames to.
     #[inline]
@@ -129,6 +144,27 @@ impl SendQueue {
         }
     }
 
+    /// Where the queue ends now.
+    pub fn end(&self) -> QueueEnd {
+        QueueEnd {
+            ready: self.ready.len(),
+            bytes_before: self.bytes_before,
+            filling: self.filling.len(),
+        }
+    }
+
+    /// Gives up what was appended since the queue ended so, of which nothing was taken yet, and its memory.
+    pub fn take_back(&mut self, end: &QueueEnd) {
+        let mut behind = self.ready.drain(end.ready..);
+        if let Some(Part::Frames(frames)) = behind.next() {
+            self.filling = frames;
+        }
+        drop(behind);
+        self.filling.truncate(end.filling);
+        self.filling.shrink_to(SLACK_BYTES_MAX);
+        self.bytes_before = end.bytes_before;
+    }
+
     /// Records that `bytes` of what was taken have been sent, or will never be, and whether that was
     /// the end of the message, whose memory goes only then.
     #[inline]
@@ -170,5 +206,28 @@ mod tests {
         queue.sent(7, true);
         assert_eq!((&sent[..], queue.is_empty()), (&b"headbodytail"[..], true));
         assert_eq!(queue.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_what_was_there() {
+        let mut queue = SendQueue::default();
+        queue.push_part(Part::Body(Bytes::from_static(b"first").into()));
+        for filling in [&b""[..], b"frames"] {
+            queue.filling().extend_from_slice(filling);
+            let end = queue.end();
+            queue.filling().extend_from_slice(b"more");
+            queue.take_back(&end);
+            queue.filling().extend_from_slice(b"header");
+            queue.push_part(Part::Body(Bytes::from_static(b"body").into()));
+            queue.filling().resize(2 * SLACK_BYTES_MAX, 0);
+            queue.take_back(&end);
+            assert_eq!((queue.len(), end.bytes()), (5 + filling.len(), queue.len()));
+            assert!(queue.memory_bytes() <= queue.len() + SLACK_BYTES_MAX);
+        }
+        let mut sent = Vec::new();
+        while let Some(part) = queue.take(Vec::new) {
+            sent.extend_from_slice(part.as_slice());
+        }
+        assert_eq!(sent, b"firstframes");
     }
 }

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::conn::{Conn, Stage};
-use crate::buf::SendQueue;
+use crate::buf::QueueEnd;
 use crate::proto::frames::append_error;
 use crate::proto::status::Status;
 use crate::rpc::message::Message;
@@ -17,31 +17,20 @@ use crate::rpc::reply::Reply;
 /// Queues the result of a handler.
 #[inline(always)]
 pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut Reply<Resp>) {
-    let mut aside = None;
+    let mut before = None;
     if !conn.takes_all_answers() {
-        match where_to_put_it(conn) {
-            Place::Nowhere => return,
-            Place::Queue => (),
-            Place::Aside(queue) => aside = Some(queue),
+        if conn.stage() != Stage::Open {
+            return;
         }
+        before = mark_if_brief(conn);
     }
     let bytes_max = conn.response_bytes_max.get();
-    // One place where a reply is sent, and no other that it is handed to: it stays in registers.
-    let sent = {
-        let mut own;
-        let queue = match &mut aside {
-            Some(aside) => aside,
-            None => {
-                own = conn.queue.borrow_mut();
-                &mut *own
-            }
-        };
-        reply.send(call_id, bytes_max, queue)
-    };
-    match sent {
-        Ok(()) if aside.is_none() => conn.attend(),
-        Ok(()) => take_if_there_is_room(conn, call_id, aside),
-        Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
+    // The one place that a reply is handed to, so that it stays in registers.
+    let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
+    match (sent, before) {
+        (Ok(()), None) => conn.attend(),
+        (Ok(()), Some(before)) => keep_if_there_is_room(conn, call_id, &before),
+        (Err(cause), _) => refuse_response(conn, call_id, bytes_max, cause),
     }
 }
 
@@ -49,43 +38,28 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
 /// within what is every connection's own.
 const BRIEF_BYTES_MAX: usize = 1024;
 
-/// Where an answer is written to.
-enum Place {
-    /// Its connection has ended.
-    Nowhere,
-    /// Among what is sent.
-    Queue,
-    /// By itself, to be looked at.
-    Aside(Box<SendQueue>),
-}
-
+/// The end of the queue of a connection whose answers are looked at, because much is held for its peer.
 #[cold]
-fn where_to_put_it(conn: &Conn) -> Place {
-    if conn.stage() != Stage::Open {
-        return Place::Nowhere;
-    }
+fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
     if conn.shard.must_answer_briefly(conn) {
-        return Place::Aside(Box::default());
+        return Some(conn.queue.borrow().end());
     }
     conn.answer_all();
-    Place::Queue
+    None
 }
 
-/// Queues an answer that was written aside, or refuses it.
+/// Looks at an answer that was queued, and takes it back if it is too much.
 #[cold]
-fn take_if_there_is_room(conn: &Rc<Conn>, call_id: u64, aside: Option<Box<SendQueue>>) {
-    let Some(mut answer) = aside else {
-        return;
-    };
-    let bytes = answer.len();
-    if bytes > BRIEF_BYTES_MAX && !conn.shard.has_room_for_more_output(conn, bytes) {
+fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: &QueueEnd) {
+    let bytes = conn.queue.borrow().len() - before.bytes();
+    let may_stay = bytes <= BRIEF_BYTES_MAX
+        || conn
+            .shard
+            .has_room_for_more_output(conn, before.bytes(), bytes);
+    if !may_stay {
+        conn.queue.borrow_mut().take_back(before);
         return refuse_for_memory(conn, call_id, bytes);
     }
-    let mut queue = conn.queue.borrow_mut();
-    while let Some(part) = answer.take(Vec::new) {
-        queue.filling().extend_from_slice(part.as_slice());
-    }
-    drop(queue);
     conn.attend();
 }
 

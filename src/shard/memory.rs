@@ -328,9 +328,15 @@ impl ShardCore {
         conn.queue.borrow().len() >= self.config.limits.write_queue_bytes_max
     }
 
-    /// Whether an answer of so many bytes may be queued that exists already.
-    pub(super) fn has_room_for_more_output(&self, conn: &Conn, bytes: usize) -> bool {
-        !self.has_all_output(conn) && self.memory.has_room(&conn.account, bytes)
+    /// Whether an answer of so many bytes may stay behind the output that was queued before it.
+    pub(super) fn has_room_for_more_output(
+        &self,
+        conn: &Conn,
+        queued_bytes: usize,
+        bytes: usize,
+    ) -> bool {
+        queued_bytes < self.config.limits.write_queue_bytes_max
+            && self.memory.has_room(&conn.account, bytes)
     }
 
     /// Enters a call that waits, and says whether another one of its connection may.

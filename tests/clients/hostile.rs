@@ -159,7 +159,7 @@ both_say! {
     };
     a_refusal_instead_of_a_welcome: "too_many_connections: full house", |listener| {
         let mut peer = accept_silently(&listener);
-        let mut payload = vec![21, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut payload = vec![20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         payload.extend_from_slice(b"full house");
         peer.send(&Frame::new(GOAWAY, 0, &payload));
         peer.wait_for_end();
