@@ -177,14 +177,19 @@ impl Framer {
         }
     }
 
-    /// Drops the body that is arriving, and what is still to come of it.
-    pub fn discard_body(&mut self) {
-        if let State::Body { header, filled, .. } = &self.state {
+    /// Drops the body that is arriving, and what is still to come of it. Says whether it did: not when
+    /// that is padding only.
+    pub fn discard_body(&mut self) -> bool {
+        if let State::Body { header, filled, .. } = &self.state
+            && *filled <= header.payload_bytes as usize
+        {
             self.state = State::Discard {
                 header: *header,
                 left: header.body_bytes() - filled,
             };
+            return true;
         }
+        false
     }
 
     /// Refuses messages above another maximum from the next frame on.
@@ -272,6 +277,9 @@ impl Framer {
         }
         if let State::Discard { header, left } = &mut self.state {
             let dropped = (*left).min(chunk.len() - *at);
+            let payload_left =
+                (header.payload_bytes as usize + *left).saturating_sub(header.body_bytes());
+            check_padding(&chunk[*at + payload_left.min(dropped)..*at + dropped])?;
             *at += dropped;
             *left -= dropped;
             if *left > 0 {

@@ -261,8 +261,8 @@ impl Link {
     }
 
     /// See [`Framer::discard_body`].
-    pub fn discard_body(&mut self) {
-        self.framer.discard_body();
+    pub fn discard_body(&mut self) -> bool {
+        self.framer.discard_body()
     }
 
     /// See [`Framer::arriving`].

@@ -161,10 +161,7 @@ impl ServerConnection {
         let is_too_long = header.kind == Kind::Request
             && self.resolved.contains(header.selector)
             && header.payload_bytes > directory.request_bytes_max(header.selector);
-        if is_too_long {
-            self.link.discard_body();
-        }
-        is_too_long
+        is_too_long && self.link.discard_body()
     }
 
     fn handle_request(

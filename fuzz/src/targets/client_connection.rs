@@ -177,7 +177,9 @@ fn seen(
         |driven, body| driven.connection.link_mut().put_direct(body),
         |driven, chunk, start| driven.receive(chunk, start, &mut later),
     );
-    for waiter in driven.connection.take_waiters() {
+    let end = Status::unavailable("the end");
+    for (waiter, fate) in driven.connection.take_waiters(None, &end) {
+        driven.events.push(format!("fate of {waiter}: {fate:?}"));
         driven.end(waiter);
     }
     assert!(
@@ -281,6 +283,10 @@ impl Driven {
                     self.end(waiter);
                     format!("failure of {waiter}: {status:?}")
                 }
+                Ok(Some(ClientEvent::NotSent { waiter, status })) => {
+                    self.end(waiter);
+                    format!("{waiter} was not sent: {status:?}")
+                }
                 Ok(Some(other)) => format!("{other:?}"),
                 Err(violation) => {
                     self.events.push(format!("violation: {violation}"));
@@ -298,5 +304,6 @@ fn body_bytes<'a>(body: &'a ringcall::__private::proto::framer::Body, chunk: &'a
     match body {
         Body::InPlace(range) => &chunk[range.clone()],
         Body::Gathered(buf) | Body::Direct(buf) => buf.as_slice(),
+        Body::Discarded => unreachable!("a client drops no response"),
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ringcall::__private::proto::framer::Body;
+use ringcall::__private::proto::header::Header;
 use ringcall::__private::proto::resolve::Directory;
 use ringcall::__private::proto::server::{ServerConnection, ServerEvent};
 use ringcall::Limits;
@@ -26,7 +27,18 @@ impl Directory for Methods {
             _ => None,
         }
     }
+
+    fn request_bytes_max(&self, index: u16) -> u32 {
+        if index == 0 {
+            REQUEST_BYTES_MAX
+        } else {
+            u32::MAX
+        }
+    }
 }
+
+/// Of the first method.
+const REQUEST_BYTES_MAX: u32 = 1000;
 
 #[derive(Debug, PartialEq)]
 enum Event {
@@ -36,6 +48,8 @@ enum Event {
         timeout_us: u32,
         payload: Vec<u8>,
     },
+    /// It is dropped as it arrives, or read and then refused, as the pieces are.
+    TooLong(u64),
     Unresolved(u64),
     AfterGoaway(u64),
     Cancel(u32),
@@ -174,32 +188,28 @@ impl Driven {
 
     fn next(&mut self, chunk: &[u8], at: &mut usize, is_quick: bool) -> Option<Event> {
         if is_quick && let Some((header, range)) = self.connection.next_request(chunk, at) {
-            assert_aligned(&chunk[range.clone()]);
-            return Some(Event::Request {
-                call_id: header.call_id,
-                index: header.selector,
-                timeout_us: header.timeout_us,
-                payload: chunk[range].to_vec(),
-            });
+            return Some(request(&header, &chunk[range]));
         }
         let next = self
             .connection
             .next_event(chunk, at, self.now_ns, &Methods, &mut self.out);
         Some(match next {
             Ok(None) => return None,
-            Ok(Some(ServerEvent::Request { header, body })) => {
-                let payload = match &body {
+            Ok(Some(ServerEvent::Request { header, body })) => request(
+                &header,
+                match &body {
                     Body::InPlace(range) => &chunk[range.clone()],
                     Body::Gathered(buf) | Body::Direct(buf) => buf.as_slice(),
-                };
-                assert_aligned(payload);
-                assert_eq!(payload.len(), header.payload_bytes as usize);
-                Event::Request {
-                    call_id: header.call_id,
-                    index: header.selector,
-                    timeout_us: header.timeout_us,
-                    payload: payload.to_vec(),
-                }
+                    Body::Discarded => unreachable!("no request is handed on without its body"),
+                },
+            ),
+            Ok(Some(ServerEvent::TooLong {
+                call_id,
+                bytes,
+                bytes_max,
+            })) => {
+                assert!(bytes > bytes_max && bytes_max == REQUEST_BYTES_MAX);
+                Event::TooLong(call_id)
             }
             Ok(Some(ServerEvent::Unresolved { call_id })) => Event::Unresolved(call_id),
             Ok(Some(ServerEvent::AfterGoaway { call_id })) => Event::AfterGoaway(call_id),
@@ -230,5 +240,19 @@ impl Driven {
         {
             self.connection.end_call(ended);
         }
+    }
+}
+
+fn request(header: &Header, payload: &[u8]) -> Event {
+    assert_aligned(payload);
+    assert_eq!(payload.len(), header.payload_bytes as usize);
+    if header.payload_bytes > Methods.request_bytes_max(header.selector) {
+        return Event::TooLong(header.call_id);
+    }
+    Event::Request {
+        call_id: header.call_id,
+        index: header.selector,
+        timeout_us: header.timeout_us,
+        payload: payload.to_vec(),
     }
 }
