@@ -56,11 +56,17 @@ impl From<Bytes> for Body {
 }
 
 impl Drop for Body {
+    #[inline]
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.0);
-        if let Err(panic) = panics::caught(|| drop(bytes)) {
-            tracing::error!(panic, "the owner of a body panicked while it was dropped");
-        }
+        drop_apart(std::mem::take(&mut self.0));
+    }
+}
+
+/// Apart from the rest, which as a rule drops no body, and is small without this.
+#[inline(never)]
+fn drop_apart(bytes: Bytes) {
+    if let Err(panic) = panics::caught(|| drop(bytes)) {
+        tracing::error!(panic, "the owner of a body panicked while it was dropped");
     }
 }
 

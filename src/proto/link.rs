@@ -106,6 +106,7 @@ impl Link {
     }
 
     /// When queued output has made no progress for too long.
+    #[inline]
     fn stall_due_ns(&self) -> Option<u64> {
         let since_ns = self.stalled_since_ns?;
         let since_ns = match self.side {
@@ -116,6 +117,7 @@ impl Link {
     }
 
     /// When a PING of that time has gone unanswered for too long.
+    #[inline]
     fn answer_due_ns(&self, pinged_ns: u64) -> u64 {
         let due_ns = pinged_ns + nanos(self.limits.keepalive_timeout);
         match self.side {
@@ -324,6 +326,7 @@ impl Link {
     }
 
     /// When [`Link::handle_timeout`] wants to be called; it may be called earlier.
+    #[inline]
     pub fn poll_timeout(&self) -> u64 {
         let limits = &self.limits;
         let mut earliest = self.stall_due_ns().unwrap_or(u64::MAX);

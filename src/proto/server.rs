@@ -325,6 +325,7 @@ impl ServerConnection {
     }
 
     /// See [`Link::poll_timeout`].
+    #[inline]
     pub fn poll_timeout(&self) -> u64 {
         self.link.poll_timeout()
     }

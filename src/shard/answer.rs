@@ -27,10 +27,10 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
     let bytes_max = conn.response_bytes_max.get();
     // The one place that a reply is handed to, so that it stays in registers.
     let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
-    match (sent, before) {
-        (Ok(()), None) => conn.attend(),
-        (Ok(()), Some(before)) => keep_if_there_is_room(conn, call_id, &before),
-        (Err(cause), _) => refuse_response(conn, call_id, bytes_max, cause),
+    match sent {
+        Ok(()) if before.is_none() => conn.attend(),
+        Ok(()) => keep_if_there_is_room(conn, call_id, before),
+        Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
     }
 }
 
@@ -50,14 +50,17 @@ fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
 
 /// Looks at an answer that was queued, and takes it back if it is too much.
 #[cold]
-fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: &QueueEnd) {
+fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>) {
+    let Some(before) = before else {
+        return;
+    };
     let bytes = conn.queue.borrow().len() - before.bytes();
     let may_stay = bytes <= BRIEF_BYTES_MAX
         || conn
             .shard
             .has_room_for_more_output(conn, before.bytes(), bytes);
     if !may_stay {
-        conn.queue.borrow_mut().take_back(before);
+        conn.queue.borrow_mut().take_back(&before);
         return refuse_for_memory(conn, call_id, bytes);
     }
     conn.attend();
