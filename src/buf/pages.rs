@@ -12,12 +12,17 @@ use memmap2::{MmapMut, RemapOptions};
 #[derive(Debug)]
 pub(super) struct Pages(MmapMut);
 
+/// The kernel counts in pages, which have at least so many bytes.
+const PAGE_BYTES: usize = 4096;
+
 impl Pages {
-    /// At least one byte.
+    /// At least `len` bytes, of which there must be one.
     pub(super) fn new(len: usize) -> Self {
+        let len = len.next_multiple_of(PAGE_BYTES);
         MmapMut::map_anon(len).map_or_else(|_| out_of_memory(len), Self)
     }
 
+    /// As much as there is.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -30,8 +35,9 @@ impl Pages {
         &mut self.0
     }
 
-    /// Lengthens it. The kernel moves the pages, nothing is copied.
+    /// Lengthens it to at least `len` bytes. The kernel moves the pages, nothing is copied.
     pub(super) fn grow(&mut self, len: usize) {
+        let len = len.next_multiple_of(PAGE_BYTES);
         debug_assert!(len >= self.len());
         // SAFETY: the memory may move, so nobody may hold a pointer into it: `&mut self` rules slices
         // out, and nothing else of this type gives an address away. All of the new length is backed,

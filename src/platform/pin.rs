@@ -95,6 +95,7 @@ pub(super) fn settle() {
 }
 
 /// The calling thread is the only one of a process that has just been forked: no shard.
+#[cfg_attr(miri, expect(dead_code, reason = "Miri forks no process"))]
 pub(super) fn forget() {
     PIN.set(None);
 }

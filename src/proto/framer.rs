@@ -307,8 +307,11 @@ impl Framer {
             if *filled < buf.len() || *filled == body_bytes {
                 break;
             }
-            let room = grown(buf.len(), body_bytes).min(self.body_room);
+            let mut room = grown(buf.len(), body_bytes).min(self.body_room);
             // In whole pages but for the last, so that little room does not come in many small steps.
+            if room < body_bytes {
+                room -= room % ROOM_STEP_BYTES;
+            }
             if room < body_bytes.min(buf.len() + ROOM_STEP_BYTES) {
                 return Ok(None);
             }
@@ -605,7 +608,8 @@ mod tests {
                     };
                     assert!(!framer.wants_direct());
                     let (_, memory) = framer.arriving().expect("a body");
-                    assert!(memory <= room.max(16_416), "{memory} in a room of {room}");
+                    let pages = room.max(16_416).next_multiple_of(ROOM_STEP_BYTES);
+                    assert!(memory <= pages, "{memory} in a room of {room}");
                     assert!(wanted > room);
                     room += room / 2;
                     framer.set_body_room(room);
