@@ -225,7 +225,8 @@ mod tests {
             queue.take_back(&end);
             queue.filling().extend_from_slice(b"header");
             queue.push_part(Part::Body(Bytes::from_static(b"body").into()));
-            queue.filling().resize(2 * SLACK_BYTES_MAX, 0);
+            let tail = vec![0; 2 * SLACK_BYTES_MAX];
+            queue.filling().extend_from_slice(&tail);
             queue.take_back(&end);
             assert_eq!((queue.len(), end.bytes()), (5 + filling.len(), queue.len()));
             assert!(queue.memory_bytes() <= queue.len() + SLACK_BYTES_MAX);
