@@ -127,6 +127,8 @@ mod tests {
 
     use super::*;
     use crate::proto::client::ClientConnection;
+    use crate::proto::frames::append_bare;
+    use crate::proto::header::{Header, Kind};
     use crate::proto::resolve::{MethodDescriptor, ServiceDescriptor};
     use crate::proto::status::Status;
     use crate::rpc::received::Request;
@@ -178,6 +180,54 @@ mod tests {
         let shard = Rc::downgrade(&connection.shard);
         drop(connection);
         assert_eq!(shard.strong_count(), 0);
+    }
+
+    /// Gives the shard bytes as an engine does, and leaves its output where it is.
+    fn receive(connection: &MemoryConnection, bytes: &[u8]) {
+        let shard = &connection.shard;
+        let buffer = shard.pool.take().expect("there are buffers");
+        let filled = shard.pool.fill_with(buffer, |memory| {
+            memory[..bytes.len()].copy_from_slice(bytes);
+            Ok::<_, std::convert::Infallible>(bytes.len())
+        });
+        let chunk = filled.expect("can't fail").expect("there are bytes");
+        shard.receive(&connection.conn, chunk);
+    }
+
+    #[test]
+    fn what_waits_comes_before_what_is_received_into_place() {
+        let mut limits = Limits::default();
+        limits.write_queue_bytes_high = 256;
+        let connection = MemoryConnection::new(Sleeper, limits);
+        let (shard, conn) = (&connection.shard, &connection.conn);
+        let mut wire = Vec::new();
+        let limits = Arc::new(Limits::default());
+        ClientConnection::<()>::new(limits, 0, &mut wire);
+        for token in 0..16 {
+            append_bare(&mut wire, Kind::Ping, token);
+        }
+        // A large body begins when there is too much output already.
+        let request = Header::new(Kind::Request, 1 << 20, 100_000);
+        wire.extend_from_slice(&request.encode());
+        wire.extend_from_slice(&[1; 1000]);
+        shard.begin_turn();
+        receive(&connection, &wire);
+        assert!(conn.wants_direct());
+        receive(&connection, &[2; 1000]);
+        assert!(conn.is_paused() && !conn.wants_direct());
+        assert!(conn.take_direct().is_none(), "the second piece comes first");
+        let mut queue = conn.queue.borrow_mut();
+        let output_bytes = queue.len();
+        while queue.take(Vec::new).is_some() {}
+        queue.sent(output_bytes, true);
+        drop(queue);
+        shard.begin_turn();
+        shard.resume_reading(conn);
+        let mut body = conn.take_direct().expect("all that waited is used up");
+        let left = 100_000 - 2000;
+        assert!(body.unfilled().len() <= left && !body.unfilled().is_empty());
+        shard.receive_direct(conn, body);
+        assert_eq!(connection.conn.stage(), Stage::Open);
     }
 
     /// So does a handler that waits, by its connection and its timer.

@@ -262,6 +262,12 @@ impl Link {
         self.framer.arriving_header()
     }
 
+    /// Whether the body that is arriving is that of a request.
+    pub fn is_request_arriving(&self) -> bool {
+        let header = self.framer.arriving_header();
+        header.is_some_and(|header| header.kind == Kind::Request)
+    }
+
     /// See [`Framer::discard_body`].
     pub fn discard_body(&mut self) -> bool {
         self.framer.discard_body()

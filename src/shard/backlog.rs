@@ -73,6 +73,12 @@ impl Backlog {
         self.held = Some(call);
     }
 
+    /// Whether no received bytes wait.
+    #[inline]
+    pub(super) fn is_used_up(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// Whether a request waits.
     #[inline]
     pub(super) fn is_holding(&self) -> bool {

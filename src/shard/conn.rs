@@ -75,6 +75,11 @@ pub(crate) enum Role {
     Client(LocalLink),
 }
 
+/// For so long a call is held when there may be no memory for its answer. Then it starts, one at a time
+/// on its connection, and its answer is refused if there is none indeed: requests that wait for each
+/// other's memory would wait for ever.
+pub(super) const HELD_PATIENCE_NS: u64 = 5_000_000_000;
+
 /// Bytes that wait for their turn, beyond which the engine brings no more.
 const BACKLOG_BYTES_IN_TURN: usize = 64 << 10;
 
@@ -102,6 +107,12 @@ pub(crate) struct Conn {
     pub(super) waits_for_room: Cell<bool>,
     /// Whether it is on the list of those that go on in the next turn.
     pub(super) waits_for_turn: Cell<bool>,
+    /// When to look again whether there is room to read on although output waits.
+    pub(super) looks_again_ns: Cell<u64>,
+    /// Until when the call that is held may wait for memory for its answer.
+    pub(super) held_until_ns: Cell<u64>,
+    /// Whether it has waited for so long.
+    pub(super) is_overdue: Cell<bool>,
     /// The turn that it was at work in last.
     pub(super) turn: Cell<u32>,
     /// What waits because the peer has reached a limit.
@@ -132,6 +143,9 @@ impl Conn {
             output_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
             waits_for_turn: Cell::new(false),
+            looks_again_ns: Cell::new(0),
+            held_until_ns: Cell::new(0),
+            is_overdue: Cell::new(false),
             turn: Cell::new(0),
             shard,
             key,
@@ -300,15 +314,19 @@ impl Conn {
         }
     }
 
-    /// Whether a large body is arriving that is best received straight into its place.
+    /// Whether a large body is arriving that is best received straight into its place. What waits to be
+    /// acted on belongs before whatever is received, so it must be used up.
     #[inline]
     pub(crate) fn wants_direct(&self) -> bool {
-        self.link(|link| link.wants_direct())
+        self.link(|link| link.wants_direct()) && self.backlog.borrow().is_used_up()
     }
 
     /// The large body that is arriving, for the engine to receive into.
     #[inline]
     pub(crate) fn take_direct(&self) -> Option<DirectBody> {
+        if !self.wants_direct() {
+            return None;
+        }
         self.link(Link::take_direct)
     }
 
@@ -322,7 +340,10 @@ impl Conn {
                     Role::Server(server) => server.poll_timeout(),
                     Role::Client(client) => client.poll_timeout(),
                 };
-                limits_ns.min(self.output_sticks_ns().unwrap_or(u64::MAX))
+                let sticks_ns = self.output_sticks_ns().unwrap_or(u64::MAX);
+                limits_ns
+                    .min(sticks_ns)
+                    .min(self.held_due_ns().unwrap_or(u64::MAX))
             }
         }
     }
@@ -332,7 +353,17 @@ impl Conn {
         if self.pause.get() != Some(Pause::Output) || self.reads_on.get() {
             return None;
         }
-        self.link(|link| link.output_sticks_ns())
+        let sticks_ns = self.link(|link| link.output_sticks_ns())?;
+        Some(sticks_ns.max(self.looks_again_ns.get()))
+    }
+
+    /// When a call is no longer held for want of memory for its answer.
+    pub(super) fn held_due_ns(&self) -> Option<u64> {
+        if self.pause.get() != Some(Pause::Memory) || self.is_overdue.get() {
+            return None;
+        }
+        let is_holding = self.backlog.borrow().is_holding();
+        is_holding.then(|| self.held_until_ns.get())
     }
 
     /// Acts on its time limits.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented};
 use super::backlog::{HeldCall, Piece};
-use super::conn::{Conn, Pause, Role, Stage};
+use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{IncomingCall, OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
@@ -170,10 +170,11 @@ impl ShardCore {
             conn.with_server(|server| server.allow_calls());
         }
         let held = conn.backlog.borrow().held_method();
-        held.is_some_and(|method| {
-            let expected_bytes = self.services().open().expected_bytes(method);
-            !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
-        })
+        !conn.is_overdue.get()
+            && held.is_some_and(|method| {
+                let expected_bytes = self.services().open().expected_bytes(method);
+                !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
+            })
     }
 
     pub(super) fn lacks_room_for_body(&self, conn: &Conn) -> bool {
@@ -194,6 +195,7 @@ impl ShardCore {
         }
         self.set_pause(conn, None);
         let held = conn.backlog.borrow_mut().take_held();
+        conn.is_overdue.set(false);
         if let Some(held) = held {
             self.start_call(&self.services().open(), conn, held);
         }
@@ -292,6 +294,10 @@ impl ShardCore {
             event
         };
         self.settle_arriving(conn);
+        // What was granted for a body that nobody takes ends with it.
+        if !matches!(event, None | Some(ServerEvent::Request { .. })) {
+            conn.is_granted.set(false);
+        }
         match event {
             Some(ServerEvent::Request { header, body }) => {
                 let payload = self.payload(conn, body, bytes, chunk);
@@ -304,6 +310,8 @@ impl ShardCore {
                 };
                 if let Some(pause) = self.holds_back(table, conn, &call) {
                     conn.backlog.borrow_mut().hold(call);
+                    conn.held_until_ns
+                        .set(self.patience_ns() + HELD_PATIENCE_NS);
                     self.set_pause(conn, Some(pause));
                     return Ok(ControlFlow::Break(()));
                 }

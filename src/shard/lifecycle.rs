@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::conn::{Conn, Stage};
 use super::timers::Due;
+use crate::proto::limits::OUTPUT_PATIENCE;
 use crate::proto::link::nanos;
 use crate::proto::status::Status;
 use crate::proto::violation::Violation;
@@ -96,9 +97,15 @@ impl ShardCore {
         if conn
             .output_sticks_ns()
             .is_some_and(|due_ns| now_ns >= due_ns)
-            && self.body_room(conn) >= self.pool.buffer_bytes()
         {
-            conn.set_reads_on(true);
+            if self.body_room(conn) >= self.pool.buffer_bytes() {
+                conn.set_reads_on(true);
+            } else {
+                conn.looks_again_ns.set(now_ns + nanos(OUTPUT_PATIENCE));
+            }
+        }
+        if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
+            conn.is_overdue.set(true);
         }
         if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
             conn.advance_to(Stage::Closing);

@@ -187,12 +187,13 @@ impl ShardCore {
         }
     }
 
-    /// Grants the lightest of those that wait with a body all the memory that it needs, if there is as
+    /// Grants the lightest of those that wait with a request's body all the memory that it needs, if there is as
     /// much in reserve. Those that hold as much as a connection may in other ways are left out.
     fn grant_one(&self, waiting: &VecDeque<Rc<Conn>>) -> bool {
         let may_be_granted = |conn: &&Rc<Conn>| {
             conn.stage() == Stage::Open
                 && self.lacks_room_for_body(conn)
+                && conn.link(|link| link.is_request_arriving())
                 && conn.account.bytes() - conn.arriving_bytes.get()
                     < self.config.limits.request_bytes_in_flight_max
         };
@@ -283,6 +284,8 @@ impl ShardCore {
         expected_bytes: usize,
     ) -> bool {
         let others = conn.account.bytes() - waiting_bytes;
+        // However long: with nothing else held it starts.
+        let expected_bytes = expected_bytes.min(self.memory.commons_max / 2);
         others + expected_bytes <= self.memory.allowance()
     }
 

@@ -65,6 +65,11 @@ impl Engine {
         self.shard.run_due();
         // Before they are attended to: one that was given up meanwhile has a socket to close then.
         self.connect_clients()?;
+        if self.sockets.has_starved() {
+            // Before those that have had their bytes in this turn: who asks first gets the buffers.
+            self.ring.publish_buffers(self.shard.is_short_of_memory());
+            self.sockets.feed_starved(&mut self.ring)?;
+        }
         while let Some(conn) = self.shard.pop_attention() {
             self.sockets.attend(&mut self.ring, &conn)?;
         }

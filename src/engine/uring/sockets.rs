@@ -198,6 +198,12 @@ impl Sockets {
         }
     }
 
+    /// Whether receives wait for buffers.
+    #[inline]
+    pub(super) fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
     /// When buffers are there again, the receives that waited for them go on.
     pub(super) fn feed_starved(&mut self, ring: &mut Ring) -> io::Result<()> {
         if self.starved.is_empty() || !ring.has_buffers() {
