@@ -196,8 +196,10 @@ mod tests {
 
     #[test]
     fn what_waits_comes_before_what_is_received_into_place() {
-        let mut limits = Limits::default();
-        limits.write_queue_bytes_high = 256;
+        let limits = Limits {
+            write_queue_bytes_high: 256,
+            ..Limits::default()
+        };
         let connection = MemoryConnection::new(Sleeper, limits);
         let (shard, conn) = (&connection.shard, &connection.conn);
         let mut wire = Vec::new();
