@@ -137,6 +137,12 @@ impl Limits {
                 "request_bytes_in_flight_max is 0; at least one byte must be possible".into(),
             );
         }
+        if self.write_queue_bytes_high == 0 {
+            return Err(
+                "write_queue_bytes_high is 0; nothing is acted on above it, so at least one byte must be possible"
+                    .into(),
+            );
+        }
         let frame_bytes_max = payload as usize + HEADER_BYTES + FRAME_ALIGN;
         if self.write_queue_bytes_max < self.write_queue_bytes_high + frame_bytes_max {
             return Err(format!(
@@ -190,6 +196,20 @@ mod tests {
                 .check()
                 .unwrap_err()
                 .contains("write_queue_bytes_max")
+        );
+    }
+
+    #[test]
+    fn a_queue_that_never_has_room_is_refused_by_name() {
+        let limits = Limits {
+            write_queue_bytes_high: 0,
+            ..Limits::default()
+        };
+        assert!(
+            limits
+                .check()
+                .unwrap_err()
+                .contains("write_queue_bytes_high is 0")
         );
     }
 
