@@ -109,10 +109,9 @@ pub(crate) struct Conn {
     pub(super) waits_for_turn: Cell<bool>,
     /// When to look again whether there is room to read on although output waits.
     pub(super) looks_again_ns: Cell<u64>,
-    /// Until when the call that is held may wait for memory for its answer.
-    pub(super) held_until_ns: Cell<u64>,
-    /// Whether it has waited for so long.
-    pub(super) is_overdue: Cell<bool>,
+    /// Until when the call that is held may wait for memory for its answer; `None` once that is over, or
+    /// when none is held.
+    pub(super) held_until_ns: Cell<Option<u64>>,
     /// The turn that it was at work in last.
     pub(super) turn: Cell<u32>,
     /// What waits because the peer has reached a limit.
@@ -144,8 +143,7 @@ impl Conn {
             waits_for_room: Cell::new(false),
             waits_for_turn: Cell::new(false),
             looks_again_ns: Cell::new(0),
-            held_until_ns: Cell::new(0),
-            is_overdue: Cell::new(false),
+            held_until_ns: Cell::new(None),
             turn: Cell::new(0),
             shard,
             key,
@@ -359,11 +357,8 @@ impl Conn {
 
     /// When a call is no longer held for want of memory for its answer.
     pub(super) fn held_due_ns(&self) -> Option<u64> {
-        if self.pause.get() != Some(Pause::Memory) || self.is_overdue.get() {
-            return None;
-        }
-        let is_holding = self.backlog.borrow().is_holding();
-        is_holding.then(|| self.held_until_ns.get())
+        let waits = self.pause.get() == Some(Pause::Memory);
+        self.held_until_ns.get().filter(|_| waits)
     }
 
     /// Acts on its time limits.

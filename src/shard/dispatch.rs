@@ -170,7 +170,7 @@ impl ShardCore {
             conn.with_server(|server| server.allow_calls());
         }
         let held = conn.backlog.borrow().held_method();
-        !conn.is_overdue.get()
+        conn.held_until_ns.get().is_some()
             && held.is_some_and(|method| {
                 let expected_bytes = self.services().open().expected_bytes(method);
                 !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
@@ -195,7 +195,7 @@ impl ShardCore {
         }
         self.set_pause(conn, None);
         let held = conn.backlog.borrow_mut().take_held();
-        conn.is_overdue.set(false);
+        conn.held_until_ns.set(None);
         if let Some(held) = held {
             self.start_call(&self.services().open(), conn, held);
         }
@@ -311,7 +311,7 @@ impl ShardCore {
                 if let Some(pause) = self.holds_back(table, conn, &call) {
                     conn.backlog.borrow_mut().hold(call);
                     conn.held_until_ns
-                        .set(self.patience_ns() + HELD_PATIENCE_NS);
+                        .set(Some(self.patience_ns() + HELD_PATIENCE_NS));
                     self.set_pause(conn, Some(pause));
                     return Ok(ControlFlow::Break(()));
                 }

@@ -105,7 +105,7 @@ impl ShardCore {
             }
         }
         if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
-            conn.is_overdue.set(true);
+            conn.held_until_ns.set(None);
         }
         if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
             conn.advance_to(Stage::Closing);
