@@ -12,64 +12,18 @@ use crate::service::*;
 
 /// A server made of bytes, at the moment after the handshake.
 pub fn accept(listener: &TcpListener) -> RawPeer {
-    let mut peer = accept_silently(listener);
-    assert_eq!(peer.read().kind, HELLO);
-    peer.send(&Frame::new(WELCOME, 0, &hello()));
-    peer
+    accept_silently(listener).welcome()
 }
 
 fn accept_silently(listener: &TcpListener) -> RawPeer {
-    let (socket, _) = listener.accept().expect("a client connects");
-    let peer = RawPeer {
-        socket: Box::new(socket),
-    };
-    peer.socket.set_timeout(Some(PATIENCE)).unwrap();
-    peer
+    RawPeer::accepted(listener.accept().expect("a client connects").0)
 }
 
 impl RawPeer {
-    /// Answers that every method exists, in the order in which it was asked.
-    pub fn serve_resolution(&mut self) {
-        let asked = self.read_past_pings();
-        assert_eq!(asked.kind, RESOLVE);
-        let count = u16::from_le_bytes([asked.payload[0], asked.payload[1]]);
-        let mut payload = count.to_le_bytes().to_vec();
-        let mut at = 2;
-        for index in 0..count {
-            payload.extend_from_slice(&asked.payload[at..at + 8]);
-            payload.extend_from_slice(&0_u16.to_le_bytes());
-            payload.extend_from_slice(&index.to_le_bytes());
-            let name_bytes = u16::from_le_bytes([asked.payload[at + 8], asked.payload[at + 9]]);
-            at += 10 + usize::from(name_bytes);
-        }
-        self.send(&Frame::new(RESOLVED, asked.call_id, &payload));
-    }
-
     /// The next request, after the methods were resolved.
     fn serve_request(&mut self) -> Frame {
         self.serve_resolution();
-        let request = self.read_past_pings();
-        assert_eq!(request.kind, REQUEST);
-        request
-    }
-
-    /// The next frame that is no ping, which an impatient client sends at any time.
-    fn read_past_pings(&mut self) -> Frame {
-        loop {
-            let frame = self.read();
-            if frame.kind != PING {
-                return frame;
-            }
-        }
-    }
-
-    /// Waits until the client has closed the connection; says what came before.
-    fn wait_for_end(&mut self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.try_read().expect("the client closes in time") {
-            frames.push(frame);
-        }
-        frames
+        self.request()
     }
 }
 

@@ -6,4 +6,6 @@ mod hostile;
 mod loss;
 #[path = "../support/raw.rs"]
 mod raw;
+#[path = "../support/raw_server.rs"]
+mod raw_server;
 mod service;

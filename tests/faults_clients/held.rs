@@ -39,23 +39,13 @@ async fn until(shard: &ringcall::Shard, told: &std::sync::mpsc::Receiver<()>) {
 #[test]
 fn a_shard_that_was_held_over_a_ping_counts_the_pong() {
     for engine in [Engine::Uring, Engine::Epoll] {
-        let (begin, pinged) = channel();
-        let (tell, answered) = channel();
-        let (go_on, last) = channel::<()>();
-        let server = Hostile::start(move |listener| {
-            let mut peer = accept_calls(&listener);
-            let request = peer.request();
-            let ping = peer.read();
-            assert_eq!(ping.kind, PING);
-            begin.send(()).unwrap();
-            peer.send(&Frame::new(PONG, ping.call_id, &[]));
-            tell.send(()).unwrap();
-            last.recv_timeout(PATIENCE).unwrap();
-            peer.answer(&request);
-        });
-        let mut limits = Limits::default();
-        limits.keepalive_interval = SHORT;
-        limits.keepalive_timeout = SHORT;
+        let Pinged {
+            server,
+            pinged,
+            answered,
+            go_on,
+        } = Pinged::start();
+        let limits = pings_soon(SHORT);
         let outcome = beside_a_hold(&limits, &server.address, engine, async move |shard| {
             until(&shard, &pinged).await;
             answered.recv_timeout(PATIENCE).unwrap();

@@ -11,4 +11,6 @@ mod panics;
 mod peer;
 #[path = "../support/raw.rs"]
 mod raw;
+#[path = "../support/raw_server.rs"]
+mod raw_server;
 mod time;

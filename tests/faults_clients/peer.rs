@@ -3,9 +3,11 @@
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use ringcall::Limits;
 
 use crate::raw::*;
 
@@ -49,13 +51,7 @@ pub fn accept_to_reset(listener: &TcpListener) -> RawPeer {
 }
 
 fn shake_hands(socket: TcpStream) -> RawPeer {
-    let mut peer = RawPeer {
-        socket: Box::new(socket),
-    };
-    peer.socket.set_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(peer.read().kind, HELLO);
-    peer.send(&Frame::new(WELCOME, 0, &hello()));
-    peer
+    RawPeer::accepted(socket).welcome()
 }
 
 /// The next connection, after the handshake and the resolution of methods.
@@ -66,30 +62,6 @@ pub fn accept_calls(listener: &TcpListener) -> RawPeer {
 }
 
 impl RawPeer {
-    /// Answers that every method exists, in the order in which it was asked.
-    pub fn serve_resolution(&mut self) {
-        let asked = self.read_past_pings();
-        assert_eq!(asked.kind, RESOLVE);
-        let count = u16::from_le_bytes([asked.payload[0], asked.payload[1]]);
-        let mut payload = count.to_le_bytes().to_vec();
-        let mut at = 2;
-        for index in 0..count {
-            payload.extend_from_slice(&asked.payload[at..at + 8]);
-            payload.extend_from_slice(&0_u16.to_le_bytes());
-            payload.extend_from_slice(&index.to_le_bytes());
-            let name_bytes = u16::from_le_bytes([asked.payload[at + 8], asked.payload[at + 9]]);
-            at += 10 + usize::from(name_bytes);
-        }
-        self.send(&Frame::new(RESOLVED, asked.call_id, &payload));
-    }
-
-    /// The next request.
-    pub fn request(&mut self) -> Frame {
-        let request = self.read_past_pings();
-        assert_eq!(request.kind, REQUEST, "{request:?}");
-        request
-    }
-
     /// Answers the next request with its own number, which is returned.
     pub fn serve_one(&mut self) -> u64 {
         let request = self.request();
@@ -108,25 +80,6 @@ impl RawPeer {
         payload.extend_from_slice(&last_call_id.to_le_bytes());
         payload.extend_from_slice(b"so it is");
         self.send(&Frame::new(GOAWAY, 0, &payload));
-    }
-
-    /// The next frame that is no PING.
-    pub fn read_past_pings(&mut self) -> Frame {
-        loop {
-            let frame = self.read();
-            if frame.kind != PING {
-                return frame;
-            }
-        }
-    }
-
-    /// Waits until the client has closed the connection; says what came before.
-    pub fn wait_for_end(&mut self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.try_read().expect("the client closes in time") {
-            frames.push(frame);
-        }
-        frames
     }
 }
 
@@ -190,4 +143,48 @@ pub fn connections_in(time: Duration) -> usize {
         pause = Duration::from_millis(2500).min(2 * pause);
     }
     connections
+}
+
+/// A server that waits for a PING, answers it, and its one call last.
+pub struct Pinged {
+    pub server: Hostile<()>,
+    /// The PING has come.
+    pub pinged: Receiver<()>,
+    /// It was answered.
+    pub answered: Receiver<()>,
+    /// Has the call answered.
+    pub go_on: Sender<()>,
+}
+
+impl Pinged {
+    pub fn start() -> Self {
+        let (begin, pinged) = channel();
+        let (tell, answered) = channel();
+        let (go_on, last) = channel::<()>();
+        let server = Hostile::start(move |listener| {
+            let mut peer = accept_calls(&listener);
+            let request = peer.request();
+            let ping = peer.read();
+            assert_eq!(ping.kind, PING);
+            begin.send(()).unwrap();
+            peer.send(&Frame::new(PONG, ping.call_id, &[]));
+            tell.send(()).unwrap();
+            last.recv_timeout(PATIENCE).unwrap();
+            peer.answer(&request);
+        });
+        Self {
+            server,
+            pinged,
+            answered,
+            go_on,
+        }
+    }
+}
+
+/// Limits of a client that pings soon, and waits as long for the answer.
+pub fn pings_soon(time: Duration) -> Limits {
+    let mut limits = Limits::default();
+    limits.keepalive_interval = time;
+    limits.keepalive_timeout = time;
+    limits
 }

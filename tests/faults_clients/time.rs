@@ -120,23 +120,13 @@ fn a_runtime_that_stood_still_over_a_deadline_takes_the_answer() {
 #[test]
 fn a_pong_in_the_socket_counts_although_its_time_has_passed() {
     for runtime in [current_thread(), multi_thread()] {
-        let (begin, pinged) = channel();
-        let (tell, answered) = channel();
-        let (go_on, last) = channel::<()>();
-        let server = Hostile::start(move |listener| {
-            let mut peer = accept_calls(&listener);
-            let request = peer.request();
-            let ping = peer.read();
-            assert_eq!(ping.kind, PING);
-            begin.send(()).unwrap();
-            peer.send(&Frame::new(PONG, ping.call_id, &[]));
-            tell.send(()).unwrap();
-            last.recv_timeout(PATIENCE).unwrap();
-            peer.answer(&request);
-        });
-        let mut limits = Limits::default();
-        limits.keepalive_interval = SHORT;
-        limits.keepalive_timeout = SHORT;
+        let Pinged {
+            server,
+            pinged,
+            answered,
+            go_on,
+        } = Pinged::start();
+        let limits = pings_soon(SHORT);
         let client = Client::builder().limits(limits);
         let client = FaultClient::new(client.connect_lazy(&server.address).unwrap());
         let call = runtime.spawn({
