@@ -224,6 +224,63 @@ fn uploads_that_all_end_well(engine: Engine) {
     assert_eq!(attack.rig.rejected_in_all(), 0);
 }
 
+/// Each has its request held until there is room for its answer, of as many bytes.
+fn echoes_that_all_end_well(engine: Engine) {
+    let attack = Attack::on(engine);
+    let peers = attack.peers(40);
+    let body = vec![7; LARGEST - 64];
+    let (wire, answer) = (echo(1, &body).encode(), bytes_payload(&body));
+    thread::scope(|scope| {
+        for mut peer in peers {
+            // It may wait for its turn for long.
+            let timeout = Some(3 * raw::PATIENCE);
+            peer.socket.set_timeout(timeout).expect("an open socket");
+            let (wire, answer, server) = (&wire, &answer, &attack.rig.server);
+            scope.spawn(move || {
+                peer.send_bytes(wire);
+                expect(&mut peer, 1, answer);
+                // What the process takes is that of the peers too.
+                let held = server.metrics().held_bytes as usize;
+                assert!(held <= server.memory_ceiling_bytes(), "{held} bytes");
+            });
+        }
+    });
+    attack.rig.until("all is given back", |now| {
+        now.held_bytes < 64 << 10 && paused(now, "memory") == 0
+    });
+    assert_eq!(attack.rig.server.metrics().refused_memory, 0);
+    assert_eq!(attack.rig.rejected_in_all(), 0);
+}
+
+/// What is refused whatever it says takes no memory, so it need not wait for any.
+fn bodies_that_nobody_takes(engine: Engine) {
+    let attack = Attack::on(engine);
+    let holders = attack.peers(9);
+    let body = vec![7; LARGEST / 2];
+    let keep = |call_id| Frame {
+        selector: KEEP,
+        ..echo(call_id, &body)
+    };
+    let wire: Vec<u8> = (1..=4).flat_map(|call_id| keep(call_id).encode()).collect();
+    pour(&holders, &wire, Duration::from_millis(300));
+    attack
+        .rig
+        .until("some wait for room", |now| paused(now, "memory") > 4);
+    let mut peer = attack.rig.peer();
+    let body = vec![7; LARGEST - 64];
+    for call_id in 1..=10 {
+        peer.send(&Frame {
+            selector: 99,
+            ..echo(call_id, &body)
+        });
+        let refused = next(&mut peer);
+        assert_eq!((refused.kind, refused.call_id), (ERROR, call_id));
+        assert_eq!(refused.code(), 12, "{}", refused.message());
+    }
+    attack.is_bounded("bodies that nobody takes");
+    peer.echo_works(11);
+}
+
 fn unread_answers(engine: Engine) {
     let attack = Attack::on(engine);
     const BYTES: usize = 3 * MIB;
@@ -407,6 +464,8 @@ attacks!(
     announced_bodies,
     arriving_bodies,
     uploads_that_all_end_well,
+    echoes_that_all_end_well,
+    bodies_that_nobody_takes,
     unread_answers,
     answers_read_all_but_the_end,
     waiting_calls,

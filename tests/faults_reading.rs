@@ -25,6 +25,7 @@ on_both_engines!(
     a_burst_of_many_lets_others_through,
     a_burst_of_calls_that_wait_lets_others_through,
     a_deep_pipeline_is_answered_in_order,
+    what_came_before_the_end_is_answered,
 );
 
 /// Runs `meanwhile` while a handler holds the shard.
@@ -186,5 +187,32 @@ fn a_deep_pipeline_is_answered_in_order(engine: Engine) {
             });
         }
     });
+    assert_eq!(rig.rejected_in_all(), 0);
+}
+
+/// More than each gets in one turn, and then the end: that must not overtake what lies before it.
+fn what_came_before_the_end_is_answered(engine: Engine) {
+    const PEERS: usize = 50;
+    const CALLS: u64 = 700;
+    let rig = Rig::start(engine);
+    let mut peers: Vec<RawPeer> = (0..PEERS).map(|_| rig.peer()).collect();
+    let wire: Vec<u8> = (1..=CALLS)
+        .flat_map(|call_id| echo(call_id, b"before the end").encode())
+        .collect();
+    held(&rig, || {
+        for peer in &mut peers {
+            peer.send_bytes(&wire);
+            let shut_down = peer.socket.shut_down(std::net::Shutdown::Write);
+            shut_down.expect("connected");
+        }
+    });
+    for mut peer in peers {
+        for call_id in 1..=CALLS {
+            let frame = peer.read();
+            assert_eq!((frame.kind, frame.call_id), (RESPONSE, call_id));
+        }
+        assert_eq!(peer.try_read().expect("no error"), None);
+    }
+    rig.until_quiet();
     assert_eq!(rig.rejected_in_all(), 0);
 }

@@ -1,6 +1,8 @@
 //! What a message may be: how deep it nests, how long it is beside its value, and how much a status
 //! carries. Each refusal names its bound, on both engines and by all three clients.
 
+#[path = "support/engines.rs"]
+mod engines;
 #[path = "support/raw.rs"]
 mod raw;
 #[path = "support/words.rs"]
@@ -9,6 +11,7 @@ mod words;
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
+use engines::on_both_engines;
 use raw::*;
 use ringcall::__private::{AlignedBuf, access, encode};
 use ringcall::rkyv::rancor::Error;
@@ -18,21 +21,6 @@ use words::*;
 
 /// The documented bound: levels of `Vec`, `Box` and long text within each other.
 const LEVELS_MAX: usize = 62;
-
-macro_rules! on_both_engines {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            #[test]
-            fn uring() {
-                super::$name(ringcall::Engine::Uring);
-            }
-            #[test]
-            fn epoll() {
-                super::$name(ringcall::Engine::Epoll);
-            }
-        })*
-    };
-}
 
 on_both_engines!(
     nesting_is_refused_at_the_sender,

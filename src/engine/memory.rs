@@ -143,7 +143,7 @@ mod tests {
             name: "sleeper/sleep",
             fingerprint: 1,
             idempotent: false,
-            request_bytes_max: 0,
+            request_bytes_max: u32::MAX,
         }],
     };
 
@@ -204,7 +204,7 @@ mod tests {
         let (shard, conn) = (&connection.shard, &connection.conn);
         let mut wire = Vec::new();
         let limits = Arc::new(Limits::default());
-        ClientConnection::<()>::new(limits, 0, &mut wire);
+        ClientConnection::<()>::new(limits, 0, &mut wire).resolve(&SLEEPER, &mut wire);
         for token in 0..16 {
             append_bare(&mut wire, Kind::Ping, token);
         }
@@ -230,6 +230,50 @@ mod tests {
         assert!(body.unfilled().len() <= left && !body.unfilled().is_empty());
         shard.receive_direct(conn, body);
         assert_eq!(connection.conn.stage(), Stage::Open);
+    }
+
+    /// A peer that does not read is looked at again later, not in every turn, when there is no room to
+    /// read on.
+    #[test]
+    fn output_that_sticks_without_room_keeps_nobody_busy() {
+        let limits = Limits {
+            write_queue_bytes_high: 256,
+            request_bytes_in_flight_max: 0,
+            ..Limits::default()
+        };
+        let connection = MemoryConnection::new(Sleeper, limits);
+        let (shard, conn) = (&connection.shard, &connection.conn);
+        let mut wire = Vec::new();
+        ClientConnection::<()>::new(Arc::new(Limits::default()), 0, &mut wire);
+        for token in 0..16 {
+            append_bare(&mut wire, Kind::Ping, token);
+        }
+        shard.begin_turn();
+        receive(&connection, &wire);
+        receive(&connection, &wire[wire.len() - 32..]);
+        // As an engine does whose socket takes nothing.
+        let turn = || {
+            shard.begin_turn();
+            shard.run_due();
+            while let Some(conn) = shard.pop_attention() {
+                shard.resume_reading(&conn);
+                conn.note_output(false);
+                shard.arm_timer(&conn);
+            }
+        };
+        turn();
+        turn();
+        assert!(conn.is_unread());
+        let mut looks = 0;
+        while shard.next_deadline_ns().expect("it is looked at again") < 500_000_000 {
+            looks += 1;
+            assert!(looks < 100, "a look every {} ns", shard.now_ns() / looks);
+            while !shard.is_timer_due() {
+                shard.begin_turn();
+            }
+            turn();
+        }
+        assert!(looks > 1 && conn.is_unread());
     }
 
     /// So does a handler that waits, by its connection and its timer.

@@ -152,16 +152,17 @@ impl ServerConnection {
         }
     }
 
-    /// Whether a request is arriving that is longer than its method's request can be; then it gets no
-    /// memory.
+    /// Whether a request is arriving that will be refused whatever it says: of a method that was not
+    /// resolved, longer than its method's can be, or after a GOAWAY. Then it gets no memory.
     fn discards_body(&mut self, directory: &impl Directory) -> bool {
         let Some(header) = self.link.arriving_header() else {
             return false;
         };
-        let is_too_long = header.kind == Kind::Request
-            && self.resolved.contains(header.selector)
-            && header.payload_bytes > directory.request_bytes_max(header.selector);
-        is_too_long && self.link.discard_body()
+        let is_refused = header.kind == Kind::Request
+            && (self.has_said_goaway
+                || !self.resolved.contains(header.selector)
+                || header.payload_bytes > directory.request_bytes_max(header.selector));
+        is_refused && self.link.discard_body()
     }
 
     fn handle_request(

@@ -164,6 +164,31 @@ fn calls_refused_after_goaway_may_be_cancelled() {
 }
 
 #[test]
+fn what_is_refused_whatever_it_says_gets_no_memory() {
+    for (selector, has_said_goaway) in [(69, false), (70, true)] {
+        let (mut server, _) = opened();
+        if has_said_goaway {
+            server.go_away(None, &mut Vec::new());
+        }
+        let mut wire = Header {
+            selector,
+            ..Header::new(Kind::Request, 1, 1 << 20)
+        }
+        .encode()
+        .to_vec();
+        wire.resize(20_000, 7);
+        let (events, _) = step(&mut server, &wire).unwrap();
+        assert!(events.is_empty() && server.link_mut().arriving().is_none());
+        let (events, _) = step(&mut server, &vec![7; (1 << 20) + 32 - 20_000]).unwrap();
+        match events[..] {
+            [ServerEvent::AfterGoaway { call_id: 1 }] => assert!(has_said_goaway),
+            [ServerEvent::Unresolved { call_id: 1 }] => assert!(!has_said_goaway),
+            ref others => panic!("{others:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_client_hears_of_an_error() {
     let (_, mut client) = opened();
     let mut out = Vec::new();

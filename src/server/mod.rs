@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// The most memory that peers can make this server take, in bytes, whatever they do: for each shard
-    /// [`ServerBuilder::memory_per_shard`], two messages of the largest size, 16 KiB for each connection
+    /// [`ServerBuilder::memory_per_shard`], three messages of the largest size, 16 KiB for each connection
     /// that it may accept ([`ServerBuilder::connections_max`]), its receive buffers, and some 34 MiB of
     /// buffers that it keeps to use again. What the program itself takes comes on top, and so does what its
     /// handlers make of their requests.

@@ -41,6 +41,9 @@ const BRIEF_BYTES_MAX: usize = 1024;
 /// The end of the queue of a connection whose answers are looked at, because much is held for its peer.
 #[cold]
 fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
+    if conn.is_let_through.take() {
+        return None;
+    }
     if conn.shard.must_answer_briefly(conn) {
         return Some(conn.queue.borrow().end());
     }
@@ -68,6 +71,7 @@ fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>
 
 fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {
     conn.shard.counters.refused_memory.add(1);
+    conn.refused_bytes.set(bytes);
     let status = Status::resource_exhausted(format!(
         "the call was executed, but there is no memory for its answer of {bytes} bytes: too much waits to be \
          read, by this caller or by others; read answers sooner, or ask for less at once"

@@ -85,9 +85,9 @@ impl Backlog {
         self.held.is_some()
     }
 
-    /// Place of the method that the request which waits is for.
-    pub(super) fn held_method(&self) -> Option<u16> {
-        Some(self.held.as_ref()?.header.selector)
+    /// The request that waits.
+    pub(super) fn held(&self) -> Option<&HeldCall> {
+        self.held.as_ref()
     }
 
     /// Length of the bytes that wait.

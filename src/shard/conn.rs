@@ -75,9 +75,9 @@ pub(crate) enum Role {
     Client(LocalLink),
 }
 
-/// For so long a call is held when there may be no memory for its answer. Then it starts, one at a time
-/// on its connection, and its answer is refused if there is none indeed: requests that wait for each
-/// other's memory would wait for ever.
+/// For so long a call is held when there may be no memory for its answer, and no other one is let through
+/// either. Then it starts, one at a time on its connection, and its answer is refused if there is none
+/// indeed: requests that wait for each other's memory would wait for ever.
 pub(super) const HELD_PATIENCE_NS: u64 = 5_000_000_000;
 
 /// Bytes that wait for their turn, beyond which the engine brings no more.
@@ -112,8 +112,16 @@ pub(crate) struct Conn {
     /// Until when the call that is held may wait for memory for its answer; `None` once that is over, or
     /// when none is held.
     pub(super) held_until_ns: Cell<Option<u64>>,
+    /// Whether the next answer is queued although there is no room; see [`super::let_through`].
+    pub(super) is_let_through: Cell<bool>,
+    /// Length of the answer that was refused last for want of memory, to learn from.
+    pub(super) refused_bytes: Cell<usize>,
     /// The turn that it was at work in last.
     pub(super) turn: Cell<u32>,
+    /// Calls of it that have begun to wait in that turn.
+    pub(super) suspended_in_turn: Cell<usize>,
+    /// Whether its peer has closed its side behind what waits to be acted on.
+    pub(super) ends_behind_backlog: Cell<bool>,
     /// What waits because the peer has reached a limit.
     pub(super) backlog: RefCell<Backlog>,
     /// What stands in its account for bytes that are being acted on.
@@ -144,7 +152,11 @@ impl Conn {
             waits_for_turn: Cell::new(false),
             looks_again_ns: Cell::new(0),
             held_until_ns: Cell::new(None),
+            is_let_through: Cell::new(false),
+            refused_bytes: Cell::new(0),
             turn: Cell::new(0),
+            suspended_in_turn: Cell::new(0),
+            ends_behind_backlog: Cell::new(false),
             shard,
             key,
             peer,
@@ -203,6 +215,7 @@ impl Conn {
     /// Whether the engine should be receiving from the peer.
     pub(crate) fn wants_read(&self) -> bool {
         match self.stage.get() {
+            Stage::Open if self.ends_behind_backlog.get() => false,
             Stage::Open => match self.pause.get() {
                 None => true,
                 // Its turn comes soon: the receive need not be ended and begun again.

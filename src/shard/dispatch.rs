@@ -169,11 +169,12 @@ impl ShardCore {
             }
             conn.with_server(|server| server.allow_calls());
         }
-        let held = conn.backlog.borrow().held_method();
+        let backlog = conn.backlog.borrow();
         conn.held_until_ns.get().is_some()
-            && held.is_some_and(|method| {
-                let expected_bytes = self.services().open().expected_bytes(method);
+            && backlog.held().is_some_and(|call| {
+                let expected_bytes = call.expected_bytes(&self.services().open());
                 !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
+                    && !self.let_through(conn)
             })
     }
 
@@ -211,6 +212,9 @@ impl ShardCore {
                 self.copy_out_if_low(conn, &mut piece);
                 conn.backlog.borrow_mut().put_back(piece);
             }
+        }
+        if conn.pause.get().is_none() && conn.ends_behind_backlog.take() {
+            self.peer_closed(conn);
         }
     }
 
@@ -353,7 +357,7 @@ impl ShardCore {
         }
         // The request is here, and goes when the call has ended: it does not keep itself waiting.
         let waiting_bytes = waiting_bytes(conn) + call.memory_bytes;
-        let expected_bytes = table.expected_bytes(call.header.selector);
+        let expected_bytes = call.expected_bytes(table);
         let has_room = self.has_room_for_answer(conn, waiting_bytes, expected_bytes);
         (!has_room).then_some(Pause::Memory)
     }
@@ -375,9 +379,10 @@ impl ShardCore {
             conn.answer_briefly();
         }
         let before = conn.queue.borrow().len();
+        conn.refused_bytes.set(0);
         table.call(method, incoming);
-        let after = self.settle_output(conn);
-        table.learn(method, after.saturating_sub(before));
+        let queued = self.settle_output(conn).saturating_sub(before);
+        table.learn(method, queued.max(conn.refused_bytes.take()));
     }
 
     fn services(&self) -> &ServiceTable {
@@ -408,6 +413,13 @@ impl ShardCore {
         };
         counter.add(1);
         Chunk::on_account(memory, self.account_of_body(conn))
+    }
+}
+
+impl HeldCall {
+    /// Length of the answer that there should be memory for.
+    fn expected_bytes(&self, table: &OpenTable<'_>) -> usize {
+        table.expected_bytes(self.header.selector, self.payload.as_slice().len())
     }
 }
 

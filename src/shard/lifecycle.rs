@@ -105,7 +105,7 @@ impl ShardCore {
             }
         }
         if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
-            conn.held_until_ns.set(None);
+            self.end_patience(conn, now_ns);
         }
         if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
             conn.advance_to(Stage::Closing);
@@ -146,8 +146,13 @@ impl ShardCore {
         self.end(conn, stage, &status);
     }
 
-    /// The peer has closed its side. What is queued still goes out; what was in flight is dropped.
+    /// The peer has closed its side. What it has sent before is acted on first. What is queued still goes
+    /// out; what was in flight is dropped.
     pub(crate) fn peer_closed(&self, conn: &Rc<Conn>) {
+        if conn.is_paused() {
+            conn.ends_behind_backlog.set(true);
+            return conn.attend();
+        }
         let status = Status::unavailable(format!("{} closed the connection", conn.peer));
         match conn.stage() {
             // No answer can come any more, and what is queued is asked for elsewhere.

@@ -129,9 +129,9 @@ impl ShardConfig {
         crate::proto::limits::padded(self.limits.payload_bytes_max as usize)
     }
 
-    /// The most that peers can make a shard hold, in bytes, whatever they do: its share of memory, two
-    /// messages beyond it (an answer whose length nobody knew, and what the granularity of bodies
-    /// costs), what is every connection's own, its receive buffers, and what it keeps to use again.
+    /// The most that peers can make a shard hold, in bytes, whatever they do: its share of memory, three
+    /// messages beyond it (an answer whose length nobody knew, one that was let through, and what the
+    /// granularity of bodies costs), what is every connection's own, its receive buffers, and what it keeps to use again.
     pub(crate) fn memory_ceiling_bytes(&self) -> usize {
         let own = CONNECTION_BYTES
             + OUTPUT_FREE_BYTES
@@ -142,7 +142,7 @@ impl ShardConfig {
         let kept = crate::buf::CACHED_BYTES_MAX + super::SPARE_BYTES_MAX;
         let buffers = usize::from(self.recv_buffers) * self.recv_buffer_bytes;
         shared
-            + 2 * self.largest_message_bytes()
+            + 3 * self.largest_message_bytes()
             + self.connections_max.saturating_mul(own)
             + buffers
             + kept
@@ -187,12 +187,14 @@ impl ShardCore {
         }
     }
 
-    /// Grants the lightest of those that wait with a request's body all the memory that it needs, if there is as
-    /// much in reserve. Those that hold as much as a connection may in other ways are left out.
+    /// Grants the lightest of those that wait with a request's body all the memory that it needs, if there is
+    /// as much in reserve. Left out are those that hold as much as a connection may in other ways, and those
+    /// whose output waits: nothing is read of these, so no time would end the grant.
     fn grant_one(&self, waiting: &VecDeque<Rc<Conn>>) -> bool {
         let may_be_granted = |conn: &&Rc<Conn>| {
             conn.stage() == Stage::Open
                 && self.lacks_room_for_body(conn)
+                && conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high
                 && conn.link(|link| link.is_request_arriving())
                 && conn.account.bytes() - conn.arriving_bytes.get()
                     < self.config.limits.request_bytes_in_flight_max

@@ -12,6 +12,7 @@ pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
+mod let_through;
 mod lifecycle;
 pub(crate) mod local_call;
 pub(crate) mod local_client;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use self::conn::{Conn, ConnKey, Role};
 use self::context::Clock;
 use self::counters::Counters;
+use self::let_through::LetThrough;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
 use self::service::ServiceTable;
@@ -79,6 +81,7 @@ pub(crate) struct ShardCore {
     /// What its peers make it hold, and those that wait for room.
     memory: Memory,
     turn: Turn,
+    let_through: LetThrough,
     pub(crate) clock: Clock,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
@@ -135,6 +138,7 @@ impl ShardCore {
             place,
             memory: Memory::new(&config),
             turn: Turn::default(),
+            let_through: LetThrough::default(),
             config,
             pool,
             clock: Clock::new(),

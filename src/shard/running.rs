@@ -32,7 +32,7 @@ impl ShardCore {
                 server.stop_calls();
             }
         });
-        self.turn.note_suspended();
+        self.turn.note_suspended(conn);
         self.counters.in_flight.add(1);
         if deadline_ns != u64::MAX {
             let due = Due::CallDeadline(task);

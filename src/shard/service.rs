@@ -130,8 +130,9 @@ struct Entry {
     service: Rc<dyn Service>,
     /// Place of the method in the service's descriptor.
     method: u16,
-    /// Length of a long answer that it gave last while memory was short; zero when it was short.
-    expected_bytes: Cell<usize>,
+    /// Length of a long answer that it gave last while memory was short; zero when it was short. `None`:
+    /// it has given none yet.
+    expected_bytes: Cell<Option<usize>>,
 }
 
 impl std::fmt::Debug for ServiceTable {
@@ -166,7 +167,7 @@ impl ServiceTable {
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
-                    expected_bytes: Cell::new(0),
+                    expected_bytes: Cell::new(None),
                 });
             }
         }
@@ -212,21 +213,20 @@ impl OpenTable<'_> {
         entry.service.call(entry.method, call);
     }
 
-    /// Length of an answer of this method that there should be memory for before it is called.
-    pub(super) fn expected_bytes(&self, index: u16) -> usize {
-        self.0[usize::from(index)].expected_bytes.get()
+    /// Length of an answer of this method that there should be memory for before it is called. As long as
+    /// nothing is known, that is the length of the request.
+    pub(super) fn expected_bytes(&self, index: u16, request_bytes: usize) -> usize {
+        let expected = self.0[usize::from(index)].expected_bytes.get();
+        expected.unwrap_or(request_bytes)
     }
 
     /// Learns from an answer what to expect of the next. It is forgotten more slowly than learnt.
     pub(super) fn learn(&self, index: u16, answer_bytes: usize) {
         let expected = &self.0[usize::from(index)].expected_bytes;
-        let forgotten = expected.get() / 2;
+        let forgotten = expected.get().unwrap_or_default() / 2;
         let bytes = answer_bytes.max(forgotten);
-        expected.set(if bytes < LONG_ANSWER_BYTES_MIN {
-            0
-        } else {
-            bytes
-        });
+        let is_long = bytes >= LONG_ANSWER_BYTES_MIN;
+        expected.set(Some(if is_long { bytes } else { 0 }));
     }
 }
 

@@ -20,8 +20,6 @@ pub(super) struct Turn {
     at_work: Cell<usize>,
     /// Names this turn.
     number: Cell<u32>,
-    /// Calls of the connection that is at work that have begun to wait.
-    suspended: Cell<usize>,
 }
 
 /// With as many connections at work, all of their output together may be as much as that of one alone.
@@ -94,16 +92,16 @@ impl Turn {
                 self.output_share
                     .set(output_share.min(self.output_share.get()));
             }
+            conn.suspended_in_turn.set(0);
         }
         self.output_max.set(self.output_share.get());
-        self.suspended.set(0);
     }
 
     /// Counts a call that begins to wait. After as many as are the connection's share, no more of it is
     /// acted on in this turn.
-    pub(super) fn note_suspended(&self) {
-        let suspended = self.suspended.get() + 1;
-        self.suspended.set(suspended);
+    pub(super) fn note_suspended(&self, conn: &Conn) {
+        let suspended = conn.suspended_in_turn.get() + 1;
+        conn.suspended_in_turn.set(suspended);
         let at_work = self.at_work.get().max(self.at_work_before.get()).max(1);
         if suspended >= (SUSPENDED_MAX / at_work).max(SUSPENDED_MIN) {
             self.output_max.set(0);

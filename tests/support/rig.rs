@@ -12,24 +12,10 @@ use tokio::sync::Semaphore;
 
 use crate::raw::{ERROR, Frame, PATIENCE, RESPONSE, RawPeer};
 
-/// Runs each function as two tests, one per engine.
-#[allow(unused_macros, reason = "see above")]
-macro_rules! on_both_engines {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            #[test]
-            fn uring() {
-                super::$name(ringcall::Engine::Uring);
-            }
-            #[test]
-            fn epoll() {
-                super::$name(ringcall::Engine::Epoll);
-            }
-        })*
-    };
-}
+#[path = "engines.rs"]
+mod engines;
 #[allow(unused_imports, reason = "see above")]
-pub(crate) use on_both_engines;
+pub(crate) use engines::on_both_engines;
 
 /// A message with a part of every kind that can be damaged.
 #[ringcall::message]

@@ -131,16 +131,17 @@ impl Sockets {
             && conn.stage() == Stage::Open
         {
             // Nothing else is in flight before a socket is connected.
-            self.release(slot);
-            conn.engine_slot.set(u32::MAX);
+            self.release(slot, &conn);
             conn.shard.connect_failed(&conn, &error);
         }
         conn.attend();
     }
 
-    fn release(&mut self, slot: u32) {
+    /// Closes a socket and gives its place away.
+    fn release(&mut self, slot: u32, conn: &Conn) {
         self.slots[slot as usize] = None;
         self.free.push(slot);
+        conn.engine_slot.set(u32::MAX);
     }
 
     fn socket(&mut self, slot: u32) -> &mut Socket {
@@ -173,7 +174,9 @@ impl Sockets {
         }
         match (result, buffer) {
             (Ok(bytes @ 1..), Some(buffer)) => {
-                if socket.is_bulk && (bytes as usize) < shard.pool.buffer_bytes() {
+                // While memory is short, buffers are given out in part.
+                let is_part = (bytes as usize) < shard.pool.buffer_bytes();
+                if socket.is_bulk && is_part && !shard.is_short_of_memory() {
                     socket.is_bulk = false;
                 }
                 shard.receive(&conn, shard.pool.filled(buffer, bytes as usize));
@@ -239,7 +242,10 @@ impl Sockets {
         let shard = &conn.shard;
         conn.attend();
         match result {
-            Ok(0) => shard.peer_closed(&conn),
+            Ok(0) => {
+                shard.receive_direct(&conn, body);
+                shard.peer_closed(&conn);
+            }
             Ok(bytes) => {
                 body.advance(bytes as usize);
                 shard.receive_direct(&conn, body);
@@ -394,7 +400,7 @@ impl Sockets {
             }
         }
         if in_flight.iter().all(Option::is_none) {
-            self.release(slot);
+            self.release(slot, conn);
             conn.shard.closed(conn);
         }
         Ok(())
