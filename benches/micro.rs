@@ -18,10 +18,10 @@ use harness::options::{self, Common, Effort, Format};
 use harness::wire;
 use harness::work::{Work, Workload};
 
+use ringcall::__private::wire::framer::Framer;
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::HEADER_BYTES;
 use ringcall::__private::{AlignedBuf, Part, RecvPool, SendQueue, TimerWheel, access, encode};
-use ringcall::proto::framer::Framer;
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::HEADER_BYTES;
 
 /// Times the pieces of the hot path.
 #[derive(Parser)]

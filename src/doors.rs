@@ -4,10 +4,10 @@ use std::task::Waker;
 
 use rkyv::Archived;
 
-use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::{self, Message};
 use crate::shard::timers::{Due, TimerKey, Timers};
+use crate::wire::status::Status;
 
 /// Appends the payload of `value` to `out`.
 ///

@@ -5,7 +5,7 @@
 //! ```text
 //! completion → engine: bytes lie in a receive buffer
 //!            → shard::dispatch: feeds them to the connection
-//!            → proto: cuts a frame, checks it, yields a request
+//!            → connection: cuts a frame, checks it, yields a request
 //!            → service table: array index, no hashing, no boxing
 //!            → handler: reads the validated archive in place, returns a reply
 //!            → the reply is serialised into the connection's send queue
@@ -70,23 +70,21 @@
 
 pub(crate) mod buf;
 mod client;
+mod connection;
 mod doors;
 mod engine;
 mod panics;
 pub(crate) mod platform;
-pub mod proto;
 mod rpc;
 mod server;
 mod shard;
+mod wire;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
 pub use engine::{Engine, Idle};
 pub use platform::address::{Address, AddressError};
 pub use platform::environment::{Environment, IoUring};
 pub use platform::rlimit::Limit as ResourceLimit;
-pub use proto::limits::Limits;
-pub use proto::resolve::{MethodDescriptor, ServiceDescriptor};
-pub use proto::status::{Code, Status};
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
@@ -98,6 +96,9 @@ pub use shard::context::{Context, Shard, Sleep};
 pub use shard::local_call::LocalCall;
 pub use shard::local_client::LocalClient;
 pub use shard::service::{IncomingCall, IntoServices, Service};
+pub use wire::limits::Limits;
+pub use wire::resolve::{MethodDescriptor, ServiceDescriptor};
+pub use wire::status::{Code, Status};
 
 /// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond. The CPUs are
 /// those of the calling thread, or of a shard's before it was pinned; call it before the program pins any.
@@ -115,11 +116,16 @@ pub mod __private {
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
     pub use crate::shard::handler::Method;
 
-    /// The protocol without input and output, to be fed with hostile bytes.
-    pub mod proto {
-        pub use crate::proto::{
-            client, framer, goaway, handshake, header, resolve, server, violation,
+    /// What stands on the wire, to be fed with hostile bytes.
+    pub mod wire {
+        pub use crate::wire::{
+            frame_writer, framer, goaway, handshake, header, limits, resolve, status, violation,
         };
+    }
+
+    /// Both ends of a connection without input and output.
+    pub mod connection {
+        pub use crate::connection::{client, server};
     }
 }
 

@@ -10,8 +10,8 @@ use raw::{
     hello,
 };
 use rig::{Rig, WAIT, bytes_payload, echo, number, on_both_engines};
+use ringcall::__private::wire::violation::Violation;
 use ringcall::Engine;
-use ringcall::proto::violation::Violation;
 
 on_both_engines!(
     lengths_above_the_maximum_are_refused_unallocated,

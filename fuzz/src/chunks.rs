@@ -1,7 +1,7 @@
 //! One stream cut in several ways, which must make no difference.
 
 use ringcall::__private::AlignedBuf;
-use ringcall::__private::proto::framer::DirectBody;
+use ringcall::__private::wire::framer::DirectBody;
 
 use crate::source::Source;
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::proto::goaway::Goaway;
-use crate::proto::violation::Violation;
+use crate::wire::goaway::Goaway;
+use crate::wire::violation::Violation;
 
 /// Why a connection has ended.
 #[derive(Debug)]

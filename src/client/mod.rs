@@ -12,11 +12,11 @@ pub(crate) mod waiting;
 
 use std::time::Duration;
 
-use crate::proto::limits::TIMEOUT_US_MAX;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
+use crate::wire::limits::TIMEOUT_US_MAX;
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 pub use self::blocking::{BlockingCall, BlockingClient};
 pub use self::shared::{Call, Client, ClientBuilder};

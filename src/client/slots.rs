@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::proto::status::Status;
+use crate::wire::status::Status;
 
 /// A slab with a place for each call that was sent and not yet fetched. Places are reused, so that
 /// a call costs no allocation of its own.

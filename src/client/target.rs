@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use crate::platform::address::{Address, resolve};
-use crate::proto::status::Status;
 use crate::shard::local_client::Target;
+use crate::wire::status::Status;
 
 /// The address of a server, as a client is given it.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl fmt::Display for CallTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::status::Code;
+    use crate::wire::status::Code;
 
     #[test]
     fn a_wrong_address_is_the_callers_mistake() {

@@ -12,11 +12,11 @@ use super::sharing::{Sharer, Sharing};
 
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::platform::refusal::NOFILE_REMEDY;
-use crate::proto::frames::append_goaway;
-use crate::proto::goaway::Goaway;
-use crate::proto::violation::Violation;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
+use crate::wire::frame_writer::append_goaway;
+use crate::wire::goaway::Goaway;
+use crate::wire::violation::Violation;
 
 /// What to do after a failed accept. The loop never ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

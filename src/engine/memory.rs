@@ -8,12 +8,12 @@ use std::sync::mpsc::channel;
 use super::{EngineConfig, Idle, ShardStart};
 use crate::buf::Chunk;
 use crate::platform::options::StreamOptions;
-use crate::proto::limits::Limits;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
 use crate::shard::service::IntoServices;
 use crate::shard::{Place, ShardConfig, ShardCore};
+use crate::wire::limits::Limits;
 
 /// A shard with one accepted connection, whose bytes the caller moves.
 #[derive(Debug)]
@@ -126,16 +126,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::client::ClientConnection;
-    use crate::proto::frames::append_bare;
-    use crate::proto::header::{Header, Kind};
-    use crate::proto::resolve::{MethodDescriptor, ServiceDescriptor};
-    use crate::proto::status::Status;
+    use crate::connection::client::ClientConnection;
     use crate::rpc::received::Request;
     use crate::rpc::reply::Reply;
     use crate::shard::context::Context;
     use crate::shard::handler::Method;
     use crate::shard::service::{IncomingCall, Service};
+    use crate::wire::frame_writer::append_bare;
+    use crate::wire::header::{Header, Kind};
+    use crate::wire::resolve::{MethodDescriptor, ServiceDescriptor};
+    use crate::wire::status::Status;
 
     static SLEEPER: ServiceDescriptor = ServiceDescriptor {
         name: "sleeper",

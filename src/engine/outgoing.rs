@@ -1,8 +1,8 @@
 //! Bytes on their way out.
 
 use crate::buf::{Part, SendQueue};
-use crate::proto::unsent::first_request;
 use crate::shard::ShardCore;
+use crate::wire::unsent::first_request;
 
 /// Bytes that are being sent.
 #[derive(Debug)]

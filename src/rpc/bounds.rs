@@ -7,7 +7,7 @@
 use rkyv::Archived;
 
 use super::message::Message;
-use crate::proto::limits::{FRAME_ALIGN, NESTING_LEVELS_MAX};
+use crate::wire::limits::{FRAME_ALIGN, NESTING_LEVELS_MAX};
 
 /// Of a value that consists of two: both bounds together.
 pub const fn sum(one: Option<u32>, other: Option<u32>) -> Option<u32> {

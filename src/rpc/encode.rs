@@ -10,7 +10,7 @@ use super::bounds;
 use super::message::Message;
 use super::refusal::Unsendable;
 use super::scratch::Scratch;
-use crate::proto::limits::NESTING_LEVELS_MAX;
+use crate::wire::limits::NESTING_LEVELS_MAX;
 
 /// The serialiser of every message: into the send buffer, without pointer sharing.
 pub type Encoder<'a> = Strategy<Serializer<PayloadWriter<'a>, Scratch, ()>, Failure>;

@@ -13,7 +13,7 @@ use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 use super::bounds::{self, nests_within};
 use super::encode::Encoder;
 use super::fingerprint::Fingerprint;
-use crate::proto::limits::NESTING_LEVELS_MAX;
+use crate::wire::limits::NESTING_LEVELS_MAX;
 
 /// Validates archives: bounds and depth, and no shared pointers at all (`()` can't check them).
 pub type Checker<'a> = Strategy<Validator<ArchiveValidator<'a>, ()>, Failure>;

@@ -5,9 +5,9 @@ use std::fmt;
 use rkyv::string::repr::INLINE_CAPACITY;
 
 use super::message::Message;
-use crate::proto::client::too_long;
-use crate::proto::limits::NESTING_LEVELS_MAX;
-use crate::proto::status::Status;
+use crate::connection::client::too_long;
+use crate::wire::limits::NESTING_LEVELS_MAX;
+use crate::wire::status::Status;
 
 /// Why a message can't be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

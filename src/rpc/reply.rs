@@ -9,10 +9,10 @@ use super::message::Message;
 use super::received::Received;
 use super::refusal::Unsendable;
 use crate::buf::{Chunk, Part, SendQueue};
-use crate::proto::frames;
-use crate::proto::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
-use crate::proto::header::{Header, Kind};
-use crate::proto::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use crate::wire::frame_writer;
+use crate::wire::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
+use crate::wire::header::{Header, Kind};
+use crate::wire::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
 
 /// A successful result of a handler. Make it from the value, `Ok(value.into())`: it is serialised
 /// straight into the connection's send buffer when the handler has returned. [`Reply::of`] saves
@@ -75,7 +75,7 @@ impl<T: Message> Reply<T> {
     ) -> Result<(), Unsendable> {
         let header = Header::new(Kind::Response, call_id, 0);
         match &mut self.content {
-            Content::Value(value) => frames::append(queue.filling(), header, |out| {
+            Content::Value(value) => frame_writer::append(queue.filling(), header, |out| {
                 encode_payload::<T>(&*value, payload_bytes_max, out)
             }),
             Content::Received(received) => match received.take() {
@@ -130,7 +130,7 @@ fn send_copy(
     if payload.len() > payload_bytes_max as usize {
         return Err(Unsendable::TooLong);
     }
-    frames::append_copy(queue.filling(), header, payload);
+    frame_writer::append_copy(queue.filling(), header, payload);
     Ok(())
 }
 

@@ -11,10 +11,10 @@ use crate::engine::{Engine, Idle, StartFailure};
 use crate::platform::cpus::shard_cpus;
 use crate::platform::options::StreamOptions;
 use crate::platform::rlimit;
-use crate::proto::limits::Limits;
 use crate::shard::ShardConfig;
 use crate::shard::context::Shard;
 use crate::shard::service::IntoServices;
+use crate::wire::limits::Limits;
 
 /// A server to be. Every method has a sensible default; [`ServerBuilder::listen`] alone is needed.
 #[derive(Debug)]

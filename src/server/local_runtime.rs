@@ -16,11 +16,11 @@ use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_
 use crate::platform::options::StreamOptions;
 use crate::platform::pin::unpin_current_thread;
 use crate::platform::shortage::{lacking, room_for};
-use crate::proto::limits::Limits;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
 use crate::shard::{Place, ShardConfig};
+use crate::wire::limits::Limits;
 
 /// Runs a future on a shard of its own, on the calling thread: a load generator, a batch job, a
 /// test. Calls are made with [`Shard::client`]; nothing is served.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::proto::violation::{REASONS, Violation};
 use crate::shard::conn::Pause;
 use crate::shard::context::Shard;
 use crate::shard::counters::{Counter, Counters};
+use crate::wire::violation::{REASONS, Violation};
 
 /// Counters of a server at one moment, summed over its shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

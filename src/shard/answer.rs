@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use super::conn::{Conn, Stage};
 use crate::buf::QueueEnd;
-use crate::proto::frames::append_error;
-use crate::proto::status::Status;
 use crate::rpc::message::Message;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
+use crate::wire::frame_writer::append_error;
+use crate::wire::status::Status;
 
 /// Queues the result of a handler.
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::buf::{Account, AlignedBuf, Chunk};
-use crate::proto::header::Header;
+use crate::wire::header::Header;
 
 /// In the order of the stream: a whole request for which there is no room, then received bytes.
 ///

@@ -8,10 +8,10 @@ use super::backlog::Backlog;
 use super::local_link::LocalLink;
 use super::timers::TimerKey;
 use crate::buf::{Account, SendQueue};
-use crate::proto::framer::DirectBody;
-use crate::proto::link::Link;
-use crate::proto::server::ServerConnection;
-use crate::proto::violation::Violation;
+use crate::connection::link::Link;
+use crate::connection::server::ServerConnection;
+use crate::wire::framer::DirectBody;
+use crate::wire::violation::Violation;
 
 /// Names a connection of a shard. A name that is no longer valid finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,7 +297,7 @@ impl Conn {
         }
     }
 
-    /// Tells the protocol how output stands; see [`Link::note_output`](crate::proto::link::Link).
+    /// Tells the protocol how output stands; see [`Link::note_output`](crate::connection::link::Link).
     #[inline]
     pub(crate) fn note_output(&self, has_progressed: bool) {
         let queued_bytes = self.queue.borrow().len();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::ShardCore;
 use super::conn::Conn;
 use super::timers::{Due, TimerKey};
-use crate::proto::link::nanos;
+use crate::connection::link::nanos;
 
 /// A shard, as the services that live on it see it. Cheap to clone; stays on its thread.
 #[derive(Clone, Debug)]

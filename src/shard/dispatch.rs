@@ -10,11 +10,11 @@ use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{IncomingCall, OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
-use crate::proto::framer::{Body, DirectBody};
-use crate::proto::header::Header;
-use crate::proto::server::ServerEvent;
-use crate::proto::violation::Violation;
+use crate::connection::server::ServerEvent;
 use crate::rpc::refusal::Unreadable;
+use crate::wire::framer::{Body, DirectBody};
+use crate::wire::header::Header;
+use crate::wire::violation::Violation;
 
 impl ShardCore {
     /// Takes bytes that the engine has received on a connection.

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::conn::{Conn, Stage};
 use super::timers::Due;
-use crate::proto::limits::OUTPUT_PATIENCE;
-use crate::proto::link::nanos;
-use crate::proto::status::Status;
-use crate::proto::violation::Violation;
+use crate::connection::link::nanos;
+use crate::wire::limits::OUTPUT_PATIENCE;
+use crate::wire::status::Status;
+use crate::wire::violation::Violation;
 
 /// Time that the last words to a peer have to arrive; see [`Stage::Lingering`].
 const LINGER_NS: u64 = 1_000_000_000;

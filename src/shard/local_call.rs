@@ -12,13 +12,13 @@ use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
 use crate::client::slots::Outcome;
 use crate::client::timeout_us;
-use crate::proto::link::nanos;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
+use crate::connection::link::nanos;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::LocalResponse;
 use crate::rpc::refusal::{Unreadable, Unsendable};
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// A call from a shard; await it. Dropping it cancels the call.
 #[derive(Debug)]

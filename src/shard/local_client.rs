@@ -11,11 +11,11 @@ use super::local_call::LocalCall;
 use crate::client::backoff::Backoff;
 use crate::client::waiting::WaitQueue;
 use crate::client::{CallTarget, Caller};
-use crate::proto::link::nanos;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
+use crate::connection::link::nanos;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// Where a local client connects to.
 #[derive(Clone, Debug)]

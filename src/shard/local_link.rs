@@ -12,11 +12,11 @@ use crate::buf::Chunk;
 use crate::client::perhaps_executed;
 use crate::client::slots::{CallSlots, Outcome};
 use crate::client::waiting::WaitQueue;
+use crate::connection::client::{ClientConnection, ClientEvent, Fate};
+use crate::connection::link::Link;
 use crate::panics;
-use crate::proto::client::{ClientConnection, ClientEvent, Fate};
-use crate::proto::link::Link;
-use crate::proto::status::Status;
-use crate::proto::violation::Violation;
+use crate::wire::status::Status;
+use crate::wire::violation::Violation;
 
 /// The client's end of a connection of this shard, and the calls that wait on it.
 #[derive(Debug)]

@@ -126,7 +126,7 @@ impl ShardConfig {
     }
 
     fn largest_message_bytes(&self) -> usize {
-        crate::proto::limits::padded(self.limits.payload_bytes_max as usize)
+        crate::wire::limits::padded(self.limits.payload_bytes_max as usize)
     }
 
     /// The most that peers can make a shard hold, in bytes, whatever they do: its share of memory, three
@@ -136,7 +136,7 @@ impl ShardConfig {
         let own = CONNECTION_BYTES
             + OUTPUT_FREE_BYTES
             + OWN_BYTES
-            + crate::proto::framer::WHOLE_BODY_BYTES_MAX;
+            + crate::wire::framer::WHOLE_BODY_BYTES_MAX;
         let commons = self.commons_bytes();
         let shared = commons + overdraft_bytes(commons) + self.reserve_bytes();
         let kept = crate::buf::CACHED_BYTES_MAX + super::SPARE_BYTES_MAX;

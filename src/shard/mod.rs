@@ -41,8 +41,8 @@ use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
 use crate::buf::{Part, RecvPool};
-use crate::proto::limits::Limits;
-use crate::proto::server::ServerConnection;
+use crate::connection::server::ServerConnection;
+use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +199,7 @@ impl ShardCore {
     pub(crate) fn accept(self: &Rc<Self>, peer: Box<str>) -> Option<Rc<Conn>> {
         if self.conns.borrow().accepted >= self.config.connections_max {
             self.counters
-                .reject(&crate::proto::violation::Violation::TooManyConnections);
+                .reject(&crate::wire::violation::Violation::TooManyConnections);
             return None;
         }
         self.conns.borrow_mut().accepted += 1;

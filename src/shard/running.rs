@@ -11,7 +11,7 @@ use super::memory::SUSPENDED_CALL_BYTES;
 use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
 use crate::panics;
-use crate::proto::status::Status;
+use crate::wire::status::Status;
 
 impl ShardCore {
     /// Keeps the books of a call whose handler waits after its first poll.

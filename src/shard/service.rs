@@ -10,9 +10,9 @@ use super::handler::{Method, start_handler};
 use super::tasks::Started;
 use crate::buf::Chunk;
 use crate::panics;
-use crate::proto::limits::METHODS_MAX;
-use crate::proto::resolve::{Directory, ServiceDescriptor};
 use crate::rpc::received::Request;
+use crate::wire::limits::METHODS_MAX;
+use crate::wire::resolve::{Directory, ServiceDescriptor};
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {

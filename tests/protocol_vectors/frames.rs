@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use ringcall::proto::client::{ClientConnection, ClientEvent};
-use ringcall::proto::frames::{append, append_bare, append_error, append_goaway};
-use ringcall::proto::goaway::Goaway;
-use ringcall::proto::handshake::Handshake;
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::{HEADER_BYTES, Limits};
-use ringcall::proto::resolve::{
+use ringcall::__private::connection::client::{ClientConnection, ClientEvent};
+use ringcall::__private::connection::server::{ServerConnection, ServerEvent};
+use ringcall::__private::wire::frame_writer::{append, append_bare, append_error, append_goaway};
+use ringcall::__private::wire::goaway::Goaway;
+use ringcall::__private::wire::handshake::Handshake;
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::{HEADER_BYTES, Limits};
+use ringcall::__private::wire::resolve::{
     Directory, Resolution, answer_resolve, decode_resolved, encode_resolve,
 };
-use ringcall::proto::server::{ServerConnection, ServerEvent};
-use ringcall::proto::violation::Violation;
+use ringcall::__private::wire::violation::Violation;
 use ringcall::rkyv::rancor::Error;
 use ringcall::rkyv::{from_bytes, to_bytes};
 use ringcall::{Code, Message, MethodDescriptor, ServiceDescriptor, Status};

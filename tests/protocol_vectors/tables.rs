@@ -1,9 +1,9 @@
 //! The document's tables of kinds, codes, reasons and limits.
 
+use ringcall::__private::wire::header::Kind;
+use ringcall::__private::wire::limits;
+use ringcall::__private::wire::violation::{REASONS, Violation};
 use ringcall::Code;
-use ringcall::proto::header::Kind;
-use ringcall::proto::limits;
-use ringcall::proto::violation::{REASONS, Violation};
 
 use super::vectors::DOCUMENT;
 

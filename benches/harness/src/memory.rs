@@ -4,8 +4,8 @@
 use ringcall::__private::{AlignedBuf, Chunk, MemoryConnection};
 use ringcall::Limits;
 
-use ringcall::proto::header::Header;
-use ringcall::proto::limits::{HEADER_BYTES, PAYLOAD_BYTES_CEILING};
+use ringcall::__private::wire::header::Header;
+use ringcall::__private::wire::limits::{HEADER_BYTES, PAYLOAD_BYTES_CEILING};
 
 use crate::servers::Frames;
 use crate::servers::ringcall::{URING, service};

@@ -1,7 +1,7 @@
 //! The frames that the client sends, encoded once, and what it reads of those that come back.
 
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::{HEADER_BYTES, padded};
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::{HEADER_BYTES, padded};
 
 /// Where the call id stands in a header; only these eight bytes differ between calls.
 pub const CALL_ID_AT: usize = 8;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ringcall::__private::proto::client::{ClientConnection, ClientEvent};
+use ringcall::__private::connection::client::{ClientConnection, ClientEvent};
 use ringcall::{Limits, MethodDescriptor, ServiceDescriptor, Status};
 
 use crate::chunks::{Chunking, assert_aligned};
@@ -299,8 +299,8 @@ impl Driven {
     }
 }
 
-fn body_bytes<'a>(body: &'a ringcall::__private::proto::framer::Body, chunk: &'a [u8]) -> &'a [u8] {
-    use ringcall::__private::proto::framer::Body;
+fn body_bytes<'a>(body: &'a ringcall::__private::wire::framer::Body, chunk: &'a [u8]) -> &'a [u8] {
+    use ringcall::__private::wire::framer::Body;
     match body {
         Body::InPlace(range) => &chunk[range.clone()],
         Body::Gathered(buf) | Body::Direct(buf) => buf.as_slice(),

@@ -1,10 +1,10 @@
 //! Decoders of single frames: what they accept is within the bounds, and is written as it was read.
 
 use ringcall::__private::decode_status;
-use ringcall::__private::proto::goaway::Goaway;
-use ringcall::__private::proto::handshake::Handshake;
-use ringcall::__private::proto::header::{Header, Kind};
-use ringcall::__private::proto::resolve::{Directory, answer_resolve, decode_resolved};
+use ringcall::__private::wire::goaway::Goaway;
+use ringcall::__private::wire::handshake::Handshake;
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::resolve::{Directory, answer_resolve, decode_resolved};
 
 struct Methods;
 

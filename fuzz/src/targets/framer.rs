@@ -1,6 +1,6 @@
 //! However a stream is cut, it consists of the same frames, and has the same fault at the same place.
 
-use ringcall::__private::proto::framer::Framer;
+use ringcall::__private::wire::framer::Framer;
 
 use crate::chunks::{Chunking, assert_aligned};
 use crate::source::Source;

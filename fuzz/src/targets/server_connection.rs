@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use ringcall::__private::proto::framer::Body;
-use ringcall::__private::proto::header::Header;
-use ringcall::__private::proto::resolve::Directory;
-use ringcall::__private::proto::server::{ServerConnection, ServerEvent};
+use ringcall::__private::wire::framer::Body;
+use ringcall::__private::wire::header::Header;
+use ringcall::__private::wire::resolve::Directory;
+use ringcall::__private::connection::server::{ServerConnection, ServerEvent};
 use ringcall::Limits;
 
 use crate::chunks::{Chunking, assert_aligned};

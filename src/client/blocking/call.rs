@@ -8,13 +8,13 @@ use super::wire::Wire;
 use super::{BlockingClient, DEFAULT_TIMEOUT};
 use crate::client::slots::Outcome;
 use crate::client::{CallTarget, perhaps_executed, timeout_us};
-use crate::proto::client::{ClientEvent, Fate};
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
+use crate::connection::client::{ClientEvent, Fate};
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
 use crate::rpc::refusal::{Unreadable, Unsendable};
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// A call on a [`BlockingClient`]; [`BlockingCall::wait`] makes it.
 #[must_use = "a call is sent by `wait`"]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::wire::Wire;
 use crate::client::CallTarget;
 use crate::client::backoff::Backoff;
-use crate::proto::limits::Limits;
-use crate::proto::status::Status;
+use crate::wire::limits::Limits;
+use crate::wire::status::Status;
 
 /// A connection or none, and when the next one may be made.
 #[derive(Debug)]

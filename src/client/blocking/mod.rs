@@ -14,11 +14,11 @@ use self::kept::Kept;
 use self::turn::Turns;
 use self::wire::Wire;
 use super::{CallTarget, Caller};
-use crate::proto::limits::Limits;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
+use crate::wire::limits::Limits;
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// A client without a runtime, for scripts and tests. One call at a time: calls from several
 /// threads queue up, first come, first served. Where many calls are under way at once, use a [`Client`](crate::Client).

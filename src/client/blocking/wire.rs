@@ -16,14 +16,14 @@ use crate::buf::AlignedBuf;
 use crate::client::CallTarget;
 use crate::client::cause::Cause;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
-use crate::proto::client::{ClientConnection, ClientEvent, Fate};
-use crate::proto::framer::Body;
-use crate::proto::limits::Limits;
-use crate::proto::link::nanos;
-use crate::proto::status::Status;
-use crate::proto::unsent::first_request;
+use crate::connection::client::{ClientConnection, ClientEvent, Fate};
+use crate::connection::link::nanos;
 use crate::rpc::received::SharedPayload;
 use crate::shard::local_client::Target;
+use crate::wire::framer::Body;
+use crate::wire::limits::Limits;
+use crate::wire::status::Status;
+use crate::wire::unsent::first_request;
 
 /// A socket that never blocks, and the protocol's state.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use super::driver::Driver;
 use crate::client::CallTarget;
 use crate::client::cause::Cause;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
-use crate::proto::status::Status;
 use crate::shard::local_client::Target;
+use crate::wire::status::Status;
 
 /// Connects, not before the given time, and drives the connection until it ends.
 pub(super) async fn run(mut attempt: Attempt, not_before: Option<Instant>) {

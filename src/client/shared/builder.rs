@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Client;
 use super::channel::Channel;
 use crate::client::CallTarget;
-use crate::proto::limits::Limits;
-use crate::proto::status::Status;
+use crate::wire::limits::Limits;
+use crate::wire::status::Status;
 
 /// A client to be; see [`Client::builder`]. Every setting has a default.
 ///

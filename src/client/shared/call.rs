@@ -16,12 +16,12 @@ use super::sent::{Sent, Ticket, poll_admitted};
 use super::state::State;
 use crate::client::slots::Outcome;
 use crate::client::timeout_us;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
 use crate::rpc::refusal::{Unreadable, Unsendable};
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// A call on a [`Client`](crate::Client); await it. Nothing is sent before it is first polled.
 ///

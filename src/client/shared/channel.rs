@@ -10,8 +10,8 @@ use super::attempt::{self, Attempt};
 use super::builder::Config;
 use super::state::{Route, State};
 use crate::client::CallTarget;
-use crate::proto::link::nanos;
-use crate::proto::status::Status;
+use crate::connection::link::nanos;
+use crate::wire::status::Status;
 
 /// What the clones of a client share with its connections' drivers.
 pub(super) struct Channel {

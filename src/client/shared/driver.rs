@@ -18,7 +18,7 @@ use super::driving::{Blocked, Output};
 use super::reader::Reader;
 use crate::client::cause::Cause;
 use crate::client::unread::{Unread, look};
-use crate::proto::unsent::first_request;
+use crate::wire::unsent::first_request;
 
 /// Owns the socket of a link: reads what arrives, writes what the calls have queued, and keeps the
 /// connection's time limits.

@@ -9,8 +9,8 @@ use super::state::{Route, State};
 use crate::client::CallTarget;
 use crate::client::cause::Cause;
 use crate::client::slots::Outcome;
-use crate::proto::client::ClientEvent;
-use crate::proto::goaway::Goaway;
+use crate::connection::client::ClientEvent;
+use crate::wire::goaway::Goaway;
 
 /// What a driver does about its output.
 #[derive(Debug, PartialEq, Eq)]

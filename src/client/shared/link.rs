@@ -5,10 +5,10 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::proto::client::ClientConnection;
-use crate::proto::framer::Body;
-use crate::proto::limits::Limits;
+use crate::connection::client::ClientConnection;
 use crate::rpc::received::SharedPayload;
+use crate::wire::framer::Body;
+use crate::wire::limits::Limits;
 
 /// Protocol state and queued output of one connection. The socket belongs to its driver.
 #[derive(Debug)]

@@ -27,10 +27,10 @@ pub use self::call::Call;
 use self::channel::Channel;
 use self::sent::poll_admitted;
 use super::Caller;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// A client for tokio programs: one connection, shared by all clones, on which any number of calls
 /// are under way at once. Cheap to clone, and may be used from any thread.

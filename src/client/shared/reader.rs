@@ -10,8 +10,8 @@ use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::proto::framer::DirectBody;
-use crate::proto::limits::FRAME_ALIGN;
+use crate::wire::framer::DirectBody;
+use crate::wire::limits::FRAME_ALIGN;
 
 /// Reads chunks out of one large buffer after the other. A response holds the buffer that it lies
 /// in; one that nobody holds any more is used again.

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use super::channel::Channel;
 use super::state::{Admission, SentCall, State};
 use crate::client::slots::Outcome;
-use crate::proto::status::Status;
 use crate::rpc::received::SharedPayload;
+use crate::wire::status::Status;
 
 /// A place among those who wait; giving it up lets the others on.
 #[derive(Debug)]

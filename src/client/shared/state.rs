@@ -14,11 +14,11 @@ use crate::client::cause::Cause;
 use crate::client::slots::{CallSlots, Outcome};
 use crate::client::waiting::WaitQueue;
 use crate::client::{CallTarget, perhaps_executed};
-use crate::proto::client::Fate;
-use crate::proto::limits::Limits;
-use crate::proto::resolve::ServiceDescriptor;
-use crate::proto::status::Status;
+use crate::connection::client::Fate;
 use crate::rpc::received::SharedPayload;
+use crate::wire::limits::Limits;
+use crate::wire::resolve::ServiceDescriptor;
+use crate::wire::status::Status;
 
 /// Where calls go, those that wait to be sent, and those that wait for their outcome.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl State {
     }
 
     /// Sends a call on the link at this place: `encode` appends its payload to the send buffer, as
-    /// in [`ClientConnection::begin_call`](crate::proto::client::ClientConnection::begin_call).
+    /// in [`ClientConnection::begin_call`](crate::connection::client::ClientConnection::begin_call).
     pub(super) fn send(
         &mut self,
         at: usize,

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::super::driving::Output;
 use super::*;
-use crate::proto::frames;
-use crate::proto::header::{Header, Kind};
-use crate::proto::resolve::{Directory, MethodDescriptor};
-use crate::proto::server::{ServerConnection, ServerEvent};
+use crate::connection::server::{ServerConnection, ServerEvent};
+use crate::wire::frame_writer;
+use crate::wire::header::{Header, Kind};
+use crate::wire::resolve::{Directory, MethodDescriptor};
 
 static SERVICE: ServiceDescriptor = ServiceDescriptor {
     name: "model",
@@ -240,7 +240,7 @@ impl Model {
             let call_id = peer.owed.swap_remove(self.rng.usize(..peer.owed.len()));
             peer.server.end_call(call_id);
             let response = Header::new(Kind::Response, call_id, 0);
-            frames::append_control(&mut answer, response, |out| out.push(1));
+            frame_writer::append_control(&mut answer, response, |out| out.push(1));
         }
         if !answers_all && self.rng.u8(..) < 20 {
             peer.server.go_away(None, &mut answer);

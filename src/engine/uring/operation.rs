@@ -6,7 +6,7 @@ use std::rc::Rc;
 use io_uring::types::Timespec;
 
 use crate::engine::outgoing::Outgoing;
-use crate::proto::framer::DirectBody;
+use crate::wire::framer::DirectBody;
 
 /// What an operation is for, and what it owns.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use crate::client::connecting::refuse_itself;
 use crate::client::unread::{Unread, look};
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::{StreamOptions, set_stream_options};
-use crate::proto::framer::DirectBody;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::local_client::Target;
+use crate::wire::framer::DirectBody;
 
 /// The sockets of a shard, at the place that each connection remembers.
 pub(super) struct Sockets {

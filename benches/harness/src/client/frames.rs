@@ -2,9 +2,9 @@
 
 use std::io;
 
-use ringcall::proto::header::Kind;
-use ringcall::proto::limits::{CONTROL_BYTES_MAX, HEADER_BYTES, padded};
-use ringcall::proto::status::Code;
+use ringcall::__private::wire::header::Kind;
+use ringcall::__private::wire::limits::{CONTROL_BYTES_MAX, HEADER_BYTES, padded};
+use ringcall::__private::wire::status::Code;
 
 use crate::wire::CALL_ID_AT;
 
@@ -128,7 +128,7 @@ const SELECTOR_AT: usize = 6;
 mod tests {
     use super::*;
     use crate::wire::{any_payload, frame};
-    use ringcall::proto::header::Header;
+    use ringcall::__private::wire::header::Header;
 
     fn answer(kind: Kind, call_id: u64) -> Vec<u8> {
         frame(Header::new(kind, call_id, 50), &any_payload(50))

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::{CONTROL_BYTES_MAX, HEADER_BYTES};
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::{CONTROL_BYTES_MAX, HEADER_BYTES};
 use socket2::Socket;
 
 use super::frames::refusal;

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::HEADER_BYTES;
-use ringcall::proto::status::Code;
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::HEADER_BYTES;
+use ringcall::__private::wire::status::Code;
 use socket2::Socket;
 
 use super::{Arrivals, Client, Outcome, Plan};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringcall::proto::handshake::Handshake;
-use ringcall::proto::header::{Header, Kind};
-use ringcall::proto::limits::Limits;
-use ringcall::proto::resolve::{decode_resolved, encode_resolve};
+use ringcall::__private::wire::handshake::Handshake;
+use ringcall::__private::wire::header::{Header, Kind};
+use ringcall::__private::wire::limits::Limits;
+use ringcall::__private::wire::resolve::{decode_resolved, encode_resolve};
 use ringcall::{
     Client, Context, Encode, Engine, Message, Reply, Request, Server, ServiceDescriptor, Status,
 };

@@ -1,8 +1,8 @@
 //! Counts frames that cost their sender nothing.
 
-use super::limits::{PING_WINDOW, PINGS_PER_WINDOW_MAX};
 use super::link::nanos;
-use super::violation::Violation;
+use crate::wire::limits::{PING_WINDOW, PINGS_PER_WINDOW_MAX};
+use crate::wire::violation::Violation;
 
 /// Counts frames in windows that begin with the first one after the window before.
 #[derive(Debug, Default)]

@@ -3,18 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::framer::{Body, Frame};
-use super::frames::{append_control, append_goaway};
-use super::goaway::Goaway;
-use super::handshake::Handshake;
-use super::header::{Header, Kind};
-use super::limits::{
-    CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
-};
 use super::link::Link;
 use super::live_calls::LiveCalls;
-use super::resolve::{Directory, answer_resolve};
-use super::violation::Violation;
+use crate::wire::frame_writer::{append_control, append_goaway};
+use crate::wire::framer::{Body, Frame};
+use crate::wire::goaway::Goaway;
+use crate::wire::handshake::Handshake;
+use crate::wire::header::{Header, Kind};
+use crate::wire::limits::{
+    CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
+};
+use crate::wire::resolve::{Directory, answer_resolve};
+use crate::wire::violation::Violation;
 
 /// What a server must act on.
 #[derive(Debug)]
@@ -252,7 +252,7 @@ impl ServerConnection {
         }
         let header = Header::new(Kind::Resolved, frame.header.call_id, 0);
         let resolved = &mut self.resolved;
-        super::frames::append(out, header, |out| {
+        crate::wire::frame_writer::append(out, header, |out| {
             answer_resolve(
                 frame.payload(chunk),
                 directory,

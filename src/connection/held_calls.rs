@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::header::Header;
-use super::limits::HEADER_BYTES;
+use crate::wire::header::Header;
+use crate::wire::limits::HEADER_BYTES;
 
 /// Requests in the order of their ids. A call that is held holds all later ones too, whatever
 /// service they are for: ids must increase on the wire.

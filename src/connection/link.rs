@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flood::FloodGauge;
-use super::framer::{DirectBody, Frame, Framer, Midway};
-use super::frames::append_bare;
-use super::handshake::Handshake;
-use super::header::{Header, Kind};
-use super::limits::{CONTROL_BYTES_MAX, Limits, OUTPUT_PATIENCE};
-use super::violation::Violation;
+use crate::wire::frame_writer::append_bare;
+use crate::wire::framer::{DirectBody, Frame, Framer, Midway};
+use crate::wire::handshake::Handshake;
+use crate::wire::header::{Header, Kind};
+use crate::wire::limits::{CONTROL_BYTES_MAX, Limits, OUTPUT_PATIENCE};
+use crate::wire::violation::Violation;
 
 /// Framing and liveness of one connection, driven by bytes and a monotonic clock in nanoseconds.
 #[derive(Debug)]

@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::calls::{CALLS_MAX, Calls};
-use super::framer::{Body, Frame};
-use super::frames::{append, append_bare, append_control};
-use super::goaway::Goaway;
-use super::handshake::Handshake;
-use super::header::{Header, Kind};
 use super::held_calls::HeldCalls;
-use super::limits::Limits;
 use super::link::Link;
-use super::resolve::{Resolution, ServiceDescriptor, decode_resolved, encode_resolve};
-use super::status::{Code, Status};
-use super::unsent::{first_request, remove_requests};
-use super::violation::Violation;
+use super::pending_calls::{CALLS_MAX, Calls};
+use crate::wire::frame_writer::{append, append_bare, append_control};
+use crate::wire::framer::{Body, Frame};
+use crate::wire::goaway::Goaway;
+use crate::wire::handshake::Handshake;
+use crate::wire::header::{Header, Kind};
+use crate::wire::limits::Limits;
+use crate::wire::resolve::{Resolution, ServiceDescriptor, decode_resolved, encode_resolve};
+use crate::wire::status::{Code, Status};
+use crate::wire::unsent::{first_request, remove_requests};
+use crate::wire::violation::Violation;
 
 /// What a client must act on. `W` stands for whoever waits for a call.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-use super::super::header::Header;
 use super::*;
+use crate::wire::header::Header;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -1,7 +1,7 @@
-use super::super::frames::append_goaway;
-use super::super::resolve::MethodDescriptor;
 use super::*;
 use crate::buf::AlignedBuf;
+use crate::wire::frame_writer::append_goaway;
+use crate::wire::resolve::MethodDescriptor;
 
 static PAIR: ServiceDescriptor = ServiceDescriptor {
     name: "pair",

@@ -42,7 +42,7 @@ fn frames_of(frames: &[u8]) -> impl Iterator<Item = (usize, Header, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frames::{append_bare, append_copy};
+    use super::super::frame_writer::{append_bare, append_copy};
     use super::*;
 
     fn queued() -> Vec<u8> {

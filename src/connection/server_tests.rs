@@ -1,9 +1,9 @@
-use super::super::client::{ClientConnection, ClientEvent};
-use super::super::frames::{append, append_bare};
-use super::super::resolve::{MethodDescriptor, ServiceDescriptor};
-use super::super::status::Status;
 use super::*;
 use crate::buf::AlignedBuf;
+use crate::connection::client::{ClientConnection, ClientEvent};
+use crate::wire::frame_writer::{append, append_bare};
+use crate::wire::resolve::{MethodDescriptor, ServiceDescriptor};
+use crate::wire::status::Status;
 
 static ECHO: ServiceDescriptor = ServiceDescriptor {
     name: "echo",
@@ -196,7 +196,7 @@ fn the_client_hears_of_an_error() {
     // The resolution has not been read yet, so the request is held and nothing is sent.
     assert!(out.is_empty());
     let mut error = Vec::new();
-    super::super::frames::append_error(&mut error, call_id.unwrap(), &Status::aborted("no"));
+    crate::wire::frame_writer::append_error(&mut error, call_id.unwrap(), &Status::aborted("no"));
     let error = AlignedBuf::copy_of(&error);
     let event = client
         .next_event(error.as_slice(), &mut 0, 0, &mut out)

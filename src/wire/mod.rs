@@ -1,0 +1,16 @@
+//! What stands on the wire: frames and what they hold, read and written.
+//!
+//! Nothing here knows a socket, a clock or the state of a connection. `docs/PROTOCOL.md` specifies every
+//! byte.
+#![forbid(unsafe_code)]
+
+pub mod frame_writer;
+pub mod framer;
+pub mod goaway;
+pub mod handshake;
+pub mod header;
+pub mod limits;
+pub mod resolve;
+pub mod status;
+pub mod unsent;
+pub mod violation;
