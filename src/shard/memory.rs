@@ -28,6 +28,10 @@ pub(super) const OUTPUT_FREE_BYTES: usize = 4 << 10;
 pub(super) const SUSPENDED_CALL_BYTES: usize = 2 << 10;
 /// Connections that are looked at in one turn when there is room again.
 const OFFERS_PER_TURN: usize = 64;
+/// When less than this was given back, as each small call does while memory is short, those that wait are
+/// looked at only after so many turns.
+const LITTLE_BYTES: usize = 16 << 10;
+const TURNS_UNTIL_LOOK: u32 = 16;
 /// What a connection takes in the tables of shard and engine, measured at 2 KiB.
 const CONNECTION_BYTES: usize = 4 << 10;
 
@@ -42,6 +46,10 @@ pub(crate) struct Memory {
     waiting: RefCell<VecDeque<Rc<Conn>>>,
     /// How many of them have to be looked at, since there may be room.
     to_look_at: Cell<usize>,
+    /// What was held when all of them were looked at last.
+    looked_at_bytes: Cell<usize>,
+    /// Turns since something was given back for which they were not looked at.
+    turns_unlooked: Cell<u32>,
 }
 
 impl Memory {
@@ -53,6 +61,8 @@ impl Memory {
             reserve_max: config.reserve_bytes(),
             waiting: RefCell::default(),
             to_look_at: Cell::new(0),
+            looked_at_bytes: Cell::new(0),
+            turns_unlooked: Cell::new(0),
         }
     }
 
@@ -64,6 +74,29 @@ impl Memory {
     /// All that the shard holds for peers.
     pub(super) fn bytes(&self) -> usize {
         self.commons.bytes() + self.reserve.bytes()
+    }
+
+    fn was_released(&self) -> bool {
+        self.commons.was_released() || self.reserve.was_released()
+    }
+
+    /// Whether enough was given back to look at all that wait. Asked once in each turn.
+    fn is_release_due(&self) -> bool {
+        if !self.was_released() {
+            return false;
+        }
+        let turns = self.turns_unlooked.get() + 1;
+        self.turns_unlooked.set(turns);
+        turns >= TURNS_UNTIL_LOOK || self.bytes() + LITTLE_BYTES <= self.looked_at_bytes.get()
+    }
+
+    /// Takes note of what was given back.
+    fn note_look(&self) {
+        self.commons.forget_release();
+        self.reserve.forget_release();
+        self.looked_at_bytes.set(self.bytes());
+        self.turns_unlooked.set(0);
+        self.to_look_at.set(self.waiting.borrow().len());
     }
 
     /// Whether so much is held that each call must be looked at before it starts.
@@ -233,7 +266,13 @@ impl ShardCore {
     /// Goes on with connections that wait for room, when some has been given back.
     #[inline]
     pub(super) fn offer_room(&self) {
-        if self.is_offering_room() {
+        if !self.is_offering_room() {
+            return;
+        }
+        if self.memory.is_release_due() {
+            self.memory.note_look();
+        }
+        if self.memory.to_look_at.get() > 0 {
             self.look_at_waiting();
         }
     }
@@ -242,21 +281,14 @@ impl ShardCore {
     #[inline]
     pub(super) fn is_offering_room(&self) -> bool {
         let memory = &self.memory;
-        let is_due = memory.to_look_at.get() > 0
-            || memory.commons.was_released()
-            || memory.reserve.was_released();
-        is_due && !memory.waiting.borrow().is_empty()
+        (memory.to_look_at.get() > 0 || memory.was_released())
+            && !memory.waiting.borrow().is_empty()
     }
 
     #[inline(never)]
     fn look_at_waiting(&self) {
         let memory = &self.memory;
         let mut waiting = memory.waiting.borrow_mut();
-        if memory.commons.was_released() || memory.reserve.was_released() {
-            memory.commons.forget_release();
-            memory.reserve.forget_release();
-            memory.to_look_at.set(waiting.len());
-        }
         let count = memory.to_look_at.get().min(waiting.len());
         for _ in 0..count.min(OFFERS_PER_TURN) {
             let Some(conn) = waiting.pop_front() else {
@@ -383,6 +415,8 @@ mod tests {
             reserve_max: 16 * MIB,
             waiting: RefCell::default(),
             to_look_at: Cell::new(0),
+            looked_at_bytes: Cell::new(0),
+            turns_unlooked: Cell::new(0),
         }
     }
 
