@@ -74,6 +74,7 @@ mod connection;
 mod doors;
 mod engine;
 mod panics;
+mod planted_bugs;
 pub(crate) mod platform;
 mod rpc;
 mod server;
@@ -112,6 +113,10 @@ pub mod __private {
     pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
     pub use crate::doors::{TimerName, TimerWheel, access, decode_status, encode};
     pub use crate::engine::memory::MemoryConnection;
+    #[cfg(feature = "simulation")]
+    pub use crate::engine::sim;
+    #[cfg(feature = "simulation")]
+    pub use crate::planted_bugs::{Bug, plant};
     pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
     pub use crate::shard::handler::Method;

@@ -18,6 +18,23 @@ use std::rc::Rc;
 
 use super::chunk::{Chunk, Owner, SharedBuf};
 
+/// A buffer that was taken off the free list and of which no chunk was made yet. It can't be copied, so
+/// that it is given back, or filled, once.
+#[derive(Debug)]
+#[must_use = "a buffer that is dropped is never free again"]
+pub struct TakenBuffer {
+    index: u16,
+    /// Compared only: buffers of another pool are refused.
+    pool: *const RecvPool,
+}
+
+impl TakenBuffer {
+    /// Its number in the pool.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+}
+
 /// A pool of equal receive buffers on one shard.
 #[derive(Debug)]
 pub struct RecvPool {
@@ -88,42 +105,50 @@ impl RecvPool {
     }
 
     /// Takes a buffer off the free list, to publish it to the kernel or to read into it.
-    pub fn take(&self) -> Option<u16> {
-        self.free.borrow_mut().pop()
+    pub fn take(&self) -> Option<TakenBuffer> {
+        let index = self.free.borrow_mut().pop()?;
+        Some(TakenBuffer { index, pool: self })
     }
 
-    /// Puts back a buffer that was taken and of which no chunk was made.
-    pub fn put_back(&self, buffer: u16) {
-        let shared = &self.shared[usize::from(buffer)];
-        assert!(!shared.is_held(), "a held buffer is not free");
-        self.free.borrow_mut().push(buffer);
+    /// Puts back a buffer of which no chunk was made.
+    pub fn put_back(&self, buffer: TakenBuffer) {
+        self.check(&buffer);
+        self.free.borrow_mut().push(buffer.index);
+    }
+
+    fn check(&self, buffer: &TakenBuffer) {
+        assert!(std::ptr::eq(self, buffer.pool), "a buffer of another pool");
     }
 
     /// Address of a buffer, for the kernel.
-    pub fn address(&self, buffer: u16) -> *mut u8 {
-        assert!(usize::from(buffer) < self.count());
-        // SAFETY: the index was checked, so the offset lies inside the one allocation.
+    pub fn address(&self, buffer: &TakenBuffer) -> *mut u8 {
+        self.check(buffer);
+        // SAFETY: indices come from the free list, which holds those of the pool's buffers alone, so the
+        // offset lies inside the one allocation.
         unsafe {
             self.memory
                 .as_ptr()
-                .add(usize::from(buffer) * self.buffer_bytes)
+                .add(usize::from(buffer.index) * self.buffer_bytes)
         }
+    }
+
+    /// The memory of a taken buffer that the kernel does not have.
+    pub fn memory<'a>(&'a self, buffer: &'a mut TakenBuffer) -> &'a mut [u8] {
+        // SAFETY: the buffer was taken, there is one `TakenBuffer` of it, which is borrowed, and no chunk,
+        // so this is the only reference; the memory was zeroed at allocation and only ever written with
+        // bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.address(buffer), self.buffer_bytes) }
     }
 
     /// Lends a taken buffer as a slice to be filled by `read`, and makes a chunk of what it says.
     /// An error or zero bytes put the buffer back.
     pub fn fill_with<E>(
         self: &Rc<Self>,
-        buffer: u16,
+        buffer: TakenBuffer,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Option<Chunk>, E> {
-        let shared = &self.shared[usize::from(buffer)];
-        assert!(!shared.is_held(), "a held buffer is read only");
-        // SAFETY: the buffer was taken and nobody holds it, so this is the only reference; the
-        // memory was zeroed at allocation and only ever written with bytes.
-        let memory =
-            unsafe { std::slice::from_raw_parts_mut(self.address(buffer), self.buffer_bytes) };
-        match read(memory) {
+        let mut buffer = buffer;
+        match read(self.memory(&mut buffer)) {
             Ok(bytes) if bytes > 0 => Ok(Some(self.filled(buffer, bytes))),
             other => {
                 self.put_back(buffer);
@@ -134,29 +159,28 @@ impl RecvPool {
 
     /// Makes a chunk of a taken buffer whose first `bytes` were filled by the kernel, which has
     /// given the buffer back with its completion.
-    pub fn filled(self: &Rc<Self>, buffer: u16, bytes: usize) -> Chunk {
+    pub fn filled(self: &Rc<Self>, buffer: TakenBuffer, bytes: usize) -> Chunk {
         assert!(
             bytes <= self.buffer_bytes,
             "the kernel filled more than the buffer"
         );
-        let shared = &self.shared[usize::from(buffer)];
-        assert!(
-            !shared.is_held(),
-            "the kernel filled a buffer that it did not own"
-        );
+        let shared = &self.shared[usize::from(buffer.index)];
         self.held.set(self.held.get() + 1);
-        let first = NonNull::new(self.address(buffer)).expect("lies in the pool's memory");
-        let pool = Rc::clone(self);
+        let first = NonNull::new(self.address(&buffer)).expect("lies in the pool's memory");
+        let owner = Owner::Pool {
+            pool: Rc::clone(self),
+            buffer: buffer.index,
+        };
         // SAFETY: the chunk keeps the pool, and with it `shared` and the memory, where they are.
-        // The memory was zeroed at allocation; the kernel has given it back, and it is not on the
-        // free list before `release`, so that nobody writes to it.
-        unsafe { SharedBuf::hold(shared.into(), Owner::Pool { pool, buffer }, first, bytes) }
+        // The memory was zeroed at allocation; the kernel has given it back, and since it was taken once
+        // and is not on the free list before `release`, nobody writes to it and `shared` is unheld.
+        unsafe { SharedBuf::hold(shared.into(), owner, first, bytes) }
     }
 
     /// Takes a buffer back whose last chunk has gone.
     pub(super) fn release(&self, buffer: u16) {
         self.held.set(self.held.get() - 1);
-        self.put_back(buffer);
+        self.free.borrow_mut().push(buffer);
     }
 }
 
@@ -212,11 +236,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "did not own")]
-    fn a_held_buffer_cannot_be_filled_again() {
-        let pool = RecvPool::new(1, 64);
-        let buffer = pool.take().expect("free");
-        let _held = pool.filled(buffer, 10);
-        pool.filled(buffer, 10);
+    #[should_panic(expected = "another pool")]
+    fn a_buffer_is_refused_by_another_pool() {
+        let (pool, other) = (RecvPool::new(1, 64), RecvPool::new(1, 64));
+        other.put_back(pool.take().expect("free"));
     }
 }

@@ -1,11 +1,10 @@
 //! What both engines do when they accept, and when that fails.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::net::{SocketFlags, accept_with};
 use socket2::SockRef;
 
 use super::sharing::{Sharer, Sharing};
@@ -96,15 +95,13 @@ pub(super) struct SharedListener {
     /// Whether that is because an accept failed.
     is_backing_off: bool,
     backoff: AcceptBackoff,
-    flags: SocketFlags,
 }
 
 /// Connections that are accepted in one turn; those that are open already get their turn in between.
 const ACCEPTS_PER_TURN: usize = 16;
 
 impl SharedListener {
-    /// `flags` are those of the sockets that are accepted.
-    pub(super) fn new(sharers: Arc<[Sharer]>, me: usize, flags: SocketFlags) -> Self {
+    pub(super) fn new(sharers: Arc<[Sharer]>, me: usize) -> Self {
         Self {
             sharing: Sharing::new(sharers, me),
             // What came before it was watched is not told.
@@ -112,7 +109,6 @@ impl SharedListener {
             retry_ns: None,
             is_backing_off: false,
             backoff: AcceptBackoff::new(),
-            flags,
         }
     }
 
@@ -126,13 +122,13 @@ impl SharedListener {
         self.retry_ns
     }
 
-    /// Accepts what is this shard's to accept now, and gives each connection with its socket to `add`.
-    pub(super) fn accept_due(
+    /// Accepts what is this shard's to accept now. `accept` gives the next connection with its socket,
+    /// without one if there is no room for it; each is given to `add`.
+    pub(super) fn accept_due<S>(
         &mut self,
-        listener: &impl AsFd,
         shard: &Rc<ShardCore>,
-        options: &StreamOptions,
-        mut add: impl FnMut(&Rc<Conn>, OwnedFd),
+        mut accept: impl FnMut() -> io::Result<Option<(Rc<Conn>, S)>>,
+        mut add: impl FnMut(&Rc<Conn>, S),
     ) {
         let now_ns = shard.now_ns();
         if !self.is_pending || (self.is_backing_off && self.retry_ns > Some(now_ns)) {
@@ -144,11 +140,11 @@ impl SharedListener {
                 self.retry_ns = Some(until_ns);
                 return;
             }
-            match accept_with(listener, self.flags).map_err(io::Error::from) {
-                Ok(fd) => {
+            match accept() {
+                Ok(accepted) => {
                     self.backoff.reset();
-                    if let Some(conn) = admit(shard, options, false, &fd) {
-                        add(&conn, fd);
+                    if let Some((conn, socket)) = accepted {
+                        add(&conn, socket);
                     }
                     self.sharing.accepted();
                 }

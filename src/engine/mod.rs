@@ -8,6 +8,8 @@ mod epoll;
 pub(crate) mod memory;
 mod outgoing;
 mod sharing;
+#[cfg(feature = "simulation")]
+pub mod sim;
 mod uring;
 
 pub(crate) use self::sharing::Sharer;
@@ -21,14 +23,13 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::panics;
 use crate::platform::options::StreamOptions;
 use crate::platform::pin::pin_current_thread;
 use crate::platform::shortage::lacking;
-use crate::shard::context::Shard;
+use crate::shard::context::{Shard, TimeSource};
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
-use crate::shard::service::{Service, ServiceTable};
+use crate::shard::service::Service;
 use crate::shard::{Place, ShardConfig, ShardCore};
 
 /// Which engine a server uses.
@@ -149,34 +150,11 @@ impl ShardStart {
             self.shard_config.clone(),
             Arc::clone(&self.counters),
             Arc::clone(&self.mailbox),
+            TimeSource::System,
         )
         .map_err(|why| format!("shard {} can't start: {why}", self.place.id))?;
         shard.begin_turn();
-        let services = || {
-            let shard = Rc::clone(&shard);
-            let cant = |why| {
-                format!(
-                    "the services of shard {} can't be made: {why}",
-                    shard.place.id
-                )
-            };
-            let made = panics::caught(|| {
-                let services = factory(&Shard {
-                    core: Rc::clone(&shard),
-                })
-                .map_err(cant)?;
-                ServiceTable::new(services)
-            });
-            made.unwrap_or_else(|panic| Err(cant(format!("the factory panicked: {panic}"))))
-        };
-        let table = services().inspect_err(|_| shard.finish())?;
-        if table.is_empty() && self.place.serves {
-            return Err("the server has no method: the factory returned no service".into());
-        }
-        shard
-            .services
-            .set(table)
-            .map_err(|_| "services are made once".to_owned())?;
+        shard.make_services(factory)?;
         // Until its first turn it may take its time: it serves nobody yet.
         shard.end_turn();
         Ok(shard)

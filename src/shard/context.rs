@@ -83,8 +83,11 @@ impl Context {
 
     /// Time until [`Context::deadline`]; zero when it has passed.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline()
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let left_ns = || {
+            let now_ns = self.conn.shard.clock.now_ns();
+            self.deadline_ns.saturating_sub(now_ns)
+        };
+        (self.deadline_ns != u64::MAX).then(|| Duration::from_nanos(left_ns()))
     }
 
     /// Waits, without holding the CPU; see [`Shard::sleep`].
@@ -131,6 +134,16 @@ impl Drop for Sleep {
     }
 }
 
+/// Where the time of a shard comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum TimeSource {
+    /// The system's monotonic clock.
+    System,
+    /// The simulation, which says how many nanoseconds have passed since its begin.
+    #[cfg(feature = "simulation")]
+    Simulated(Rc<Cell<u64>>),
+}
+
 /// Monotonic time of a shard, in nanoseconds since it started.
 ///
 /// Beside it runs the time by which peers are judged: it stands still while the shard could not look
@@ -140,6 +153,7 @@ impl Drop for Sleep {
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    source: TimeSource,
     now_ns: Cell<u64>,
     /// Time that does not count for peers.
     lost_ns: Cell<u64>,
@@ -151,9 +165,10 @@ pub(crate) struct Clock {
 const GAP_NS_MAX: u64 = 20_000_000;
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(source: TimeSource) -> Self {
         Self {
             start: Instant::now(),
+            source,
             now_ns: Cell::new(0),
             lost_ns: Cell::new(0),
             rests_until_ns: Cell::new(0),
@@ -162,7 +177,11 @@ impl Clock {
 
     /// The time, read now.
     pub(crate) fn now_ns(&self) -> u64 {
-        nanos(self.start.elapsed())
+        match &self.source {
+            TimeSource::System => nanos(self.start.elapsed()),
+            #[cfg(feature = "simulation")]
+            TimeSource::Simulated(now_ns) => now_ns.get(),
+        }
     }
 
     /// Reads the time and keeps it for this turn.

@@ -76,6 +76,12 @@ impl Memory {
         self.commons.bytes() + self.reserve.bytes()
     }
 
+    /// What stands in the accounts of connections.
+    #[cfg(feature = "simulation")]
+    pub(super) fn commons_bytes(&self) -> usize {
+        self.commons.bytes()
+    }
+
     fn was_released(&self) -> bool {
         self.commons.was_released() || self.reserve.was_released()
     }

@@ -6,6 +6,8 @@
 
 mod answer;
 mod backlog;
+#[cfg(feature = "simulation")]
+mod check;
 pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod counters;
@@ -31,17 +33,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::conn::{Conn, ConnKey, Role};
-use self::context::Clock;
+use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
 use self::let_through::LetThrough;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
-use self::service::ServiceTable;
+use self::service::{Service, ServiceTable};
 use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
 use crate::buf::{Part, RecvPool};
 use crate::connection::server::ServerConnection;
+use crate::panics;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -125,6 +128,7 @@ impl ShardCore {
         config: ShardConfig,
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
+        time: TimeSource,
     ) -> Result<Rc<Self>, String> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
         let pool = RecvPool::try_new(count, bytes).ok_or_else(|| {
@@ -141,7 +145,7 @@ impl ShardCore {
             let_through: LetThrough::default(),
             config,
             pool,
-            clock: Clock::new(),
+            clock: Clock::new(time),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
             counters,
@@ -155,6 +159,35 @@ impl ShardCore {
             spare_parts: RefCell::default(),
             drain_until_ns: Cell::new(None),
         }))
+    }
+
+    /// Makes the services, once. They may use the shard meanwhile.
+    ///
+    /// # Errors
+    /// When the factory fails or panics, or its services don't fit together.
+    pub(crate) fn make_services(
+        self: &Rc<Self>,
+        factory: impl FnOnce(&Shard) -> Result<Vec<Box<dyn Service>>, String>,
+    ) -> Result<(), String> {
+        let shard = Shard {
+            core: Rc::clone(self),
+        };
+        let made = panics::caught(|| ServiceTable::new(factory(&shard)?));
+        let made = made.unwrap_or_else(|panic| Err(format!("the factory panicked: {panic}")));
+        let table = made.map_err(|why| {
+            // What the factory has spawned by then would keep the shard alive.
+            self.finish();
+            format!(
+                "the services of shard {} can't be made: {why}",
+                self.place.id
+            )
+        })?;
+        if table.is_empty() && self.place.serves {
+            return Err("the server has no method: the factory returned no service".into());
+        }
+        self.services
+            .set(table)
+            .map_err(|_| "services are made once".to_owned())
     }
 
     /// Starts a turn: reads the clock.

@@ -72,7 +72,7 @@ impl Timers {
     }
 
     /// Number of timers that have not fired.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn len(&self) -> usize {
         self.count
     }

@@ -33,7 +33,7 @@ struct State {
 
 impl Listeners {
     pub(super) fn new(listeners: Vec<Listener>, me: usize) -> Self {
-        let shared = |sharers| SharedListener::new(sharers, me, FLAGS);
+        let shared = |sharers| SharedListener::new(sharers, me);
         let listeners = listeners.into_iter().map(|listener| State {
             fd: Some(listener.fd),
             shared: listener.sharers.map(shared),
@@ -72,9 +72,15 @@ impl Listeners {
                     readiness.add_shared_listener(index as u32, fd)?;
                 }
                 let options = sockets.options().clone();
-                shared.accept_due(fd, shard, &options, |conn, fd| {
-                    sockets.add(readiness, conn, fd, false);
-                });
+                shared.accept_due(
+                    shard,
+                    || {
+                        let accepted = accept_with(fd, FLAGS)?;
+                        let conn = admit(shard, &options, false, &accepted);
+                        Ok(conn.map(|conn| (conn, accepted)))
+                    },
+                    |conn, accepted| sockets.add(readiness, conn, accepted, false),
+                );
                 state.retry_ns = shared.retry_ns();
                 self.is_stale |= state.retry_ns.is_some();
                 continue;

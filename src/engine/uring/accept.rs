@@ -1,16 +1,14 @@
 //! Listening sockets on the ring.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustix::net::SocketFlags;
-
+use super::kernel::Kernel;
 use super::operation::Operation;
-use super::ring::Ring;
 use super::sockets::Sockets;
-use crate::engine::Listener;
-use crate::engine::accept::{AcceptBackoff, SharedListener, admit};
+use crate::engine::accept::{AcceptBackoff, SharedListener};
+use crate::engine::sharing::Sharer;
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
@@ -19,15 +17,15 @@ use crate::shard::conn::Conn;
 /// the kernel has ended it: an accept for those that are this shard's alone, a poll for those that
 /// it shares. (The kernel hands all connections of a shared socket to the accept that was started
 /// first, even while its shard is held.)
-pub(super) struct Listeners {
-    listeners: Vec<State>,
+pub(super) struct Listeners<K: Kernel> {
+    listeners: Vec<State<K::Socket>>,
     /// Whether one of them may have to be started.
     is_stale: bool,
 }
 
-struct State {
+struct State<S> {
     /// `None` once the shard drains.
-    fd: Option<Rc<OwnedFd>>,
+    socket: Option<Rc<S>>,
     shared: Option<SharedListener>,
     key: Option<super::operation::OpKey>,
     /// Not to be started before this time.
@@ -36,12 +34,13 @@ struct State {
     is_cancelled: bool,
 }
 
-impl Listeners {
-    pub(super) fn new(listeners: Vec<Listener>, me: usize) -> Self {
-        let shared = |sharers| SharedListener::new(sharers, me, SocketFlags::CLOEXEC);
-        let listeners = listeners.into_iter().map(|listener| State {
-            fd: Some(Rc::new(listener.fd)),
-            shared: listener.sharers.map(shared),
+impl<K: Kernel> Listeners<K> {
+    /// Each with those that share it.
+    pub(super) fn new(listeners: Vec<(K::Socket, Option<Arc<[Sharer]>>)>, me: usize) -> Self {
+        let shared = |sharers| SharedListener::new(sharers, me);
+        let listeners = listeners.into_iter().map(|(socket, sharers)| State {
+            socket: Some(Rc::new(socket)),
+            shared: sharers.map(shared),
             key: None,
             retry_ns: None,
             backoff: AcceptBackoff::new(),
@@ -57,8 +56,8 @@ impl Listeners {
     #[inline]
     pub(super) fn arm(
         &mut self,
-        ring: &mut Ring,
-        sockets: &mut Sockets,
+        ring: &mut K,
+        sockets: &mut Sockets<K>,
         shard: &Rc<ShardCore>,
         is_draining: bool,
     ) -> io::Result<()> {
@@ -71,8 +70,8 @@ impl Listeners {
     #[cold]
     fn arm_stale(
         &mut self,
-        ring: &mut Ring,
-        sockets: &mut Sockets,
+        ring: &mut K,
+        sockets: &mut Sockets<K>,
         shard: &Rc<ShardCore>,
         is_draining: bool,
     ) -> io::Result<()> {
@@ -81,7 +80,7 @@ impl Listeners {
             if is_draining {
                 // With the accept's own hold on it, the socket closes: whoever connects from now on is
                 // refused, and not left to wait for the end.
-                (state.fd, state.retry_ns) = (None, None);
+                (state.socket, state.retry_ns) = (None, None);
                 if let Some(key) = state.key
                     && !std::mem::replace(&mut state.is_cancelled, true)
                 {
@@ -89,7 +88,7 @@ impl Listeners {
                 }
                 continue;
             }
-            let Some(fd) = &state.fd else {
+            let Some(socket) = &state.socket else {
                 continue;
             };
             if let Some(shared) = &mut state.shared {
@@ -97,10 +96,18 @@ impl Listeners {
                     let poll = Operation::Poll {
                         listener: index as u32,
                     };
-                    state.key = Some(ring.start(fd, poll)?);
+                    state.key = Some(ring.start(socket, poll)?);
                 }
                 let options = sockets.options().clone();
-                shared.accept_due(fd, shard, &options, |conn, fd| sockets.add(conn, fd));
+                shared.accept_due(
+                    shard,
+                    || {
+                        let accepted = ring.accept_now(socket)?;
+                        let conn = ring.admit(shard, &options, false, &accepted);
+                        Ok(conn.map(|conn| (conn, accepted)))
+                    },
+                    |conn, accepted| sockets.add(conn, accepted),
+                );
                 state.retry_ns = shared.retry_ns();
                 self.is_stale |= state.retry_ns.is_some();
                 continue;
@@ -116,7 +123,7 @@ impl Listeners {
             let accept = Operation::Accept {
                 listener: index as u32,
             };
-            state.key = Some(ring.start(fd, accept)?);
+            state.key = Some(ring.start(socket, accept)?);
         }
         Ok(())
     }
@@ -147,22 +154,24 @@ impl Listeners {
     /// Takes the result of an accept: a connection of the shard with its socket, or nothing.
     pub(super) fn accepted(
         &mut self,
+        ring: &mut K,
         shard: &Rc<ShardCore>,
         options: &StreamOptions,
         listener: u32,
         result: io::Result<u32>,
         is_last: bool,
-    ) -> Option<(Rc<Conn>, OwnedFd)> {
+    ) -> Option<(Rc<Conn>, K::Socket)> {
         let state = &mut self.listeners[listener as usize];
         if is_last {
             state.key = None;
             self.is_stale = true;
         }
         match result {
-            Ok(fd) => {
+            Ok(accepted) => {
                 state.backoff.reset();
-                let fd = owned(fd);
-                admit(shard, options, true, &fd).map(|conn| (conn, fd))
+                let socket = ring.accepted(accepted);
+                let conn = ring.admit(shard, options, true, &socket)?;
+                Some((conn, socket))
             }
             Err(error) if state.is_cancelled => {
                 tracing::trace!(%error, "accepting has ended");
@@ -177,14 +186,4 @@ impl Listeners {
             }
         }
     }
-}
-
-/// The connection that an accept has completed with.
-#[expect(
-    unsafe_code,
-    reason = "the kernel hands over a new descriptor as a number"
-)]
-pub(super) fn owned(fd: u32) -> OwnedFd {
-    // SAFETY: the number is the result of an accept, a descriptor that nobody else owns.
-    unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, types::BufRingEntry};
 
-use crate::buf::RecvPool;
+use crate::buf::{RecvPool, TakenBuffer};
 
 /// The one buffer group that a shard uses.
 pub(super) const GROUP: u16 = 0;
@@ -33,6 +33,8 @@ pub(super) struct BufRing {
     mask: u16,
     tail: u16,
     pool: Rc<RecvPool>,
+    /// The buffers that the kernel has, by their numbers.
+    with_kernel: Box<[Option<TakenBuffer>]>,
     /// Buffers that the kernel may have. It takes them in turn, so with more of them each is colder
     /// when its turn comes: these are twice as many as turns have used lately.
     hot: usize,
@@ -60,6 +62,7 @@ impl BufRing {
             mask: count - 1,
             tail: 0,
             hot: HOT_MIN.min(pool.count()),
+            with_kernel: (0..pool.count()).map(|_| None).collect(),
             pool,
             given: 0,
             used_max: 0,
@@ -138,7 +141,14 @@ impl BufRing {
         }
     }
 
-    fn push(&mut self, buffer: u16, is_short: bool) {
+    /// A buffer that the kernel gives back with a completion.
+    #[inline]
+    pub(super) fn given_back(&mut self, buffer: u16) -> TakenBuffer {
+        let buffer = self.with_kernel[usize::from(buffer)].take();
+        buffer.expect("the kernel gives back what it had")
+    }
+
+    fn push(&mut self, buffer: TakenBuffer, is_short: bool) {
         let bytes = if is_short {
             self.pool.buffer_bytes().min(SHORT_BYTES)
         } else {
@@ -152,9 +162,11 @@ impl BufRing {
                 .as_ptr()
                 .add(usize::from(self.tail & self.mask))
         };
-        entry.set_addr(self.pool.address(buffer) as u64);
+        entry.set_addr(self.pool.address(&buffer) as u64);
         entry.set_len(bytes as u32);
-        entry.set_bid(buffer);
+        entry.set_bid(buffer.index());
+        let place = usize::from(buffer.index());
+        self.with_kernel[place] = Some(buffer);
         self.tail = self.tail.wrapping_add(1);
     }
 }

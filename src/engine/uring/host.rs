@@ -15,7 +15,9 @@ use glommio::io::BufferedFile;
 
 use super::Engine;
 use super::executor::make_executor;
+use super::kernel::Kernel;
 use super::leftover::Leftover;
+use super::ring::Ring;
 use crate::engine::{EngineConfig, Idle, Listener, ShardStart};
 use crate::shard::ShardCore;
 
@@ -84,7 +86,7 @@ fn begin(
     shard: Rc<ShardCore>,
     config: &EngineConfig,
     listeners: Vec<Listener>,
-) -> io::Result<(Engine, Sleeper)> {
+) -> io::Result<(Engine<Ring>, Sleeper)> {
     let mut engine = Engine::new(shard, config, listeners)?;
     let sleeper = Sleeper::new(engine.shard.mailbox.eventfd())?;
     engine.turn()?;
@@ -93,7 +95,7 @@ fn begin(
 }
 
 /// The life of a shard.
-async fn pump(mut engine: Engine, sleeper: Sleeper, idle: Idle) -> io::Result<()> {
+async fn pump(mut engine: Engine<Ring>, sleeper: Sleeper, idle: Idle) -> io::Result<()> {
     let spin_ns = idle.spin_ns();
     let (mut busy_ns, mut yielded_ns) = (0, 0);
     while !engine.has_ended() {
@@ -148,7 +150,7 @@ impl Sleeper {
     /// Gives the CPU to the executor until there may be work. First everybody is told to write to
     /// the eventfd, then it is looked once more: whoever came before is seen, whoever comes later
     /// writes.
-    async fn sleep(&self, engine: &mut Engine) -> io::Result<()> {
+    async fn sleep(&self, engine: &mut Engine<Ring>) -> io::Result<()> {
         engine.shard.end_turn();
         engine.arm_timeout()?;
         engine.ring.enter()?;

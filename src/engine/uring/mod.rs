@@ -6,18 +6,22 @@ mod accept;
 mod buf_ring;
 mod executor;
 mod host;
+pub(super) mod kernel;
 mod leftover;
-mod operation;
+pub(super) mod operation;
 mod ring;
 mod sockets;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use self::accept::Listeners;
+use self::kernel::{Completion, Kernel};
 use self::operation::{OpKey, Operation};
-use self::ring::{Completion, Ring};
+use self::ring::Ring;
 use self::sockets::Sockets;
+use super::sharing::Sharer;
 use super::{EngineConfig, Listener};
 use crate::shard::ShardCore;
 
@@ -29,34 +33,82 @@ pub(crate) use self::ring::locked_bytes;
 const READ_ALL_ROUNDS_MAX: usize = 64;
 
 /// Everything of one shard that belongs to this engine.
-struct Engine {
+pub(super) struct Engine<K: Kernel> {
     shard: Rc<ShardCore>,
-    ring: Ring,
-    sockets: Sockets,
-    listeners: Listeners,
+    ring: K,
+    sockets: Sockets<K>,
+    listeners: Listeners<K>,
     /// The wake-up that was asked of the kernel, and when it comes.
     timeout: Option<(OpKey, u64)>,
 }
 
-impl Engine {
+impl Engine<Ring> {
     fn new(
         shard: Rc<ShardCore>,
         config: &EngineConfig,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let ring = Ring::new(Rc::clone(&shard.pool), &shard.mailbox)?;
-        Ok(Self {
+        let listeners = listeners.into_iter().map(|it| (it.fd, it.sharers));
+        Ok(Self::of(shard, ring, config, listeners.collect()))
+    }
+
+    /// Sleeps in the ring until something completes, another thread wakes the shard, a timer is due, or
+    /// so much time has passed. As with every sleep, wakers are told before the last look for work.
+    fn nap(&mut self, at_most_ns: u64) -> io::Result<()> {
+        self.shard.end_turn();
+        self.ring.await_wakeup()?;
+        self.shard.mailbox.announce_nap();
+        if !self.ring.has_completions() && !self.shard.has_work() {
+            let rest_ns = self.rest(at_most_ns);
+            self.ring.wait(rest_ns)?;
+        }
+        self.shard.mailbox.unpark();
+        Ok(())
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// On any system.
+    pub(super) fn of(
+        shard: Rc<ShardCore>,
+        ring: K,
+        config: &EngineConfig,
+        listeners: Vec<(K::Socket, Option<Arc<[Sharer]>>)>,
+    ) -> Self {
+        Self {
             sockets: Sockets::new(config.stream.clone()),
             listeners: Listeners::new(listeners, shard.place.id),
             ring,
             shard,
             timeout: None,
-        })
+        }
+    }
+
+    /// What drives the simulation's nodes.
+    #[cfg(feature = "simulation")]
+    pub(super) fn shard(&self) -> &Rc<ShardCore> {
+        &self.shard
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn kernel(&self) -> &K {
+        &self.ring
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn kernel_mut(&mut self) -> &mut K {
+        &mut self.ring
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn kernel_enter(&mut self) -> io::Result<()> {
+        self.ring.enter()
     }
 
     /// One turn. Says whether something happened.
     #[inline]
-    fn turn(&mut self) -> io::Result<bool> {
+    pub(super) fn turn(&mut self) -> io::Result<bool> {
         self.shard.begin_turn();
         let completions = self.act_on_completions()?;
         if self.shard.is_timer_due() {
@@ -144,16 +196,21 @@ impl Engine {
                 Ok(())
             }
             Operation::Watch { socket } => {
-                self.sockets.watched(socket, result);
+                self.sockets.watched(&self.ring, socket, result);
                 Ok(())
             }
             Operation::Accept { listener } => {
                 let options = self.sockets.options();
-                let accepted =
-                    self.listeners
-                        .accepted(&self.shard, options, listener, result, is_last);
-                if let Some((conn, fd)) = accepted {
-                    self.sockets.add(&conn, fd);
+                let accepted = self.listeners.accepted(
+                    &mut self.ring,
+                    &self.shard,
+                    options,
+                    listener,
+                    result,
+                    is_last,
+                );
+                if let Some((conn, socket)) = accepted {
+                    self.sockets.add(&conn, socket);
                 }
                 Ok(())
             }
@@ -162,7 +219,7 @@ impl Engine {
                 Ok(())
             }
             Operation::Connect { socket, .. } => {
-                self.sockets.connected(socket, result);
+                self.sockets.connected(&self.ring, socket, result);
                 Ok(())
             }
             Operation::Timeout { time, due_ns } => {
@@ -191,13 +248,13 @@ impl Engine {
     }
 
     /// Whether the shard has drained.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.shard.is_drained()
     }
 
     /// Whether there is nothing to do until something completes or a task is woken.
     #[inline]
-    fn is_idle(&mut self) -> bool {
+    pub(super) fn is_idle(&mut self) -> bool {
         !self.has_ended()
             && !self.ring.has_completions()
             && !self.ring.has_pending()
@@ -214,20 +271,6 @@ impl Engine {
         }
     }
 
-    /// Sleeps in the ring until something completes, another thread wakes the shard, a timer is due, or
-    /// so much time has passed. As with every sleep, wakers are told before the last look for work.
-    fn nap(&mut self, at_most_ns: u64) -> io::Result<()> {
-        self.shard.end_turn();
-        self.ring.await_wakeup()?;
-        self.shard.mailbox.announce_nap();
-        if !self.ring.has_completions() && !self.shard.has_work() {
-            let rest_ns = self.rest(at_most_ns);
-            self.ring.wait(rest_ns)?;
-        }
-        self.shard.mailbox.unpark();
-        Ok(())
-    }
-
     /// Nanoseconds for which the shard may sleep: until a timer is due, and no longer than that.
     fn rest(&self, at_most_ns: u64) -> u64 {
         let shard = self.shard.next_deadline_ns();
@@ -237,7 +280,7 @@ impl Engine {
     }
 
     /// Asks the kernel for a wake-up at the next timer, before the shard sleeps.
-    fn arm_timeout(&mut self) -> io::Result<()> {
+    pub(super) fn arm_timeout(&mut self) -> io::Result<()> {
         let after_ns = self.rest(u64::MAX);
         if after_ns == u64::MAX {
             return Ok(());

@@ -1,6 +1,5 @@
 //! Operations in flight, and the memory that each owns until its last completion.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use io_uring::types::Timespec;
@@ -10,7 +9,7 @@ use crate::wire::framer::DirectBody;
 
 /// What an operation is for, and what it owns.
 #[derive(Debug)]
-pub(super) enum Operation {
+pub(in crate::engine) enum Operation {
     /// Connections of a listener, one completion each.
     Accept { listener: u32 },
     /// Tells of connections of a listener that other shards share, one completion or more for each.
@@ -44,7 +43,7 @@ pub(super) enum Operation {
 impl Operation {
     /// A copy of a multishot operation, which goes on after a completion.
     #[inline(always)]
-    pub(super) fn continued(&self) -> Self {
+    pub(in crate::engine) fn continued(&self) -> Self {
         match self {
             Self::Accept { listener } => Self::Accept {
                 listener: *listener,
@@ -65,9 +64,9 @@ impl Operation {
 }
 
 /// The memory that describes several parts to the kernel.
-pub(super) struct Vectors {
-    pub(super) header: libc::msghdr,
-    pub(super) slices: Vec<libc::iovec>,
+pub(in crate::engine) struct Vectors {
+    pub(in crate::engine) header: libc::msghdr,
+    pub(in crate::engine) slices: Vec<libc::iovec>,
 }
 
 impl std::fmt::Debug for Vectors {
@@ -80,38 +79,51 @@ impl std::fmt::Debug for Vectors {
 
 /// Names an operation in flight; it is the `user_data` of its completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpKey(pub(super) u64);
+pub(in crate::engine) struct OpKey(pub(in crate::engine) u64);
 
 /// The operations in flight.
-#[derive(Debug, Default)]
-pub(super) struct Operations {
-    slots: Vec<Slot>,
+#[derive(Debug)]
+pub(in crate::engine) struct Operations<S> {
+    slots: Vec<Slot<S>>,
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<S> {
     generation: u32,
     operation: Option<Operation>,
-    /// Kept open as long as the kernel may use its number.
-    fd: Option<Rc<OwnedFd>>,
+    /// Kept open as long as the kernel may use it.
+    socket: Option<Rc<S>>,
 }
 
-impl Operations {
+impl<S> Default for Operations<S> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<S> Operations<S> {
     /// Enters an operation. Its memory is not moved or freed before [`Operations::remove`].
     #[inline]
-    pub(super) fn insert(&mut self, operation: Operation, fd: Option<Rc<OwnedFd>>) -> OpKey {
+    pub(in crate::engine) fn insert(
+        &mut self,
+        operation: Operation,
+        socket: Option<Rc<S>>,
+    ) -> OpKey {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
                 operation: None,
-                fd: None,
+                socket: None,
             });
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[index as usize];
         slot.operation = Some(operation);
-        slot.fd = fd;
+        slot.socket = socket;
         OpKey(u64::from(slot.generation) << 32 | u64::from(index))
     }
 
@@ -120,7 +132,7 @@ impl Operations {
     /// # Panics
     /// When there is none with this name: the kernel completed what was never started, or twice.
     #[inline(always)]
-    pub(super) fn get(&mut self, key: OpKey) -> &mut Operation {
+    pub(in crate::engine) fn get(&mut self, key: OpKey) -> &mut Operation {
         let slot = &mut self.slots[key.0 as u32 as usize];
         assert_eq!(
             slot.generation,
@@ -134,18 +146,18 @@ impl Operations {
 
     /// Takes an operation out at its last completion.
     #[inline(always)]
-    pub(super) fn remove(&mut self, key: OpKey) -> Operation {
+    pub(in crate::engine) fn remove(&mut self, key: OpKey) -> Operation {
         self.get(key);
         let index = key.0 as u32;
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.fd = None;
+        slot.socket = None;
         self.free.push(index);
         slot.operation.take().expect("checked above")
     }
 
     /// The names of all operations in flight.
-    pub(super) fn keys(&self) -> Vec<OpKey> {
+    pub(in crate::engine) fn keys(&self) -> Vec<OpKey> {
         let live = self
             .slots
             .iter()
@@ -156,7 +168,7 @@ impl Operations {
     }
 
     /// Number of operations in flight.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 }
@@ -168,7 +180,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "ended operation")]
     fn a_second_last_completion_is_noticed() {
-        let mut operations = Operations::default();
+        let mut operations = Operations::<()>::default();
         let key = operations.insert(Operation::Cancel, None);
         operations.remove(key);
         operations.insert(Operation::Cancel, None);

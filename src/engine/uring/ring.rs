@@ -5,39 +5,35 @@
 )]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustix::net::{SocketFlags, accept_with};
 
 use super::buf_ring::{BufRing, GROUP};
+use super::kernel::{Completion, Kernel};
 use super::operation::{OpKey, Operation, Operations, Vectors};
 use crate::buf::RecvPool;
+use crate::client::connecting::refuse_itself;
+use crate::client::unread::{Unread, look};
+use crate::engine::accept::admit;
 use crate::engine::outgoing::Outgoing;
+use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::platform::refusal::{Refusal, Step};
 use crate::platform::ring::{build_ring, ring_bytes};
+use crate::shard::ShardCore;
+use crate::shard::conn::Conn;
+use crate::shard::local_client::Target;
 use crate::shard::mailbox::Mailbox;
-
-/// A completion. `operation` is the whole operation at its last one, and a copy of what it is for
-/// at earlier ones of a multishot.
-#[derive(Debug)]
-pub(super) struct Completion {
-    pub(super) operation: Operation,
-    /// What the system call would have returned, or the error.
-    pub(super) result: io::Result<u32>,
-    /// The receive buffer that the kernel has filled, and so given back.
-    pub(super) buffer: Option<u16>,
-    /// Whether the operation has ended.
-    pub(super) is_last: bool,
-}
 
 /// The ring of one shard with everything that the kernel may touch through it.
 ///
 /// Fields are dropped in order: the io_uring first, which ends all operations, then their memory.
 pub(super) struct Ring {
     io: IoUring,
-    operations: Operations,
+    operations: Operations<OwnedFd>,
     buffers: BufRing,
     /// Completions taken off the ring in this turn: `user_data`, result, flags.
     batch: Vec<(u64, i32, u32)>,
@@ -107,76 +103,6 @@ impl Ring {
         }
     }
 
-    /// Gives free receive buffers to the kernel.
-    #[inline]
-    pub(super) fn publish_buffers(&mut self, is_short: bool) {
-        self.buffers.publish(is_short);
-    }
-
-    /// Whether the kernel has receive buffers, of which it may have filled some.
-    pub(super) fn has_buffers(&self) -> bool {
-        self.buffers.has_some()
-    }
-
-    /// Tells that a receive found no buffer. Says whether there was indeed none left.
-    pub(super) fn ran_out_of_buffers(&mut self) -> bool {
-        self.buffers.ran_out()
-    }
-
-    /// Starts an operation, which owns its memory and keeps `fd` open until its last completion.
-    #[inline]
-    pub(super) fn start(&mut self, fd: &Rc<OwnedFd>, operation: Operation) -> io::Result<OpKey> {
-        let key = self.operations.insert(operation, Some(Rc::clone(fd)));
-        let entry = describe(self.operations.get(key), Fd(fd.as_raw_fd()));
-        self.push(&entry.user_data(key.0))?;
-        Ok(key)
-    }
-
-    /// A send of what a connection has queued.
-    #[inline]
-    pub(super) fn send_of(&mut self, socket: u32, message: Outgoing) -> Operation {
-        let is_whole = message.part_count() == 1;
-        let vectors = (!is_whole).then(|| self.spare_vectors.pop().unwrap_or_else(no_vectors));
-        Operation::Send {
-            socket,
-            message,
-            vectors,
-        }
-    }
-
-    /// Takes the memory back that described the parts of a message.
-    #[inline]
-    pub(super) fn put_vectors(&mut self, vectors: Option<Box<Vectors>>) {
-        if let Some(vectors) = vectors
-            && self.spare_vectors.len() < SPARE_VECTORS_MAX
-        {
-            self.spare_vectors.push(vectors);
-        }
-    }
-
-    /// Wakes the shard after this time, in nanoseconds, which will be at `due_ns`.
-    pub(super) fn start_timeout(&mut self, after_ns: u64, due_ns: u64) -> io::Result<OpKey> {
-        let mut time = self.spare_time.take().unwrap_or_default();
-        *time = timespec(after_ns);
-        // On the heap, where it stays wherever the box moves.
-        let address = &raw const *time;
-        let timeout = Operation::Timeout { time, due_ns };
-        let key = self.operations.insert(timeout, None);
-        self.push(&opcode::Timeout::new(address).build().user_data(key.0))?;
-        Ok(key)
-    }
-
-    /// Takes the memory of a timeout that has ended, for the next one.
-    pub(super) fn put_time(&mut self, time: Box<Timespec>) {
-        self.spare_time = Some(time);
-    }
-
-    /// Asks the kernel to end an operation. Its last completion comes all the same.
-    pub(super) fn cancel(&mut self, victim: OpKey) -> io::Result<()> {
-        let key = self.operations.insert(Operation::Cancel, None);
-        self.push(&opcode::AsyncCancel::new(victim.0).build().user_data(key.0))
-    }
-
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
             // SAFETY: the entry's pointers lead to memory on the heap that the operation owns
@@ -186,32 +112,6 @@ impl Ring {
             match pushed {
                 Ok(()) => return Ok(()),
                 Err(squeue::PushError { .. }) => self.enter()?,
-            }
-        }
-    }
-
-    /// Whether there is something to submit, or the kernel has announced work to finish.
-    #[inline]
-    pub(super) fn has_pending(&mut self) -> bool {
-        let submissions = self.io.submission();
-        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
-    }
-
-    /// Whether the kernel announces work in shared memory. If not, it is only seen by entering.
-    #[inline]
-    pub(super) fn announces_work(&self) -> bool {
-        self.announces_work
-    }
-
-    /// Submits what was started and lets the kernel finish what is ready, without waiting.
-    #[inline]
-    pub(super) fn enter(&mut self) -> io::Result<()> {
-        loop {
-            match self.io.submit() {
-                Ok(_) => return Ok(()),
-                // A signal says nothing about what has completed.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return self.after_failed_enter(error),
             }
         }
     }
@@ -229,11 +129,6 @@ impl Ring {
             self.awaits_wakeup = true;
         }
         Ok(())
-    }
-
-    /// Takes note of such a wake-up.
-    pub(super) fn was_woken(&mut self) {
-        self.awaits_wakeup = false;
     }
 
     /// Submits what was started and sleeps until something completes, for so many nanoseconds at most.
@@ -263,10 +158,101 @@ impl Ring {
             EnterFailure::Fatal => Err(error),
         }
     }
+}
 
-    /// Takes all completions that are there off the ring; [`Ring::completion`] hands them out.
+impl Kernel for Ring {
+    type Socket = OwnedFd;
+
     #[inline]
-    pub(super) fn fetch(&mut self) {
+    fn publish_buffers(&mut self, is_short: bool) {
+        self.buffers.publish(is_short);
+    }
+
+    fn has_buffers(&self) -> bool {
+        self.buffers.has_some()
+    }
+
+    fn ran_out_of_buffers(&mut self) -> bool {
+        self.buffers.ran_out()
+    }
+
+    #[inline]
+    fn start(&mut self, socket: &Rc<OwnedFd>, operation: Operation) -> io::Result<OpKey> {
+        let key = self.operations.insert(operation, Some(Rc::clone(socket)));
+        let entry = describe(self.operations.get(key), Fd(socket.as_raw_fd()));
+        self.push(&entry.user_data(key.0))?;
+        Ok(key)
+    }
+
+    #[inline]
+    fn send_of(&mut self, slot: u32, message: Outgoing) -> Operation {
+        let is_whole = message.part_count() == 1;
+        let vectors = (!is_whole).then(|| self.spare_vectors.pop().unwrap_or_else(no_vectors));
+        Operation::Send {
+            socket: slot,
+            message,
+            vectors,
+        }
+    }
+
+    #[inline]
+    fn put_vectors(&mut self, vectors: Option<Box<Vectors>>) {
+        if let Some(vectors) = vectors
+            && self.spare_vectors.len() < SPARE_VECTORS_MAX
+        {
+            self.spare_vectors.push(vectors);
+        }
+    }
+
+    fn start_timeout(&mut self, after_ns: u64, due_ns: u64) -> io::Result<OpKey> {
+        let mut time = self.spare_time.take().unwrap_or_default();
+        *time = timespec(after_ns);
+        // On the heap, where it stays wherever the box moves.
+        let address = &raw const *time;
+        let timeout = Operation::Timeout { time, due_ns };
+        let key = self.operations.insert(timeout, None);
+        self.push(&opcode::Timeout::new(address).build().user_data(key.0))?;
+        Ok(key)
+    }
+
+    fn put_time(&mut self, time: Box<Timespec>) {
+        self.spare_time = Some(time);
+    }
+
+    fn cancel(&mut self, victim: OpKey) -> io::Result<()> {
+        let key = self.operations.insert(Operation::Cancel, None);
+        self.push(&opcode::AsyncCancel::new(victim.0).build().user_data(key.0))
+    }
+
+    #[inline]
+    fn has_pending(&mut self) -> bool {
+        let submissions = self.io.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+    }
+
+    #[inline]
+    fn announces_work(&self) -> bool {
+        self.announces_work
+    }
+
+    #[inline]
+    fn enter(&mut self) -> io::Result<()> {
+        loop {
+            match self.io.submit() {
+                Ok(_) => return Ok(()),
+                // A signal says nothing about what has completed.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return self.after_failed_enter(error),
+            }
+        }
+    }
+
+    fn was_woken(&mut self) {
+        self.awaits_wakeup = false;
+    }
+
+    #[inline]
+    fn fetch(&mut self) {
         let batch = &mut self.batch;
         batch.extend(
             self.io
@@ -275,27 +261,23 @@ impl Ring {
         );
     }
 
-    /// Number of completions that were fetched.
     #[inline]
-    pub(super) fn fetched(&self) -> usize {
+    fn fetched(&self) -> usize {
         self.batch.len()
     }
 
-    /// Whether completions wait, on the ring or fetched already.
     #[inline]
-    pub(super) fn has_completions(&mut self) -> bool {
+    fn has_completions(&mut self) -> bool {
         !self.batch.is_empty() || !self.io.completion().is_empty()
     }
 
-    /// Ends a turn's batch once all of it was handled, or keeps what was fetched meanwhile.
     #[inline]
-    pub(super) fn drop_handled(&mut self, handled: usize) {
+    fn drop_handled(&mut self, handled: usize) {
         self.batch.drain(..handled);
     }
 
-    /// One of the completions that were fetched.
     #[inline(always)]
-    pub(super) fn completion(&mut self, at: usize) -> Completion {
+    fn completion(&mut self, at: usize) -> Completion {
         let (user_data, result, flags) = self.batch[at];
         let key = OpKey(user_data);
         let is_last = !cqueue::more(flags);
@@ -311,8 +293,51 @@ impl Ring {
         Completion {
             operation,
             result,
-            buffer: cqueue::buffer_select(flags),
+            buffer: cqueue::buffer_select(flags).map(|buffer| self.buffers.given_back(buffer)),
             is_last,
+        }
+    }
+
+    fn open(&mut self, target: &Target, options: &StreamOptions) -> io::Result<OwnedFd> {
+        let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)?;
+        set_stream_options(&socket, target.is_tcp, &options.of_client())?;
+        Ok(socket.into())
+    }
+
+    fn accepted(&mut self, result: u32) -> OwnedFd {
+        owned(result)
+    }
+
+    fn accept_now(&mut self, listener: &OwnedFd) -> io::Result<OwnedFd> {
+        Ok(accept_with(listener, SocketFlags::CLOEXEC)?)
+    }
+
+    fn admit(
+        &self,
+        shard: &Rc<ShardCore>,
+        options: &StreamOptions,
+        is_tcp: bool,
+        socket: &OwnedFd,
+    ) -> Option<Rc<Conn>> {
+        admit(shard, options, is_tcp, socket)
+    }
+
+    fn refuse_itself(&self, socket: &OwnedFd) -> io::Result<()> {
+        refuse_itself(socket)
+    }
+
+    fn look(&self, socket: &OwnedFd) -> Unread {
+        look(socket)
+    }
+
+    fn take_error(&self, socket: &OwnedFd) -> Option<io::Error> {
+        socket2::SockRef::from(socket).take_error().ok().flatten()
+    }
+
+    fn shut_down_writing(&self, socket: &OwnedFd) {
+        // It fails when the peer has gone already, which the receive will say too.
+        if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Write) {
+            tracing::trace!(%error, "shutdown of a connection that is gone");
         }
     }
 }
@@ -342,12 +367,18 @@ impl Drop for Ring {
                 if let (Operation::Accept { .. }, Ok(fd)) =
                     (&completion.operation, completion.result)
                 {
-                    drop(super::accept::owned(fd));
+                    drop(owned(fd));
                 }
             }
             self.drop_handled(count);
         }
     }
+}
+
+/// The connection that an accept has completed with.
+fn owned(fd: u32) -> OwnedFd {
+    // SAFETY: the number is the result of an accept, a descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
 fn timespec(ns: u64) -> Timespec {

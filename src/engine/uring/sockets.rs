@@ -1,31 +1,30 @@
 //! Connected sockets on the ring: what is received and sent for each, and when it is closed.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use super::kernel::Kernel;
 use super::operation::{OpKey, Operation};
-use super::ring::Ring;
-use crate::client::connecting::refuse_itself;
-use crate::client::unread::{Unread, look};
+use crate::buf::TakenBuffer;
+use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::options::{StreamOptions, set_stream_options};
+use crate::platform::options::StreamOptions;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::local_client::Target;
 use crate::wire::framer::DirectBody;
 
 /// The sockets of a shard, at the place that each connection remembers.
-pub(super) struct Sockets {
+pub(super) struct Sockets<K: Kernel> {
     options: StreamOptions,
-    slots: Vec<Option<Socket>>,
+    slots: Vec<Option<Socket<K::Socket>>>,
     free: Vec<u32>,
     /// Sockets whose receive ended because there was no buffer.
     starved: Vec<u32>,
 }
 
-struct Socket {
+struct Socket<S> {
     conn: Rc<Conn>,
-    fd: Rc<OwnedFd>,
+    system: Rc<S>,
     receive: Option<OpKey>,
     send: Option<OpKey>,
     connect: Option<OpKey>,
@@ -53,7 +52,7 @@ enum Watch {
     Told,
 }
 
-impl Sockets {
+impl<K: Kernel> Sockets<K> {
     pub(super) fn new(options: StreamOptions) -> Self {
         Self {
             options,
@@ -69,7 +68,7 @@ impl Sockets {
     }
 
     /// Enters a connected socket.
-    pub(super) fn add(&mut self, conn: &Rc<Conn>, fd: OwnedFd) {
+    pub(super) fn add(&mut self, conn: &Rc<Conn>, system: K::Socket) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() as u32 - 1
@@ -77,7 +76,7 @@ impl Sockets {
         conn.engine_slot.set(slot);
         self.slots[slot as usize] = Some(Socket {
             conn: Rc::clone(conn),
-            fd: Rc::new(fd),
+            system: Rc::new(system),
             receive: None,
             send: None,
             connect: None,
@@ -94,23 +93,17 @@ impl Sockets {
     /// Makes the connection of a local client.
     pub(super) fn connect(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut K,
         conn: &Rc<Conn>,
         target: &Target,
     ) -> io::Result<()> {
-        let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)
-            .and_then(|socket| {
-                set_stream_options(&socket, target.is_tcp, &self.options.of_client())?;
-                Ok(socket)
-            });
-        let fd = match socket {
-            Ok(socket) => OwnedFd::from(socket),
+        match ring.open(target, &self.options) {
+            Ok(system) => self.add(conn, system),
             Err(error) => {
                 conn.shard.connect_failed(conn, &error);
                 return Ok(());
             }
-        };
-        self.add(conn, fd);
+        }
         let slot = conn.engine_slot.get();
         let address = Box::new(target.address.clone());
         let socket = self.socket(slot);
@@ -118,15 +111,15 @@ impl Sockets {
             socket: slot,
             address,
         };
-        socket.connect = Some(ring.start(&socket.fd, connect)?);
+        socket.connect = Some(ring.start(&socket.system, connect)?);
         Ok(())
     }
 
-    pub(super) fn connected(&mut self, slot: u32, result: io::Result<u32>) {
+    pub(super) fn connected(&mut self, ring: &K, slot: u32, result: io::Result<u32>) {
         let socket = self.socket(slot);
         socket.connect = None;
         let conn = Rc::clone(&socket.conn);
-        let result = result.and_then(|_| refuse_itself(&*socket.fd));
+        let result = result.and_then(|_| ring.refuse_itself(&socket.system));
         if let Err(error) = result
             && conn.stage() == Stage::Open
         {
@@ -144,7 +137,7 @@ impl Sockets {
         conn.engine_slot.set(u32::MAX);
     }
 
-    fn socket(&mut self, slot: u32) -> &mut Socket {
+    fn socket(&mut self, slot: u32) -> &mut Socket<K::Socket> {
         self.slots[slot as usize]
             .as_mut()
             .expect("an operation in flight keeps its socket")
@@ -154,10 +147,10 @@ impl Sockets {
     #[inline]
     pub(super) fn received(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut K,
         slot: u32,
         result: io::Result<u32>,
-        buffer: Option<u16>,
+        buffer: Option<TakenBuffer>,
         is_last: bool,
     ) {
         let socket = self.socket(slot);
@@ -172,18 +165,32 @@ impl Sockets {
             socket.awaits_bytes = false;
             conn.attend();
         }
-        match (result, buffer) {
-            (Ok(bytes @ 1..), Some(buffer)) => {
-                // While memory is short, buffers are given out in part.
-                let is_part = (bytes as usize) < shard.pool.buffer_bytes();
-                if socket.is_bulk && is_part && !shard.is_short_of_memory() {
-                    socket.is_bulk = false;
+        let (bytes, buffer) = match (result, buffer) {
+            (Ok(bytes @ 1..), Some(buffer)) => (bytes as usize, buffer),
+            (other, buffer) => {
+                if let Some(buffer) = buffer {
+                    shard.pool.put_back(buffer);
                 }
-                shard.receive(&conn, shard.pool.filled(buffer, bytes as usize));
-                return;
+                return self.received_nothing(ring, slot, other);
             }
-            (Ok(_), _) => shard.peer_closed(&conn),
-            (Err(error), _) => match error.raw_os_error() {
+        };
+        // While memory is short, buffers are given out in part.
+        let is_part = bytes < shard.pool.buffer_bytes();
+        if socket.is_bulk && is_part && !shard.is_short_of_memory() {
+            socket.is_bulk = false;
+        }
+        shard.receive(&conn, shard.pool.filled(buffer, bytes));
+    }
+
+    /// A receive has brought the end of the stream, or an error.
+    #[cold]
+    fn received_nothing(&mut self, ring: &mut K, slot: u32, result: io::Result<u32>) {
+        let socket = self.socket(slot);
+        let conn = Rc::clone(&socket.conn);
+        let shard = &conn.shard;
+        match result {
+            Ok(_) => shard.peer_closed(&conn),
+            Err(error) => match error.raw_os_error() {
                 Some(libc::ENOBUFS) => {
                     if ring.ran_out_of_buffers() {
                         shard.counters.buffers_exhausted.add(1);
@@ -196,9 +203,6 @@ impl Sockets {
                 _ => shard.lost(&conn, &error),
             },
         }
-        if let Some(buffer) = buffer {
-            shard.pool.put_back(buffer);
-        }
     }
 
     /// Whether receives wait for buffers.
@@ -208,7 +212,7 @@ impl Sockets {
     }
 
     /// When buffers are there again, the receives that waited for them go on.
-    pub(super) fn feed_starved(&mut self, ring: &mut Ring) -> io::Result<()> {
+    pub(super) fn feed_starved(&mut self, ring: &mut K) -> io::Result<()> {
         if self.starved.is_empty() || !ring.has_buffers() {
             return Ok(());
         }
@@ -260,7 +264,7 @@ impl Sockets {
     }
 
     /// A socket from which nothing is received has broken, or its peer has closed its side.
-    pub(super) fn watched(&mut self, slot: u32, result: io::Result<u32>) {
+    pub(super) fn watched(&mut self, ring: &K, slot: u32, result: io::Result<u32>) {
         let socket = self.socket(slot);
         let conn = Rc::clone(&socket.conn);
         let is_broken = |events: u32| events & (libc::POLLERR | libc::POLLHUP) as u32 != 0;
@@ -270,9 +274,8 @@ impl Sockets {
         };
         // If it is read from, the receive will say so.
         if result.is_ok_and(is_broken) && conn.is_unread() {
-            let error = socket2::SockRef::from(&*socket.fd).take_error();
             let reset = || io::ErrorKind::ConnectionReset.into();
-            let error = error.ok().flatten().unwrap_or_else(reset);
+            let error = ring.take_error(&socket.system).unwrap_or_else(reset);
             conn.shard.lost(&conn, &error);
         }
         conn.attend();
@@ -282,7 +285,7 @@ impl Sockets {
     #[inline]
     pub(super) fn sent(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut K,
         slot: u32,
         mut message: Outgoing,
         result: io::Result<u32>,
@@ -310,7 +313,7 @@ impl Sockets {
             }
         } else if conn.stage() < Stage::Closing {
             let send = ring.send_of(slot, message);
-            socket.send = Some(ring.start(&socket.fd, send)?);
+            socket.send = Some(ring.start(&socket.system, send)?);
         } else {
             conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
             conn.attend();
@@ -320,7 +323,7 @@ impl Sockets {
 
     /// Brings a connection's operations in line with what the shard wants of it.
     #[inline]
-    pub(super) fn attend(&mut self, ring: &mut Ring, conn: &Rc<Conn>) -> io::Result<()> {
+    pub(super) fn attend(&mut self, ring: &mut K, conn: &Rc<Conn>) -> io::Result<()> {
         let slot = conn.engine_slot.get();
         if slot == u32::MAX {
             // A local client's connection whose socket could not be made.
@@ -334,12 +337,12 @@ impl Sockets {
             return Ok(());
         };
         if socket.connect.is_none() && conn.must_look_first() {
-            socket.look_first();
+            socket.look_first(ring);
         }
         if socket.connect.is_none() && conn.stage() <= Stage::Flushing && !socket.awaits_bytes {
             start_send(ring, socket, slot)?;
             if conn.stage() == Stage::Flushing && socket.send.is_none() {
-                shut_down_writing(&socket.fd);
+                ring.shut_down_writing(&socket.system);
                 conn.shard.linger(conn);
             }
         }
@@ -347,7 +350,7 @@ impl Sockets {
             return self.close(ring, slot, conn);
         }
         if conn.is_unread() && matches!(socket.watch, Watch::Off) {
-            let watch = ring.start(&socket.fd, Operation::Watch { socket: slot })?;
+            let watch = ring.start(&socket.system, Operation::Watch { socket: slot })?;
             socket.watch = Watch::On(watch);
         }
         if socket.connect.is_none() && !socket.is_starved {
@@ -358,7 +361,7 @@ impl Sockets {
     }
 
     #[inline]
-    fn receive_or_stop(&mut self, ring: &mut Ring, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
+    fn receive_or_stop(&mut self, ring: &mut K, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
         let socket = self.socket(slot);
         let wants_read = conn.wants_read();
         let wants_direct = wants_read && conn.wants_direct();
@@ -379,7 +382,7 @@ impl Sockets {
                         is_multishot: !socket.is_bulk,
                     },
                 };
-                socket.receive = Some(ring.start(&socket.fd, receive)?);
+                socket.receive = Some(ring.start(&socket.system, receive)?);
                 Ok(())
             }
             _ => Ok(()),
@@ -387,7 +390,7 @@ impl Sockets {
     }
 
     /// Ends what is in flight; when nothing is, the socket is closed.
-    fn close(&mut self, ring: &mut Ring, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
+    fn close(&mut self, ring: &mut K, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
         let socket = self.socket(slot);
         let watch = match socket.watch {
             Watch::On(key) => Some(key),
@@ -407,13 +410,13 @@ impl Sockets {
     }
 }
 
-impl Socket {
+impl<S> Socket<S> {
     /// Looks into the socket before a client's calls are sent. Its receive brings what lies there, but
     /// not before the kernel is entered: until then they wait.
     #[cold]
-    fn look_first(&mut self) {
+    fn look_first(&mut self, kernel: &impl Kernel<Socket = S>) {
         let shard = &self.conn.shard;
-        match look(&*self.fd) {
+        match kernel.look(&self.system) {
             Unread::Nothing => (),
             Unread::Bytes => self.awaits_bytes = true,
             Unread::End => shard.peer_closed(&self.conn),
@@ -425,7 +428,11 @@ impl Socket {
 /// Sends everything that is queued, if nothing is being sent: at most one send per connection and
 /// turn.
 #[inline]
-fn start_send(ring: &mut Ring, socket: &mut Socket, slot: u32) -> io::Result<()> {
+fn start_send<K: Kernel>(
+    ring: &mut K,
+    socket: &mut Socket<K::Socket>,
+    slot: u32,
+) -> io::Result<()> {
     if socket.send.is_some() {
         return Ok(());
     }
@@ -435,13 +442,6 @@ fn start_send(ring: &mut Ring, socket: &mut Socket, slot: u32) -> io::Result<()>
     };
     conn.note_output(false);
     let send = ring.send_of(slot, message);
-    socket.send = Some(ring.start(&socket.fd, send)?);
+    socket.send = Some(ring.start(&socket.system, send)?);
     Ok(())
-}
-
-fn shut_down_writing(fd: &OwnedFd) {
-    // It fails when the peer has gone already, which the receive will say too.
-    if let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
-        tracing::trace!(%error, "shutdown of a connection that is gone");
-    }
 }

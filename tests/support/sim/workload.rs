@@ -1,0 +1,264 @@
+//! Who lives in the world: a service, and callers that use it in all ways.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringcall::{Context, IntoServices, LocalClient, Reply, Request, Service, Shard, Status};
+
+use super::ledger::Ledger;
+
+#[ringcall::message]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parcel {
+    /// The call.
+    pub id: u64,
+    /// Tells payloads apart.
+    pub seed: u64,
+    pub content: Vec<u8>,
+}
+
+#[ringcall::service(name = "world.v1")]
+pub trait Inhabitant {
+    /// Returns what it was given.
+    async fn echo(parcel: Parcel) -> Parcel;
+    /// Returns what it was given, after so many microseconds.
+    async fn wait(parcel: Parcel) -> Parcel;
+    /// Returns as many bytes as its seed says.
+    async fn make(parcel: Parcel) -> Parcel;
+}
+
+type Books = Rc<RefCell<Ledger>>;
+
+struct Handler {
+    books: Books,
+}
+
+/// A handler that runs or waits.
+struct Running<'a>(&'a Books);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().handlers -= 1;
+    }
+}
+
+/// Timers fire up to a tick late.
+const TIMER_NS: u64 = 1_000_000;
+
+impl Handler {
+    fn begin(&self, cx: &Context, id: u64) -> Running<'_> {
+        let mut books = self.books.borrow_mut();
+        books.execute(id);
+        if cx.remaining() == Some(Duration::ZERO) {
+            books.violated(|| format!("call {id} has started after its deadline"));
+        }
+        Running(&self.books)
+    }
+}
+
+fn owned(parcel: &Request<Parcel>) -> Parcel {
+    Parcel {
+        id: parcel.id.to_native(),
+        seed: parcel.seed.to_native(),
+        content: parcel.content.as_slice().to_vec(),
+    }
+}
+
+impl InhabitantHandler for Handler {
+    async fn echo(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
+        let _running = self.begin(cx, parcel.id.to_native());
+        Ok(owned(&parcel).into())
+    }
+
+    async fn wait(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
+        let _running = self.begin(cx, parcel.id.to_native());
+        let begun_ns = self.books.borrow().now_ns();
+        let due_ns = cx.remaining().map(|left| begun_ns + left.as_nanos() as u64);
+        for _ in 0..4 {
+            cx.sleep(Duration::from_micros(parcel.seed.to_native() % 50_000))
+                .await;
+            let mut books = self.books.borrow_mut();
+            let now_ns = books.now_ns();
+            if due_ns.is_some_and(|due_ns| now_ns > due_ns + TIMER_NS) {
+                let id = parcel.id.to_native();
+                books.violated(|| format!("the handler of call {id} goes on after its deadline"));
+            }
+        }
+        Ok(owned(&parcel).into())
+    }
+
+    async fn make(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
+        let _running = self.begin(cx, parcel.id.to_native());
+        let mut made = owned(&parcel);
+        made.content = content(made.seed, made.seed as usize % 60_000);
+        Ok(made.into())
+    }
+}
+
+/// The services of a server.
+pub fn services(books: &Books) -> impl Fn(&Shard) -> Vec<Box<dyn Service>> + 'static {
+    let books = Rc::clone(books);
+    move |_| {
+        // What the last life of this server ran has gone with it.
+        let books = Rc::clone(&books);
+        IntoServices::into_services(InhabitantServer::new(Handler { books }))
+            .expect("the services are right")
+    }
+}
+
+fn content(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut rng = Rng::with_seed(seed);
+    let mut content = vec![0; bytes];
+    rng.fill(&mut content);
+    content
+}
+
+/// The callers of a client's shard: each makes its calls one after the other.
+pub fn callers(
+    books: &Books,
+    servers: &[SocketAddr],
+    payload_bytes_max: u32,
+    rng: &mut Rng,
+) -> impl Fn(&Shard) + 'static {
+    let plan = Plan {
+        servers: servers.to_vec(),
+        callers: rng.usize(1..40),
+        calls: rng.usize(1..12),
+        content_bytes_max: rng.usize(1..(payload_bytes_max as usize).min(200_000)),
+        pause_us_max: rng.u64(1..3_000),
+        deadlines: rng.f64() * rng.f64(),
+        cancels: rng.f64() * rng.f64(),
+        seed: rng.u64(..),
+    };
+    let books = Rc::clone(books);
+    move |shard| plan.begin(shard, &books)
+}
+
+struct Plan {
+    servers: Vec<SocketAddr>,
+    callers: usize,
+    calls: usize,
+    content_bytes_max: usize,
+    pause_us_max: u64,
+    deadlines: f64,
+    cancels: f64,
+    seed: u64,
+}
+
+impl Plan {
+    fn begin(&self, shard: &Shard, books: &Books) {
+        for server in &self.servers {
+            let client = shard.client(&format!("tcp://{server}"));
+            let client = client.expect("an address of the world");
+            for caller in 0..self.callers {
+                books.borrow_mut().callers += 1;
+                let caller = Caller {
+                    shard: shard.clone(),
+                    client: InhabitantClient::new(client.clone()),
+                    books: Rc::clone(books),
+                    rng: Rng::with_seed(self.seed ^ caller as u64 ^ u64::from(server.port())),
+                    content_bytes_max: self.content_bytes_max,
+                    pause_us_max: self.pause_us_max,
+                    deadlines: self.deadlines,
+                    cancels: self.cancels,
+                };
+                shard.spawn(caller.live(self.calls));
+            }
+        }
+    }
+}
+
+struct Caller {
+    shard: Shard,
+    client: InhabitantClient<LocalClient>,
+    books: Books,
+    rng: Rng,
+    content_bytes_max: usize,
+    pause_us_max: u64,
+    deadlines: f64,
+    cancels: f64,
+}
+
+impl Caller {
+    async fn live(mut self, calls: usize) {
+        for _ in 0..calls {
+            let pause = Duration::from_micros(self.rng.u64(0..self.pause_us_max));
+            self.shard.sleep(pause).await;
+            self.call().await;
+        }
+        self.books.borrow_mut().callers -= 1;
+        // The connection stays until all have ended.
+        while !self.books.borrow().may_close {
+            self.shard.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn call(&mut self) {
+        let begun = self.books.borrow_mut().begin();
+        let Some(id) = begun else {
+            return;
+        };
+        let seed = self.rng.u64(..);
+        let bytes = if self.rng.u8(..) < 200 {
+            self.rng.usize(0..64)
+        } else {
+            self.rng.usize(0..self.content_bytes_max)
+        };
+        let parcel = Parcel {
+            id,
+            seed,
+            content: content(seed, bytes),
+        };
+        let what = self.rng.u8(0..4);
+        let call = match what {
+            0 => self.client.wait(&parcel),
+            1 => self.client.make(&parcel),
+            _ => self.client.echo(&parcel),
+        };
+        let has_deadline = self.rng.f64() < self.deadlines;
+        let call = if has_deadline {
+            call.deadline(Duration::from_micros(self.rng.u64(1..200_000)))
+        } else {
+            call
+        };
+        let patience =
+            (self.rng.f64() < self.cancels).then(|| Duration::from_micros(self.rng.u64(0..20_000)));
+        let outcome = match patience {
+            Some(patience) => first_of(call, self.shard.sleep(patience)).await,
+            None => Some(call.await),
+        };
+        let mut books = self.books.borrow_mut();
+        match outcome {
+            None => books.give_up(id),
+            Some(Err(status)) => books.failed(id, status, has_deadline),
+            Some(Ok(answer)) => {
+                let expected = match what {
+                    1 => content(seed, seed as usize % 60_000),
+                    _ => parcel.content,
+                };
+                let is_right = answer.id.to_native() == id
+                    && answer.seed.to_native() == seed
+                    && answer.content.as_slice() == expected;
+                books.answered(id, is_right);
+            }
+        }
+    }
+}
+
+/// What a future gives, unless the time is over before.
+async fn first_of<T>(future: impl Future<Output = T>, time: impl Future<Output = ()>) -> Option<T> {
+    let (mut future, mut time) = (pin!(future), pin!(time));
+    std::future::poll_fn(
+        |cx| match (future.as_mut().poll(cx), time.as_mut().poll(cx)) {
+            (Poll::Ready(value), _) => Poll::Ready(Some(value)),
+            (Poll::Pending, Poll::Ready(())) => Poll::Ready(None),
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+        },
+    )
+    .await
+}
