@@ -59,14 +59,14 @@ impl Outgoing {
         }
     }
 
-    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+    fn slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
         std::iter::once(&self.first)
             .chain(&self.rest)
             .map(Part::as_slice)
     }
 
     /// The parts that are not sent yet, from the first unsent byte on.
-    pub(super) fn unsent(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn unsent(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let offset = self.offset;
         let left = self.slices().skip(self.part).enumerate();
         left.map(move |(at, slice)| if at == 0 { &slice[offset..] } else { slice })

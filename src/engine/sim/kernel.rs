@@ -332,9 +332,8 @@ impl SimKernel {
         let Operation::Send { message, .. } = self.operations.get(key) else {
             unreachable!("started as such")
         };
-        let bytes: Vec<u8> = message.unsent().flatten().copied().collect();
-        let result = self.network.borrow_mut().send(socket, &bytes);
-        if result == Ok(0) && !bytes.is_empty() {
+        let result = self.network.borrow_mut().send(socket, message.unsent());
+        if result == Ok(0) && message.unsent_bytes() > 0 {
             return false;
         }
         self.complete(key, result.map(|bytes| bytes as u32), true);

@@ -197,7 +197,12 @@ impl Network {
     }
 
     /// Sends as much as the peer takes; `Err` is an error of the system.
-    pub(super) fn send(&mut self, id: usize, bytes: &[u8]) -> Result<usize, i32> {
+    pub(super) fn send<'a>(
+        &mut self,
+        id: usize,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<usize, i32> {
+        let all: usize = parts.clone().map(<[u8]>::len).sum();
         let Some(stream) = self.stream(id) else {
             return Err(libc::ENOTCONN);
         };
@@ -212,13 +217,13 @@ impl Network {
             // What comes back says that nobody is there.
             let due_ns = self.now() + self.latency();
             self.at(due_ns, Event::Break { to: id });
-            return Ok(bytes.len());
+            return Ok(all);
         };
         let window = self.faults.window_bytes;
         let taken = self
             .stream(peer)
             .map_or(0, |peer| peer.received.len() + peer.in_flight);
-        let room = window.saturating_sub(taken).min(bytes.len());
+        let room = window.saturating_sub(taken).min(all);
         let count = if room == 0 { 0 } else { self.cut(room) };
         if count > 0 {
             let due_ns = (self.now() + self.latency()).max(last_due_ns);
@@ -228,7 +233,11 @@ impl Network {
             if let Some(stream) = self.stream(id) {
                 stream.last_due_ns = due_ns;
             }
-            let bytes = bytes[..count].to_vec();
+            let mut bytes = Vec::with_capacity(count);
+            for part in parts {
+                let left = count - bytes.len();
+                bytes.extend_from_slice(&part[..left.min(part.len())]);
+            }
             self.at(due_ns, Event::Bytes { to: peer, bytes });
         }
         Ok(count)

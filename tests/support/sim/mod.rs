@@ -11,6 +11,7 @@ use std::thread;
 
 use ringcall::__private::sim::{Faults, NodeId, Simulation};
 use ringcall::__private::{Bug, plant};
+use ringcall::Limits;
 
 use self::ledger::Ledger;
 
@@ -185,7 +186,12 @@ fn run(seed: u64, scope: &Scope) -> Result<Covered, String> {
     let clients: Vec<NodeId> = (0..rng.u8(1..4))
         .map(|_| {
             let limits = sim.drawn_limits();
-            let begin = workload::callers(&ledger, &servers, limits.payload_bytes_max, &mut rng);
+            let begin = workload::callers(
+                &ledger,
+                &servers,
+                content_bytes_max(&sim, &limits),
+                &mut rng,
+            );
             sim.add_client(limits, begin)
         })
         .collect();
@@ -203,6 +209,20 @@ fn run(seed: u64, scope: &Scope) -> Result<Covered, String> {
         virtual_seconds: world.sim.now_ns() / 1_000_000_000,
         ..ledger.covered()
     })
+}
+
+/// The largest content that callers send: where streams are cut into crumbs, one of 200 kB would take all day.
+fn content_bytes_max(sim: &Simulation, limits: &Limits) -> usize {
+    let faults = sim.faults();
+    let crumbs = if faults.cut > 0.0 {
+        faults.cut_bytes_max * 300
+    } else {
+        usize::MAX
+    };
+    (limits.payload_bytes_max as usize)
+        .min(200_000)
+        .min(crumbs)
+        .min(faults.window_bytes * 300)
 }
 
 struct World {

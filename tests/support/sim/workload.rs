@@ -19,6 +19,8 @@ pub struct Parcel {
     pub id: u64,
     /// Tells payloads apart.
     pub seed: u64,
+    /// Length of the content that is wanted, in bytes.
+    pub wanted: u32,
     pub content: Vec<u8>,
 }
 
@@ -28,7 +30,7 @@ pub trait Inhabitant {
     async fn echo(parcel: Parcel) -> Parcel;
     /// Returns what it was given, after so many microseconds.
     async fn wait(parcel: Parcel) -> Parcel;
-    /// Returns as many bytes as its seed says.
+    /// Returns as many bytes as are wanted.
     async fn make(parcel: Parcel) -> Parcel;
 }
 
@@ -65,6 +67,7 @@ fn owned(parcel: &Request<Parcel>) -> Parcel {
     Parcel {
         id: parcel.id.to_native(),
         seed: parcel.seed.to_native(),
+        wanted: parcel.wanted.to_native(),
         content: parcel.content.as_slice().to_vec(),
     }
 }
@@ -95,7 +98,7 @@ impl InhabitantHandler for Handler {
     async fn make(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
         let _running = self.begin(cx, parcel.id.to_native());
         let mut made = owned(&parcel);
-        made.content = content(made.seed, made.seed as usize % 60_000);
+        made.content = content(made.seed, made.wanted as usize);
         Ok(made.into())
     }
 }
@@ -122,14 +125,14 @@ fn content(seed: u64, bytes: usize) -> Vec<u8> {
 pub fn callers(
     books: &Books,
     servers: &[SocketAddr],
-    payload_bytes_max: u32,
+    content_bytes_max: usize,
     rng: &mut Rng,
 ) -> impl Fn(&Shard) + 'static {
     let plan = Plan {
         servers: servers.to_vec(),
         callers: rng.usize(1..40),
         calls: rng.usize(1..12),
-        content_bytes_max: rng.usize(1..(payload_bytes_max as usize).min(200_000)),
+        content_bytes_max: rng.usize(1..=content_bytes_max),
         pause_us_max: rng.u64(1..3_000),
         deadlines: rng.f64() * rng.f64(),
         cancels: rng.f64() * rng.f64(),
@@ -209,9 +212,11 @@ impl Caller {
         } else {
             self.rng.usize(0..self.content_bytes_max)
         };
+        let wanted = self.rng.usize(0..self.content_bytes_max.min(60_000)) as u32;
         let parcel = Parcel {
             id,
             seed,
+            wanted,
             content: content(seed, bytes),
         };
         let what = self.rng.u8(0..4);
@@ -238,7 +243,7 @@ impl Caller {
             Some(Err(status)) => books.failed(id, status, has_deadline),
             Some(Ok(answer)) => {
                 let expected = match what {
-                    1 => content(seed, seed as usize % 60_000),
+                    1 => content(seed, wanted as usize),
                     _ => parcel.content,
                 };
                 let is_right = answer.id.to_native() == id
