@@ -17,6 +17,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::chunk::{Chunk, Owner, SharedBuf};
+use crate::planted_bugs::{Bug, is_planted};
 
 /// A buffer that was taken off the free list and of which no chunk was made yet. It can't be copied, so
 /// that it is given back, or filled, once.
@@ -181,6 +182,9 @@ impl RecvPool {
     pub(super) fn release(&self, buffer: u16) {
         self.held.set(self.held.get() - 1);
         self.free.borrow_mut().push(buffer);
+        if is_planted(Bug::BufferRecycledTwice) && buffer == 1 {
+            self.free.borrow_mut().push(buffer);
+        }
     }
 }
 

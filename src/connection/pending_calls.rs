@@ -1,5 +1,7 @@
 //! The calls that a client waits for.
 
+use crate::planted_bugs::{Bug, is_planted};
+
 /// A slab of waiters. A call's id holds its slot in the low bits, so a response finds it without
 /// hashing, and a sequence number in the high bits, so ids strictly increase.
 #[derive(Debug)]
@@ -87,12 +89,14 @@ impl<W> Calls<W> {
     pub fn answer(&mut self, call_id: u64) -> Option<(W, u64)> {
         let slot = (call_id & (CALLS_MAX as u64 - 1)) as u32;
         let found = self.slots.get_mut(slot as usize)?;
-        if found.call_id != call_id {
+        if found.call_id != call_id && !is_planted(Bug::GenerationUnchecked) {
             return None;
         }
         let waiter = found.waiter.take()?;
         self.free.push(slot);
-        self.waiting -= 1;
+        if !is_planted(Bug::SlotLeaked) || call_id & 7 != 3 {
+            self.waiting -= 1;
+        }
         Some((waiter, found.end))
     }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::conn::{Conn, Stage};
 use crate::buf::QueueEnd;
+use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::message::Message;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
@@ -25,8 +26,13 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         before = mark_if_brief(conn);
     }
     let bytes_max = conn.response_bytes_max.get();
+    let answered = if is_planted(Bug::ResponseToWrongCall) && call_id & 15 == 9 {
+        call_id - 1
+    } else {
+        call_id
+    };
     // The one place that a reply is handed to, so that it stays in registers.
-    let sent = reply.send(call_id, bytes_max, &mut conn.queue.borrow_mut());
+    let sent = reply.send(answered, bytes_max, &mut conn.queue.borrow_mut());
     match sent {
         Ok(()) if before.is_none() => conn.attend(),
         Ok(()) => keep_if_there_is_room(conn, call_id, before),

@@ -2,13 +2,14 @@
 
 use super::ShardCore;
 use super::conn::Stage;
+use crate::wire::violation::Violation;
 
 impl ShardCore {
-    /// What always holds, between two turns.
+    /// What always holds, between two turns. In a calm world nobody is late.
     ///
     /// # Errors
     /// What does not.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self, is_calm: bool) -> Result<(), String> {
         let conns = self.all_conns();
         let limits = &self.config.limits;
         let mut held_bytes = 0;
@@ -36,6 +37,22 @@ impl ShardCore {
             return Err(format!(
                 "{in_flight} calls are in flight, {counted} are counted"
             ));
+        }
+        // Every peer is honest here: at worst it is late, or one too many.
+        let accused = self
+            .counters
+            .rejected
+            .iter()
+            .enumerate()
+            .find(|(reason, count)| {
+                let reason = *reason as u16;
+                let is_fair = (Violation::is_of_time(reason) && !is_calm)
+                    || reason == Violation::TooManyConnections.reason();
+                count.get() > 0 && !is_fair
+            });
+        if let Some((reason, _)) = accused {
+            let name = Violation::reason_name(reason as u16);
+            return Err(format!("an honest peer is accused of {name}"));
         }
         let (held, ceiling) = (self.memory.bytes(), self.config.memory_ceiling_bytes());
         if held > ceiling {

@@ -11,6 +11,7 @@ use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{IncomingCall, OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
 use crate::connection::server::ServerEvent;
+use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::refusal::Unreadable;
 use crate::wire::framer::{Body, DirectBody};
 use crate::wire::header::Header;
@@ -152,7 +153,8 @@ impl ShardCore {
             return Some(Pause::Memory);
         }
         let has_room = conn.with_server(|server| server.has_room_for_calls());
-        (has_room == Some(false)).then_some(Pause::Calls)
+        let is_stuck = is_planted(Bug::PauseNeverEnded) && conn.pause.get() == Some(Pause::Calls);
+        (has_room == Some(false) || is_stuck).then_some(Pause::Calls)
     }
 
     /// Whether there is no room for the body that arrives on a connection, for another of its calls, or
@@ -197,7 +199,9 @@ impl ShardCore {
         self.set_pause(conn, None);
         let held = conn.backlog.borrow_mut().take_held();
         conn.held_until_ns.set(None);
-        if let Some(held) = held {
+        if let Some(held) = held
+            && !is_planted(Bug::HeldCallForgotten)
+        {
             self.start_call(&self.services().open(), conn, held);
         }
         // A frame that was whole when reading stopped, such as a large body, comes first.
@@ -331,6 +335,7 @@ impl ShardCore {
             }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => refuse_draining(conn, call_id),
+            Some(ServerEvent::Cancel { .. }) if is_planted(Bug::CancelIgnored) => (),
             Some(ServerEvent::Cancel { task }) => self.cancel_call(task),
             None => {
                 if *at < bytes.len() || self.lacks_room_for_body(conn) {

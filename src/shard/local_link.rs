@@ -15,6 +15,7 @@ use crate::client::waiting::WaitQueue;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
 use crate::connection::link::Link;
 use crate::panics;
+use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::status::Status;
 use crate::wire::violation::Violation;
 
@@ -172,6 +173,7 @@ impl ShardCore {
                     (waiter, Outcome::Ended(Err(status)))
                 }
                 Some(ClientEvent::NotSent { waiter, status }) => (waiter, Outcome::NotSent(status)),
+                Some(ClientEvent::Goaway(_)) if is_planted(Bug::GoawayIgnored) => continue,
                 Some(ClientEvent::Goaway(goaway)) => {
                     let invites_back = goaway.reason == 0
                         || (client.connection.is_ready() && goaway.invites_back());

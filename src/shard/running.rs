@@ -11,6 +11,7 @@ use super::memory::SUSPENDED_CALL_BYTES;
 use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
 use super::timers::Due;
 use crate::panics;
+use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::status::Status;
 
 impl ShardCore {
@@ -76,7 +77,10 @@ impl ShardCore {
     }
 
     fn end_call(&self, conn: &Rc<Conn>, call_id: u64, task: u32) {
-        conn.account.subtract(self.tasks.take_memory(task));
+        let memory_bytes = self.tasks.take_memory(task);
+        if !is_planted(Bug::AccountNotReleased) {
+            conn.account.subtract(memory_bytes);
+        }
         conn.with_server(|server| server.end_call(call_id));
         self.counters
             .in_flight
@@ -134,6 +138,9 @@ impl ShardCore {
 
     /// Drops the handler of a call whose deadline has passed, and says so.
     pub(super) fn expire_call(&self, key: TaskKey) {
+        if is_planted(Bug::DeadlineIgnored) {
+            return;
+        }
         let Some(Purpose::Call { conn, call_id }) = self.tasks.cancel(key) else {
             return;
         };

@@ -58,6 +58,12 @@ impl Faults {
         }
     }
 
+    /// Whether nothing holds anybody up for long.
+    pub(super) fn are_calm(&self) -> bool {
+        let all = [self.disaster, self.long_turn, self.cut, self.swallowed];
+        all == [0.0; 4] && self.window_bytes >= 16 << 10
+    }
+
     /// A world in which nothing fails any more. Bytes still take their time, and come in pieces.
     pub(super) fn end(&mut self) {
         self.slow_operation = 0.0;

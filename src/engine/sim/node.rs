@@ -24,6 +24,8 @@ pub(super) struct Node {
     pub(super) address: Option<SocketAddr>,
     config: ShardConfig,
     factory: Factory,
+    /// Whether nothing holds anybody up.
+    is_calm: bool,
     /// `None` while it is down.
     pub(super) life: Option<Life>,
     /// Until then it does not run: its last turn takes so long, or somebody has stopped it.
@@ -46,12 +48,14 @@ impl Node {
         address: Option<SocketAddr>,
         config: ShardConfig,
         factory: Factory,
+        is_calm: bool,
     ) -> Self {
         Self {
             id,
             address,
             config,
             factory,
+            is_calm,
             life: None,
             busy_until_ns: 0,
             is_scheduled: false,
@@ -120,7 +124,7 @@ impl Node {
                 pool.count()
             ));
         }
-        let checked = engine.shard().check();
+        let checked = engine.shard().check(self.is_calm);
         checked.map_err(|why| format!("node {}: {why}", self.id))
     }
 

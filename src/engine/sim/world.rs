@@ -142,7 +142,8 @@ impl Simulation {
         factory: super::node::Factory,
     ) -> NodeId {
         let id = self.nodes.len();
-        let mut node = Node::new(id, address, config, factory);
+        let is_calm = self.network.borrow().faults.are_calm();
+        let mut node = Node::new(id, address, config, factory, is_calm);
         node.start(&self.network);
         self.nodes.push(node);
         self.schedule(id, 0);
@@ -182,6 +183,8 @@ impl Simulation {
         for id in 0..self.nodes.len() {
             let node = &mut self.nodes[id];
             node.busy_until_ns = node.busy_until_ns.min(now_ns);
+            // It may be awaited at a time that lies far ahead.
+            node.is_scheduled = false;
             if node.life.is_none() {
                 self.revive(id);
             }

@@ -23,6 +23,7 @@ use self::ring::Ring;
 use self::sockets::Sockets;
 use super::sharing::Sharer;
 use super::{EngineConfig, Listener};
+use crate::planted_bugs::{Bug, is_planted};
 use crate::shard::ShardCore;
 
 pub(super) use self::host::run;
@@ -111,7 +112,7 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn turn(&mut self) -> io::Result<bool> {
         self.shard.begin_turn();
         let completions = self.act_on_completions()?;
-        if self.shard.is_timer_due() {
+        if self.shard.is_timer_due() && !is_planted(Bug::TimerBeforeBytes) {
             self.read_all()?;
         }
         self.shard.run_due();
@@ -147,6 +148,9 @@ impl<K: Kernel> Engine<K> {
         let completions = self.ring.fetched();
         for at in 0..completions {
             let completion = self.ring.completion(at);
+            if is_planted(Bug::CompletionDropped) && at == 5 {
+                continue;
+            }
             self.complete(completion)?;
         }
         self.ring.drop_handled(completions);

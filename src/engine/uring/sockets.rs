@@ -8,6 +8,7 @@ use super::operation::{OpKey, Operation};
 use crate::buf::TakenBuffer;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
+use crate::planted_bugs::{Bug, is_planted};
 use crate::platform::options::StreamOptions;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::local_client::Target;
@@ -134,7 +135,9 @@ impl<K: Kernel> Sockets<K> {
     fn release(&mut self, slot: u32, conn: &Conn) {
         self.slots[slot as usize] = None;
         self.free.push(slot);
-        conn.engine_slot.set(u32::MAX);
+        if !is_planted(Bug::StaleSocketPlace) {
+            conn.engine_slot.set(u32::MAX);
+        }
     }
 
     fn socket(&mut self, slot: u32) -> &mut Socket<K::Socket> {
@@ -213,7 +216,8 @@ impl<K: Kernel> Sockets<K> {
 
     /// When buffers are there again, the receives that waited for them go on.
     pub(super) fn feed_starved(&mut self, ring: &mut K) -> io::Result<()> {
-        if self.starved.is_empty() || !ring.has_buffers() {
+        let is_forgotten = is_planted(Bug::StarvedForever) && self.starved.len() > 1;
+        if self.starved.is_empty() || !ring.has_buffers() || is_forgotten {
             return Ok(());
         }
         for slot in std::mem::take(&mut self.starved) {
@@ -304,7 +308,9 @@ impl<K: Kernel> Sockets<K> {
                 return Ok(());
             }
         };
-        let is_whole = message.advance(sent_bytes);
+        let is_repeated =
+            is_planted(Bug::PartialSendRepeated) && sent_bytes < message.unsent_bytes();
+        let is_whole = !is_repeated && message.advance(sent_bytes);
         conn.sent(sent_bytes, is_whole);
         if is_whole {
             message.recycle(shard);
@@ -369,6 +375,9 @@ impl<K: Kernel> Sockets<K> {
             // A large body has begun, or reading must stop.
             Some(key) if (!wants_read || wants_direct) && !socket.is_stopping => {
                 socket.is_stopping = true;
+                if is_planted(Bug::CancelAcknowledgedEarly) {
+                    socket.receive = None;
+                }
                 ring.cancel(key)
             }
             None if wants_read => {
@@ -433,7 +442,7 @@ fn start_send<K: Kernel>(
     socket: &mut Socket<K::Socket>,
     slot: u32,
 ) -> io::Result<()> {
-    if socket.send.is_some() {
+    if socket.send.is_some() && !is_planted(Bug::TwoSendsInFlight) {
         return Ok(());
     }
     let conn = &socket.conn;

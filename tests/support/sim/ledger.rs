@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringcall::{Code, Status};
 
@@ -17,17 +18,40 @@ pub struct Ledger {
     pub callers: usize,
     /// Handlers that run or wait.
     pub handlers: usize,
-    /// Whether clients may close their connections.
-    pub may_close: bool,
+    /// Clients that will make a last call.
+    pub last_callers: usize,
+    pub phase: Phase,
+    /// Whether what was sent soon lies in its receiver's socket.
+    pub is_prompt: bool,
     /// The first thing that must not be.
     pub violation: Option<String>,
 }
 
+/// What those who live in the world do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// They call, whatever happens.
+    Faults,
+    /// Nothing fails any more: each client makes one call that must be answered.
+    LastCalls,
+    /// They may close their connections.
+    Close,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Call {
+    begun_ns: u64,
     executions: u32,
+    /// When its caller stops waiting.
+    deadline_ns: Option<u64>,
+    /// When its handler has ended with an answer.
+    made_ns: Option<u64>,
     end: Option<End>,
 }
+
+/// An answer that was made so long before a deadline lies in its caller's socket by then, where nothing holds
+/// it up.
+const PROMPT_NS: u64 = 10_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 enum End {
@@ -44,7 +68,9 @@ impl Ledger {
             calls: Vec::new(),
             callers: 0,
             handlers: 0,
-            may_close: false,
+            last_callers: 0,
+            phase: Phase::Faults,
+            is_prompt: false,
             violation: None,
         }
     }
@@ -65,19 +91,45 @@ impl Ledger {
         if self.calls.len() == self.calls_max {
             return None;
         }
-        self.calls.push(Call::default());
-        Some(self.calls.len() as u64 - 1)
+        Some(self.begin_last())
     }
 
-    /// A handler has started for this call.
-    pub fn execute(&mut self, id: u64) {
+    /// The last call of a client, which is made in any case.
+    pub fn begin_last(&mut self) -> u64 {
+        self.calls.push(Call {
+            begun_ns: self.now_ns(),
+            ..Call::default()
+        });
+        self.calls.len() as u64 - 1
+    }
+
+    /// The call stops waiting then.
+    pub fn set_deadline(&mut self, id: u64, after: Duration) {
+        self.calls[id as usize].deadline_ns = Some(self.now_ns() + after.as_nanos() as u64);
+    }
+
+    /// The handler of a call has made its answer.
+    pub fn made(&mut self, id: u64) {
+        let now_ns = self.now_ns();
+        self.calls[id as usize].made_ns = Some(now_ns);
+    }
+
+    /// A handler has started for this call. `left` is the time that it has, by what it was told.
+    pub fn execute(&mut self, id: u64, left: Option<Duration>) {
         self.handlers += 1;
         let Some(call) = self.calls.get_mut(id as usize) else {
             return self.violated(|| format!("a handler was called for {id}, which nobody calls"));
         };
         call.executions += 1;
-        if call.executions > 1 {
+        let (executions, has_deadline) = (call.executions, call.deadline_ns.is_some());
+        if executions > 1 {
             self.violated(|| format!("call {id} was executed twice"));
+        }
+        if left == Some(Duration::ZERO) {
+            self.violated(|| format!("call {id} has started after its deadline"));
+        }
+        if left.is_some() != has_deadline {
+            self.violated(|| format!("the handler of call {id} was told {left:?} of its deadline"));
         }
     }
 
@@ -106,10 +158,17 @@ impl Ledger {
     }
 
     /// A call has failed.
-    pub fn failed(&mut self, id: u64, status: Status, has_deadline: bool) {
-        let is_expected = match status.code() {
-            Code::Unavailable | Code::ResourceExhausted => true,
-            Code::DeadlineExceeded => has_deadline,
+    pub fn failed(&mut self, id: u64, status: Status) {
+        let call = &self.calls[id as usize];
+        let is_expected = match (status.code(), call.deadline_ns) {
+            (Code::Unavailable, _) => {
+                call.begun_ns < self.now_ns() || !is_of_retired_connection(&status)
+            }
+            (Code::ResourceExhausted, _) => true,
+            (Code::DeadlineExceeded, Some(deadline_ns)) => {
+                let lay_there = |made_ns: u64| made_ns + PROMPT_NS < deadline_ns;
+                !self.is_prompt || !call.made_ns.is_some_and(lay_there)
+            }
             _ => false,
         };
         if !is_expected {
@@ -155,6 +214,14 @@ impl Ledger {
             ..Covered::default()
         }
     }
+}
+
+/// Whether a call was made on a connection on which its server takes no more. When its client knows that,
+/// the call goes to a new one instead.
+fn is_of_retired_connection(status: &Status) -> bool {
+    status
+        .message()
+        .contains("takes no more calls on this connection")
 }
 
 /// Whether a status promises that no handler has seen the call.

@@ -13,7 +13,7 @@ use ringcall::__private::sim::{Faults, NodeId, Simulation};
 use ringcall::__private::{Bug, plant};
 use ringcall::Limits;
 
-use self::ledger::Ledger;
+use self::ledger::{Ledger, Phase};
 
 /// What a run has covered, or several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -183,15 +183,26 @@ fn run(seed: u64, scope: &Scope) -> Result<Covered, String> {
         let limits = sim.drawn_limits();
         sim.add_server(*address, limits, workload::services(&ledger));
     }
+    // Little enough that it fits into what a peer takes without reading.
+    let faults = sim.faults();
+    let is_small = rng.bool();
+    ledger.borrow_mut().is_prompt = is_small
+        && [
+            faults.cut,
+            faults.slow_operation,
+            faults.no_buffer,
+            faults.multishot_ends,
+        ] == [0.0; 4]
+        && faults.window_bytes >= 128 << 10;
     let clients: Vec<NodeId> = (0..rng.u8(1..4))
         .map(|_| {
             let limits = sim.drawn_limits();
-            let begin = workload::callers(
-                &ledger,
-                &servers,
-                content_bytes_max(&sim, &limits),
-                &mut rng,
-            );
+            let content_bytes_max = if is_small {
+                1000
+            } else {
+                content_bytes_max(&sim, &limits)
+            };
+            let begin = workload::callers(&ledger, &servers, content_bytes_max, &mut rng);
             sim.add_client(limits, begin)
         })
         .collect();
@@ -239,12 +250,17 @@ impl World {
         if !self.until(CALLS_END_NS, callers)? {
             return Err(format!("calls never end: {}", self.ledger.borrow().open()));
         }
+        self.ledger.borrow_mut().phase = Phase::LastCalls;
+        let last_callers = |world: &Self| world.ledger.borrow().last_callers == 0;
+        if !self.until(CALLS_END_NS, last_callers)? {
+            return Err("a client's last call never ends".into());
+        }
         // The clients are still connected: whoever gave up a call has told its server.
         let handlers = |world: &Self| world.ledger.borrow().handlers == 0;
         if !self.until(QUIET_NS, handlers)? {
             return Err("handlers go on whose callers have gone".into());
         }
-        self.ledger.borrow_mut().may_close = true;
+        self.ledger.borrow_mut().phase = Phase::Close;
         let quiet = |world: &Self| world.sim.check_quiet().is_ok();
         if !self.until(QUIET_NS, quiet)? {
             self.sim.check_quiet()?;

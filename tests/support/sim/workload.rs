@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use ringcall::{Context, IntoServices, LocalClient, Reply, Request, Service, Shard, Status};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Phase};
 
 #[ringcall::message]
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Parcel {
     pub id: u64,
     /// Tells payloads apart.
     pub seed: u64,
-    /// Length of the content that is wanted, in bytes.
+    /// Bytes of content, or microseconds.
     pub wanted: u32,
     pub content: Vec<u8>,
 }
@@ -28,7 +28,7 @@ pub struct Parcel {
 pub trait Inhabitant {
     /// Returns what it was given.
     async fn echo(parcel: Parcel) -> Parcel;
-    /// Returns what it was given, after so many microseconds.
+    /// Returns what it was given, after four times as many microseconds as are wanted.
     async fn wait(parcel: Parcel) -> Parcel;
     /// Returns as many bytes as are wanted.
     async fn make(parcel: Parcel) -> Parcel;
@@ -54,12 +54,13 @@ const TIMER_NS: u64 = 1_000_000;
 
 impl Handler {
     fn begin(&self, cx: &Context, id: u64) -> Running<'_> {
-        let mut books = self.books.borrow_mut();
-        books.execute(id);
-        if cx.remaining() == Some(Duration::ZERO) {
-            books.violated(|| format!("call {id} has started after its deadline"));
-        }
+        self.books.borrow_mut().execute(id, cx.remaining());
         Running(&self.books)
+    }
+
+    fn made(&self, parcel: Parcel) -> Result<Reply<Parcel>, Status> {
+        self.books.borrow_mut().made(parcel.id);
+        Ok(parcel.into())
     }
 }
 
@@ -75,7 +76,7 @@ fn owned(parcel: &Request<Parcel>) -> Parcel {
 impl InhabitantHandler for Handler {
     async fn echo(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
         let _running = self.begin(cx, parcel.id.to_native());
-        Ok(owned(&parcel).into())
+        self.made(owned(&parcel))
     }
 
     async fn wait(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
@@ -83,7 +84,7 @@ impl InhabitantHandler for Handler {
         let begun_ns = self.books.borrow().now_ns();
         let due_ns = cx.remaining().map(|left| begun_ns + left.as_nanos() as u64);
         for _ in 0..4 {
-            cx.sleep(Duration::from_micros(parcel.seed.to_native() % 50_000))
+            cx.sleep(Duration::from_micros(u64::from(parcel.wanted.to_native())))
                 .await;
             let mut books = self.books.borrow_mut();
             let now_ns = books.now_ns();
@@ -92,14 +93,14 @@ impl InhabitantHandler for Handler {
                 books.violated(|| format!("the handler of call {id} goes on after its deadline"));
             }
         }
-        Ok(owned(&parcel).into())
+        self.made(owned(&parcel))
     }
 
     async fn make(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
         let _running = self.begin(cx, parcel.id.to_native());
         let mut made = owned(&parcel);
         made.content = content(made.seed, made.wanted as usize);
-        Ok(made.into())
+        self.made(made)
     }
 }
 
@@ -158,19 +159,20 @@ impl Plan {
         for server in &self.servers {
             let client = shard.client(&format!("tcp://{server}"));
             let client = client.expect("an address of the world");
-            for caller in 0..self.callers {
+            books.borrow_mut().last_callers += 1;
+            for number in 0..self.callers {
                 books.borrow_mut().callers += 1;
                 let caller = Caller {
                     shard: shard.clone(),
                     client: InhabitantClient::new(client.clone()),
                     books: Rc::clone(books),
-                    rng: Rng::with_seed(self.seed ^ caller as u64 ^ u64::from(server.port())),
+                    rng: Rng::with_seed(self.seed ^ number as u64 ^ u64::from(server.port())),
                     content_bytes_max: self.content_bytes_max,
                     pause_us_max: self.pause_us_max,
                     deadlines: self.deadlines,
                     cancels: self.cancels,
                 };
-                shard.spawn(caller.live(self.calls));
+                shard.spawn(caller.live(self.calls, number == 0));
             }
         }
     }
@@ -188,16 +190,48 @@ struct Caller {
 }
 
 impl Caller {
-    async fn live(mut self, calls: usize) {
+    async fn live(mut self, calls: usize, calls_last: bool) {
         for _ in 0..calls {
             let pause = Duration::from_micros(self.rng.u64(0..self.pause_us_max));
             self.shard.sleep(pause).await;
             self.call().await;
         }
         self.books.borrow_mut().callers -= 1;
+        if calls_last {
+            self.until(Phase::LastCalls).await;
+            // No attempt to connect waits longer than that for its time.
+            self.shard.sleep(Duration::from_secs(6)).await;
+            self.last_call().await;
+            self.books.borrow_mut().last_callers -= 1;
+        }
         // The connection stays until all have ended.
-        while !self.books.borrow().may_close {
+        self.until(Phase::Close).await;
+    }
+
+    async fn until(&self, phase: Phase) {
+        while self.books.borrow().phase < phase {
             self.shard.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// However it went before, this one is answered.
+    async fn last_call(&mut self) {
+        let id = self.books.borrow_mut().begin_last();
+        let parcel = Parcel {
+            id,
+            seed: 0,
+            wanted: 0,
+            content: Vec::new(),
+        };
+        let outcome = self.client.echo(&parcel).await;
+        let mut books = self.books.borrow_mut();
+        match outcome {
+            Ok(answer) => books.answered(id, answer.id.to_native() == id),
+            Err(status) => {
+                books.violated(|| {
+                    format!("a client's last call fails, on a healthy server: {status}")
+                });
+            }
         }
     }
 
@@ -212,27 +246,35 @@ impl Caller {
         } else {
             self.rng.usize(0..self.content_bytes_max)
         };
-        let wanted = self.rng.usize(0..self.content_bytes_max.min(60_000)) as u32;
+        let what = self.rng.u8(0..4);
+        let patience =
+            (self.rng.f64() < self.cancels).then(|| Duration::from_micros(self.rng.u64(0..20_000)));
+        let timeout = (self.rng.f64() < self.deadlines)
+            .then(|| Duration::from_micros(self.rng.u64(1..200_000)));
+        let wanted = match (what, patience) {
+            // It ends only because nobody waits for it.
+            (0, Some(_)) if self.rng.bool() => u32::MAX,
+            (0, _) => self.rng.u32(0..50_000),
+            _ => self.rng.usize(0..self.content_bytes_max.min(60_000)) as u32,
+        };
         let parcel = Parcel {
             id,
             seed,
             wanted,
             content: content(seed, bytes),
         };
-        let what = self.rng.u8(0..4);
         let call = match what {
             0 => self.client.wait(&parcel),
             1 => self.client.make(&parcel),
             _ => self.client.echo(&parcel),
         };
-        let has_deadline = self.rng.f64() < self.deadlines;
-        let call = if has_deadline {
-            call.deadline(Duration::from_micros(self.rng.u64(1..200_000)))
-        } else {
-            call
+        let call = match timeout {
+            Some(timeout) => {
+                self.books.borrow_mut().set_deadline(id, timeout);
+                call.deadline(timeout)
+            }
+            None => call,
         };
-        let patience =
-            (self.rng.f64() < self.cancels).then(|| Duration::from_micros(self.rng.u64(0..20_000)));
         let outcome = match patience {
             Some(patience) => first_of(call, self.shard.sleep(patience)).await,
             None => Some(call.await),
@@ -240,7 +282,7 @@ impl Caller {
         let mut books = self.books.borrow_mut();
         match outcome {
             None => books.give_up(id),
-            Some(Err(status)) => books.failed(id, status, has_deadline),
+            Some(Err(status)) => books.failed(id, status),
             Some(Ok(answer)) => {
                 let expected = match what {
                     1 => content(seed, wanted as usize),
