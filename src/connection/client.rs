@@ -1,6 +1,7 @@
 //! The client's end of a connection.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::held_calls::HeldCalls;
@@ -61,6 +62,8 @@ pub enum ClientEvent<W> {
 pub struct ClientConnection<W> {
     link: Link,
     calls: Calls<W>,
+    /// Calls that may be in flight: what this side and the server permit.
+    calls_max: usize,
     services: Vec<Service>,
     held: HeldCalls,
     resolve_ids: u64,
@@ -108,6 +111,7 @@ impl<W> ClientConnection<W> {
             out.extend_from_slice(&hello)
         });
         Self {
+            calls_max: (limits.calls_in_flight_max as usize).min(CALLS_MAX),
             link: Link::of_client(limits, now_ns),
             calls: Calls::default(),
             services: Vec::new(),
@@ -164,14 +168,9 @@ impl<W> ClientConnection<W> {
     }
 
     /// Number of calls that the server would read at once, beside those in flight.
+    #[inline]
     pub fn room_for_calls(&self) -> usize {
-        let theirs = self
-            .link
-            .peer()
-            .map_or(u32::MAX, |peer| peer.calls_in_flight_max);
-        let ours = self.link.limits().calls_in_flight_max;
-        let calls_max = (theirs.min(ours) as usize).min(CALLS_MAX);
-        calls_max.saturating_sub(self.calls.len())
+        self.calls_max.saturating_sub(self.calls.len())
     }
 
     /// Whether the server would read another call at once: fewer are in flight than it permits.
@@ -293,6 +292,22 @@ impl<W> ClientConnection<W> {
         taken
     }
 
+    /// The next response in `chunk`, from `*at` on, if one lies there whole and aligned and somebody
+    /// waits for it: who, and where its payload is. What it leaves there is for
+    /// [`ClientConnection::next_event`], which must be asked before the next chunk comes.
+    #[inline]
+    pub fn next_response(&mut self, chunk: &[u8], at: &mut usize) -> Option<(W, Range<usize>)> {
+        if !self.failures.is_empty() || !self.is_ready() {
+            return None;
+        }
+        let (call_id, payload, end) = self.link.peek_response(chunk, *at)?;
+        let waiter = self.answered(call_id)?;
+        self.has_served = true;
+        self.link.frame_used_up();
+        *at = end;
+        Some((waiter, payload))
+    }
+
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
     pub fn next_event(
         &mut self,
@@ -339,6 +354,7 @@ impl<W> ClientConnection<W> {
             (Kind::Error, true) => return self.handle_error(&frame, chunk),
             (Kind::Welcome, false) => {
                 let peer = Handshake::decode_answer(frame.payload(chunk))?;
+                self.calls_max = self.calls_max.min(peer.calls_in_flight_max as usize);
                 self.link.accept_peer(peer);
                 return Ok(Some(ClientEvent::Ready));
             }
@@ -362,12 +378,16 @@ impl<W> ClientConnection<W> {
             return Err(Violation::UnknownCall { call_id });
         }
         self.has_served = true;
-        let Some((waiter, end)) = self.calls.answer(call_id) else {
-            return Ok(None);
-        };
+        Ok(self.answered(call_id))
+    }
+
+    /// Takes the waiter of a call that the server has answered.
+    #[inline]
+    fn answered(&mut self, call_id: u64) -> Option<W> {
+        let (waiter, end) = self.calls.answer(call_id)?;
         self.read_bytes = self.read_bytes.max(end);
         self.note_unread();
-        Ok(Some(waiter))
+        Some(waiter)
     }
 
     fn handle_error(
@@ -482,29 +502,41 @@ impl<W> ClientConnection<W> {
 const LATE_NS: u64 = 1_000_000_000;
 
 /// The index of a method, or why it can't be called.
+#[inline]
 fn callable(
     descriptor: &ServiceDescriptor,
     method: u16,
     resolution: &Resolution,
 ) -> Result<u16, Status> {
-    let ours = &descriptor.methods[usize::from(method)];
     match resolution.code {
         Code::Ok => Ok(resolution.index),
-        Code::FailedPrecondition => Err(Status::failed_precondition(format!(
+        code => Err(uncallable(descriptor, method, resolution, code)),
+    }
+}
+
+#[cold]
+fn uncallable(
+    descriptor: &ServiceDescriptor,
+    method: u16,
+    resolution: &Resolution,
+    code: Code,
+) -> Status {
+    let ours = &descriptor.methods[usize::from(method)];
+    match code {
+        Code::FailedPrecondition => Status::failed_precondition(format!(
             "method {} has other types here than at the server: fingerprint {:016x} here, {:016x} there; \
              build both from the same definition, or give the new version of the method a new name",
             ours.name, ours.fingerprint, resolution.fingerprint
-        ))),
-        Code::Unimplemented => Err(Status::unimplemented(format!(
-            "the server has no method {}",
-            ours.name
-        ))),
+        )),
+        Code::Unimplemented => {
+            Status::unimplemented(format!("the server has no method {}", ours.name))
+        }
         // A later version may have more of them.
-        code => Err(Status::unimplemented(format!(
+        code => Status::unimplemented(format!(
             "the server does not let method {} be called on this connection: it answered {code} when it was asked \
              for its index",
             ours.name
-        ))),
+        )),
     }
 }
 
