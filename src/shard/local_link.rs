@@ -166,12 +166,12 @@ impl ShardCore {
             let (waiter, outcome) = match event {
                 Some(ClientEvent::Response { waiter, body }) => {
                     let payload = self.payload(conn, body, bytes, chunk);
-                    (waiter, Outcome::Ended(Ok(payload)))
+                    (waiter, Outcome::Answered(payload))
                 }
-                Some(ClientEvent::Failed { waiter, status }) => {
-                    (waiter, Outcome::Ended(Err(status)))
+                Some(ClientEvent::Failed { waiter, status }) => (waiter, Outcome::failed(status)),
+                Some(ClientEvent::NotSent { waiter, status }) => {
+                    (waiter, Outcome::not_sent(status))
                 }
-                Some(ClientEvent::NotSent { waiter, status }) => (waiter, Outcome::NotSent(status)),
                 Some(ClientEvent::Goaway(goaway)) => {
                     let invites_back = goaway.reason == 0
                         || (client.connection.is_ready() && goaway.invites_back());
@@ -297,9 +297,9 @@ pub(super) fn end_calls(conn: &Rc<Conn>, status: &Status) {
         drop(queue);
         for (waiter, fate) in client.connection.take_waiters(unsent_from, status) {
             let outcome = match fate {
-                Fate::NotSent(why) if invites_back => Outcome::NotSent(why),
-                Fate::NotSent(why) | Fate::Failed(why) => Outcome::Ended(Err(why)),
-                Fate::Sent => Outcome::Ended(Err(perhaps_executed(status))),
+                Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
+                Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
+                Fate::Sent => Outcome::failed(perhaps_executed(status)),
             };
             wakers.extend(client.calls.finish(waiter, outcome));
         }

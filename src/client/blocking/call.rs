@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::Wire;
 use super::{BlockingClient, DEFAULT_TIMEOUT};
-use crate::client::slots::Outcome;
+use crate::client::slots::{Failure, Outcome};
 use crate::client::{CallTarget, perhaps_executed, timeout_us};
 use crate::connection::client::{ClientEvent, Fate};
 use crate::rpc::encode::{Encode, encode_payload};
@@ -77,12 +77,14 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             let outcome = self.make(wire, deadline, target);
             kept.settle();
             match outcome? {
-                Outcome::Ended(result) => {
-                    return Response::validate(result?).map_err(Unreadable::response);
+                Outcome::Answered(payload) => {
+                    return Response::validate(payload).map_err(Unreadable::response);
                 }
-                // It goes to another connection, once.
-                Outcome::NotSent(_) if std::mem::take(&mut is_first) => (),
-                Outcome::NotSent(why) => return Err(why),
+                Outcome::Failed(failure) => match *failure {
+                    // It goes to another connection, once.
+                    Failure::NotSent(_) if std::mem::take(&mut is_first) => (),
+                    Failure::NotSent(why) | Failure::Ended(why) => return Err(why),
+                },
             }
         }
     }
@@ -105,11 +107,11 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         loop {
             match wire.next_event(deadline) {
                 Ok(Some(ClientEvent::Response { body, .. })) => {
-                    return Ok(Outcome::Ended(Ok(wire.payload(body))));
+                    return Ok(Outcome::Answered(wire.payload(body)));
                 }
                 Ok(Some(ClientEvent::Failed { status, .. })) => return Err(status),
                 Ok(Some(ClientEvent::NotSent { status, .. })) => {
-                    return Ok(Outcome::NotSent(status));
+                    return Ok(Outcome::not_sent(status));
                 }
                 Ok(Some(ClientEvent::Ready | ClientEvent::Goaway(_))) => (),
                 Ok(None) => {
@@ -122,7 +124,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
                     let why = target.lost(&cause);
                     let invites_back = cause.invites_back(true);
                     return match wire.fate(&why) {
-                        Some(Fate::NotSent(why)) if invites_back => Ok(Outcome::NotSent(why)),
+                        Some(Fate::NotSent(why)) if invites_back => Ok(Outcome::not_sent(why)),
                         Some(Fate::NotSent(status) | Fate::Failed(status)) => Err(status),
                         Some(Fate::Sent) | None => Err(perhaps_executed(&why)),
                     };
