@@ -173,6 +173,17 @@ impl<W> ClientConnection<W> {
         self.calls_max.saturating_sub(self.calls.len())
     }
 
+    /// Number of calls that may be sent now, when so many bytes are queued and not sent beside the
+    /// requests that are held: none beyond `write_queue_bytes_high`.
+    #[inline]
+    pub fn room(&self, queued_bytes: usize) -> usize {
+        let bytes_high = self.link.limits().write_queue_bytes_high;
+        if queued_bytes + self.held_bytes() > bytes_high {
+            return 0;
+        }
+        self.room_for_calls()
+    }
+
     /// Whether the server would read another call at once: fewer are in flight than it permits.
     pub fn has_room_for_calls(&self) -> bool {
         self.room_for_calls() > 0

@@ -10,7 +10,7 @@ use super::conn::{Conn, Role};
 use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
-use crate::client::slots::{Failure, Outcome};
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::timeout_us;
 use crate::connection::link::nanos;
 use crate::rpc::encode::{Encode, encode_payload};
@@ -80,7 +80,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
             service,
             method,
             request,
-            timeout: None,
+            timeout: client.default_deadline,
             alarm: None,
             state: CallState::Waiting(None),
             types: std::marker::PhantomData,
@@ -88,7 +88,8 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
     }
 
     /// Ends the call with DEADLINE_EXCEEDED when it takes longer, counted from its first poll. The
-    /// server is told the time that remains when the call is sent.
+    /// server is told the time that remains when the call is sent. Overrides
+    /// [`LocalClient::default_deadline`].
     ///
     /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
     /// deadline, and this side alone keeps the time.
@@ -136,7 +137,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 unreachable!("made by this client")
             };
             let mut queue = conn.queue.borrow_mut();
-            if link.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
+            if link.connection.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
                 let number = client.waiting().borrow_mut().wait(number, cx.waker());
                 ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;

@@ -7,11 +7,11 @@ use std::task::Waker;
 
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
-use super::local_client::Target;
 use crate::buf::Chunk;
+use crate::client::core::slots::{CallSlots, Outcome};
+use crate::client::core::target::Target;
+use crate::client::core::waiting::WaitQueue;
 use crate::client::perhaps_executed;
-use crate::client::slots::{CallSlots, Outcome};
-use crate::client::waiting::WaitQueue;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
 use crate::connection::link::Link;
 use crate::panics;
@@ -77,21 +77,11 @@ impl LocalLink {
         self.connection.handle_timeout(now_ns, out)
     }
 
-    /// Number of calls that may be sent now, with so many bytes in the connection's queue.
-    #[inline]
-    pub(super) fn room(&self, queued_bytes: usize) -> usize {
-        let bytes_high = self.connection.link().limits().write_queue_bytes_high;
-        if queued_bytes + self.connection.held_bytes() > bytes_high {
-            return 0;
-        }
-        self.connection.room_for_calls()
-    }
-
     /// Wakes as many of the calls that wait as there is room for.
     #[inline]
     pub(super) fn call_waiting(&self, queued_bytes: usize) {
         if !self.waiting.borrow().is_empty() && self.ended.is_none() {
-            let room = self.room(queued_bytes);
+            let room = self.connection.room(queued_bytes);
             self.waiting.borrow_mut().call(room, wake);
         }
     }

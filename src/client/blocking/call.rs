@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use super::wire::Wire;
-use super::{BlockingClient, DEFAULT_TIMEOUT};
-use crate::client::slots::{Failure, Outcome};
+use super::{BlockingClient, moment_in};
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::{CallTarget, perhaps_executed, timeout_us};
 use crate::connection::client::{ClientEvent, Fate};
 use crate::rpc::encode::{Encode, encode_payload};
@@ -23,7 +23,7 @@ pub struct BlockingCall<'a, Req, Resp, E> {
     service: &'static ServiceDescriptor,
     method: u16,
     request: E,
-    timeout: Duration,
+    timeout: Option<Duration>,
     types: PhantomData<fn(Req) -> Resp>,
 }
 
@@ -39,19 +39,19 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             service,
             method,
             request,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: client.default_deadline,
             types: PhantomData,
         }
     }
 
     /// Ends the call with DEADLINE_EXCEEDED when it takes longer, the wait for calls of other threads
     /// and for a new connection included. The server is told the time that remains when the call is
-    /// sent. Default 30 s.
+    /// sent. Overrides [`BlockingClient::default_deadline`].
     ///
     /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
     /// deadline, and this side alone keeps the time.
     pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -65,6 +65,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             target,
             limits,
             turns,
+            ..
         } = self.client;
         let mut kept = turns.wait(deadline).ok_or_else(|| {
             Status::deadline_exceeded(format!(
@@ -99,6 +100,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         let encode = |out: &mut Vec<u8>, bytes_max| {
             encode_payload::<Req>(&self.request, bytes_max, out).map_err(Unsendable::request)
         };
+        // There is room: it is the only call, and all that was queued before it is sent.
         let (service, method) = (self.service, self.method);
         let out = &mut wire.out;
         let call_id = wire
@@ -132,13 +134,6 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             }
         }
     }
-}
-
-/// The moment after such a time, or as far from now as no program runs.
-fn moment_in(time: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now + CENTURY)
 }
 
 impl<Req, Resp, E> fmt::Debug for BlockingCall<'_, Req, Resp, E> {

@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use super::channel::Channel;
 use super::state::{SentCall, State};
 use super::ticket::{Ticket, poll_admitted};
-use crate::client::slots::{Failure, Outcome};
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::timeout_us;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use super::channel::Channel;
 use super::driving::{Blocked, Output};
 use super::reader::Reader;
-use crate::client::cause::Cause;
+use crate::client::core::cause::Cause;
 use crate::client::unread::{Unread, look};
 use crate::wire::unsent::first_request;
 

@@ -9,10 +9,10 @@ use tokio::task::AbortHandle;
 
 use super::link::Link;
 use super::wakers::Wakers;
-use crate::client::backoff::Backoff;
-use crate::client::cause::Cause;
-use crate::client::slots::{CallSlots, Outcome};
-use crate::client::waiting::WaitQueue;
+use crate::client::core::backoff::Backoff;
+use crate::client::core::cause::Cause;
+use crate::client::core::slots::{CallSlots, Outcome};
+use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, perhaps_executed};
 use crate::connection::client::Fate;
 use crate::rpc::received::SharedPayload;

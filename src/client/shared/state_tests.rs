@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::driving::Output;
 use super::*;
-use crate::client::slots::Failure;
+use crate::client::core::slots::Failure;
 use crate::connection::server::{ServerConnection, ServerEvent};
 use crate::wire::frame_writer;
 use crate::wire::header::{Header, Kind};
