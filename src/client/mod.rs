@@ -1,14 +1,10 @@
 //! Clients: what all of them share, the one for tokio programs, and the one for scripts.
 
-pub(crate) mod backoff;
 mod blocking;
-mod cause;
 pub(crate) mod connecting;
+pub(crate) mod core;
 mod shared;
-pub(crate) mod slots;
-mod target;
 pub(crate) mod unread;
-pub(crate) mod waiting;
 
 use std::time::Duration;
 
@@ -19,8 +15,8 @@ use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
 pub use self::blocking::{BlockingCall, BlockingClient};
+pub(crate) use self::core::target::CallTarget;
 pub use self::shared::{Call, Client, ClientBuilder};
-pub(crate) use self::target::CallTarget;
 
 /// Something that calls can be made on: a [`Client`](crate::Client), a
 /// [`LocalClient`](crate::LocalClient) or a [`BlockingClient`](crate::BlockingClient).

@@ -1,6 +1,7 @@
 //! The client's end of a connection.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::held_calls::HeldCalls;
@@ -61,6 +62,8 @@ pub enum ClientEvent<W> {
 pub struct ClientConnection<W> {
     link: Link,
     calls: Calls<W>,
+    /// Calls that may be in flight: what this side and the server permit.
+    calls_max: usize,
     services: Vec<Service>,
     held: HeldCalls,
     resolve_ids: u64,
@@ -108,6 +111,7 @@ impl<W> ClientConnection<W> {
             out.extend_from_slice(&hello)
         });
         Self {
+            calls_max: (limits.calls_in_flight_max as usize).min(CALLS_MAX),
             link: Link::of_client(limits, now_ns),
             calls: Calls::default(),
             services: Vec::new(),
@@ -164,14 +168,20 @@ impl<W> ClientConnection<W> {
     }
 
     /// Number of calls that the server would read at once, beside those in flight.
+    #[inline]
     pub fn room_for_calls(&self) -> usize {
-        let theirs = self
-            .link
-            .peer()
-            .map_or(u32::MAX, |peer| peer.calls_in_flight_max);
-        let ours = self.link.limits().calls_in_flight_max;
-        let calls_max = (theirs.min(ours) as usize).min(CALLS_MAX);
-        calls_max.saturating_sub(self.calls.len())
+        self.calls_max.saturating_sub(self.calls.len())
+    }
+
+    /// Number of calls that may be sent now, when so many bytes are queued and not sent beside the
+    /// requests that are held: none beyond `write_queue_bytes_high`.
+    #[inline]
+    pub fn room(&self, queued_bytes: usize) -> usize {
+        let bytes_high = self.link.limits().write_queue_bytes_high;
+        if queued_bytes + self.held_bytes() > bytes_high {
+            return 0;
+        }
+        self.room_for_calls()
     }
 
     /// Whether the server would read another call at once: fewer are in flight than it permits.
@@ -270,12 +280,11 @@ impl<W> ClientConnection<W> {
     /// Gives up a call: tells the server, and returns the waiter if the call had not ended.
     pub fn cancel_call(&mut self, call_id: u64, out: &mut Vec<u8>) -> Option<W> {
         let waiter = self.calls.remove(call_id)?;
-        if self.held.remove(call_id) {
-            // Others may have waited behind it only.
-            self.send_held(out);
-        } else {
+        if !self.held.remove(call_id) {
             append_bare(out, Kind::Cancel, call_id);
         }
+        // Others may have waited behind it only.
+        self.send_held(out);
         Some(waiter)
     }
 
@@ -291,6 +300,22 @@ impl<W> ClientConnection<W> {
         let not_sent = |waiter| (waiter, Fate::NotSent(not_executed(why)));
         taken.extend(unsent.into_iter().map(not_sent));
         taken
+    }
+
+    /// The next response in `chunk`, from `*at` on, if one lies there whole and aligned and somebody
+    /// waits for it: who, and where its payload is. What it leaves there is for
+    /// [`ClientConnection::next_event`], which must be asked before the next chunk comes.
+    #[inline]
+    pub fn next_response(&mut self, chunk: &[u8], at: &mut usize) -> Option<(W, Range<usize>)> {
+        if !self.failures.is_empty() || !self.held.is_empty() || !self.is_ready() {
+            return None;
+        }
+        let (call_id, payload, end) = self.link.peek_response(chunk, *at)?;
+        let waiter = self.answered(call_id)?;
+        self.has_served = true;
+        self.link.frame_used_up();
+        *at = end;
+        Some((waiter, payload))
     }
 
     /// The next thing to act on in `chunk`, from `*at` on; `None` when it is used up.
@@ -329,16 +354,21 @@ impl<W> ClientConnection<W> {
         let call_id = header.call_id;
         match (header.kind, self.is_ready()) {
             (Kind::Response, true) => {
-                return Ok(self
-                    .take_waiter(call_id)?
-                    .map(|waiter| ClientEvent::Response {
-                        waiter,
-                        body: frame.body,
-                    }));
+                let waiter = self.take_waiter(call_id)?;
+                self.send_held(out);
+                return Ok(waiter.map(|waiter| ClientEvent::Response {
+                    waiter,
+                    body: frame.body,
+                }));
             }
-            (Kind::Error, true) => return self.handle_error(&frame, chunk),
+            (Kind::Error, true) => {
+                let failed = self.handle_error(&frame, chunk);
+                self.send_held(out);
+                return failed;
+            }
             (Kind::Welcome, false) => {
                 let peer = Handshake::decode_answer(frame.payload(chunk))?;
+                self.calls_max = self.calls_max.min(peer.calls_in_flight_max as usize);
                 self.link.accept_peer(peer);
                 return Ok(Some(ClientEvent::Ready));
             }
@@ -362,12 +392,16 @@ impl<W> ClientConnection<W> {
             return Err(Violation::UnknownCall { call_id });
         }
         self.has_served = true;
-        let Some((waiter, end)) = self.calls.answer(call_id) else {
-            return Ok(None);
-        };
+        Ok(self.answered(call_id))
+    }
+
+    /// Takes the waiter of a call that the server has answered.
+    #[inline]
+    fn answered(&mut self, call_id: u64) -> Option<W> {
+        let (waiter, end) = self.calls.answer(call_id)?;
         self.read_bytes = self.read_bytes.max(end);
         self.note_unread();
-        Ok(Some(waiter))
+        Some(waiter)
     }
 
     fn handle_error(
@@ -434,13 +468,16 @@ impl<W> ClientConnection<W> {
         Ok(())
     }
 
-    /// Sends held requests in their order, up to the first whose service is not resolved yet.
+    /// Sends held requests in their order, up to the first whose service is not resolved yet, and as far as
+    /// the server permits. Before its WELCOME nobody knew how far that is; what it has to hold itself would
+    /// keep it from seeing that others were given up.
     fn send_held(&mut self, out: &mut Vec<u8>) {
         let peer_bytes_max = self.link.peer().map_or(0, |peer| peer.payload_bytes_max);
         let services = &self.services;
-        while let Some(held) = self
-            .held
-            .pop_if(|held| services[held.service].resolutions.is_some())
+        while self.calls.len() - self.held.len() < self.calls_max
+            && let Some(held) = self
+                .held
+                .pop_if(|held| services[held.service].resolutions.is_some())
         {
             let Service {
                 descriptor,
@@ -482,29 +519,41 @@ impl<W> ClientConnection<W> {
 const LATE_NS: u64 = 1_000_000_000;
 
 /// The index of a method, or why it can't be called.
+#[inline]
 fn callable(
     descriptor: &ServiceDescriptor,
     method: u16,
     resolution: &Resolution,
 ) -> Result<u16, Status> {
-    let ours = &descriptor.methods[usize::from(method)];
     match resolution.code {
         Code::Ok => Ok(resolution.index),
-        Code::FailedPrecondition => Err(Status::failed_precondition(format!(
+        code => Err(uncallable(descriptor, method, resolution, code)),
+    }
+}
+
+#[cold]
+fn uncallable(
+    descriptor: &ServiceDescriptor,
+    method: u16,
+    resolution: &Resolution,
+    code: Code,
+) -> Status {
+    let ours = &descriptor.methods[usize::from(method)];
+    match code {
+        Code::FailedPrecondition => Status::failed_precondition(format!(
             "method {} has other types here than at the server: fingerprint {:016x} here, {:016x} there; \
              build both from the same definition, or give the new version of the method a new name",
             ours.name, ours.fingerprint, resolution.fingerprint
-        ))),
-        Code::Unimplemented => Err(Status::unimplemented(format!(
-            "the server has no method {}",
-            ours.name
-        ))),
+        )),
+        Code::Unimplemented => {
+            Status::unimplemented(format!("the server has no method {}", ours.name))
+        }
         // A later version may have more of them.
-        code => Err(Status::unimplemented(format!(
+        code => Status::unimplemented(format!(
             "the server does not let method {} be called on this connection: it answered {code} when it was asked \
              for its index",
             ours.name
-        ))),
+        )),
     }
 }
 

@@ -206,3 +206,52 @@ fn a_goaway_fails_what_was_not_sent_and_keeps_what_was() {
             .is_err()
     );
 }
+
+/// The short way takes what the long way would, and leaves everything else to it.
+#[test]
+fn a_response_is_taken_the_short_way_only_if_somebody_waits_for_it_and_it_lies_there_whole() {
+    let (mut client, mut out) = (client(), Vec::new());
+    events(&mut client, &welcome(), &mut out).unwrap();
+    let calls = [1, 2, 3].map(|waiter| call(&mut client, 0, waiter, &mut out));
+    events(&mut client, &resolved(), &mut out).unwrap();
+    let cancelled = call(&mut client, 0, 4, &mut out);
+    client.cancel_call(cancelled, &mut out);
+    let response = |call_id: u64| {
+        let mut frame = Vec::new();
+        append_control(&mut frame, Header::new(Kind::Response, call_id, 0), |out| {
+            out.extend_from_slice(b"three");
+        });
+        frame
+    };
+    let mut ping = Vec::new();
+    append_bare(&mut ping, Kind::Ping, 0);
+    let frames = [
+        response(calls[0]),
+        ping,
+        response(calls[1]),
+        response(cancelled),
+        response(calls[2])[..40].to_vec(),
+    ];
+    let (chunk, mut at) = (AlignedBuf::copy_of(&frames.concat()), 0);
+    let short = |client: &mut ClientConnection<u8>, at: &mut usize| {
+        let taken = client.next_response(chunk.as_slice(), at);
+        taken.map(|(waiter, payload)| (waiter, chunk.as_slice()[payload].to_vec()))
+    };
+    assert_eq!(short(&mut client, &mut at), Some((1, b"three".to_vec())));
+    assert_eq!(short(&mut client, &mut at), None, "a ping");
+    // The long way goes on until it finds something to tell.
+    let event = client.next_event(chunk.as_slice(), &mut at, 0, &mut out);
+    assert!(matches!(
+        event,
+        Ok(Some(ClientEvent::Response { waiter: 2, .. }))
+    ));
+    assert_eq!(short(&mut client, &mut at), None, "nobody waits for it");
+    let event = client.next_event(chunk.as_slice(), &mut at, 0, &mut out);
+    assert!(matches!(event, Ok(None)), "the last one is not whole");
+    assert_eq!((at, client.calls_in_flight()), (chunk.len(), 1));
+    let got = events(&mut client, &response(calls[2])[40..], &mut out).unwrap();
+    assert!(matches!(
+        &got[..],
+        [ClientEvent::Response { waiter: 3, .. }]
+    ));
+}

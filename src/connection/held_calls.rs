@@ -73,6 +73,11 @@ impl HeldCalls {
         self.bytes
     }
 
+    /// Number of them.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }

@@ -232,6 +232,18 @@ impl Link {
         self.framer.peek_request(chunk, at)
     }
 
+    /// See [`Framer::peek_response`].
+    #[inline(always)]
+    pub fn peek_response(&self, chunk: &[u8], at: usize) -> Option<(u64, Range<usize>, usize)> {
+        self.framer.peek_response(chunk, at)
+    }
+
+    /// Says that a whole frame was used up which this has not yielded.
+    #[inline(always)]
+    pub fn frame_used_up(&mut self) {
+        self.partial = None;
+    }
+
     /// See [`Framer::wants_direct`].
     pub fn wants_direct(&self) -> bool {
         self.framer.wants_direct()

@@ -10,7 +10,7 @@ use super::conn::{Conn, Role};
 use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
-use crate::client::slots::Outcome;
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::timeout_us;
 use crate::connection::link::nanos;
 use crate::rpc::encode::{Encode, encode_payload};
@@ -55,6 +55,8 @@ struct SentCall {
     conn: Rc<Conn>,
     call_id: u64,
     slot: u32,
+    /// Whether its outcome was fetched; then it has no place any more.
+    has_ended: bool,
 }
 
 /// The deadline of a call.
@@ -78,7 +80,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
             service,
             method,
             request,
-            timeout: None,
+            timeout: client.default_deadline,
             alarm: None,
             state: CallState::Waiting(None),
             types: std::marker::PhantomData,
@@ -86,7 +88,8 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
     }
 
     /// Ends the call with DEADLINE_EXCEEDED when it takes longer, counted from its first poll. The
-    /// server is told the time that remains when the call is sent.
+    /// server is told the time that remains when the call is sent. Overrides
+    /// [`LocalClient::default_deadline`].
     ///
     /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
     /// deadline, and this side alone keeps the time.
@@ -134,7 +137,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 unreachable!("made by this client")
             };
             let mut queue = conn.queue.borrow_mut();
-            if link.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
+            if link.connection.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
                 let number = client.waiting().borrow_mut().wait(number, cx.waker());
                 ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;
@@ -152,7 +155,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                 },
                 queue.filling(),
             )?;
-            link.calls.take();
+            link.calls.take(cx.waker());
             (call_id, slot)
         };
         *ticket = None;
@@ -161,6 +164,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
             conn,
             call_id,
             slot,
+            has_ended: false,
         }))
     }
 
@@ -172,9 +176,12 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
                     self.state = CallState::Sent(sent);
                 }
                 CallState::Sent(sent) => match ready!(sent.poll(cx)) {
-                    Outcome::Ended(result) => return Poll::Ready(result),
-                    // It goes to another connection, if there is one.
-                    Outcome::NotSent(_) => self.state = CallState::Waiting(None),
+                    Outcome::Answered(payload) => return Poll::Ready(Ok(payload)),
+                    Outcome::Failed(failure) => match *failure {
+                        Failure::Ended(status) => return Poll::Ready(Err(status)),
+                        // It goes to another connection, if there is one.
+                        Failure::NotSent(_) => self.state = CallState::Waiting(None),
+                    },
                 },
                 CallState::Done => panic!("a call was polled after its end"),
             }
@@ -227,15 +234,20 @@ impl Drop for Ticket<'_> {
 
 impl SentCall {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome<Chunk>> {
-        match &mut *self.conn.role.borrow_mut() {
-            Role::Client(client) => client.calls.poll(self.slot, cx),
+        let polled = match &mut *self.conn.role.borrow_mut() {
+            Role::Client(client) => client.calls.poll(self.slot, cx.waker()),
             Role::Server(_) => unreachable!("made by a client"),
-        }
+        };
+        self.has_ended = polled.is_ready();
+        polled
     }
 }
 
 impl Drop for SentCall {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let was_waiting = match &mut *self.conn.role.borrow_mut() {
             Role::Client(client) => {
                 client.calls.put(self.slot);

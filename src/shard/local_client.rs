@@ -8,21 +8,16 @@ use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
 use super::context::Shard;
 use super::local_call::LocalCall;
-use crate::client::backoff::Backoff;
-use crate::client::waiting::WaitQueue;
+use crate::client::core::DEFAULT_DEADLINE;
+use crate::client::core::backoff::Backoff;
+use crate::client::core::target::Target;
+use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, Caller};
 use crate::connection::link::nanos;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
-
-/// Where a local client connects to.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) address: socket2::SockAddr,
-    pub(crate) is_tcp: bool,
-}
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
 ///
@@ -37,6 +32,7 @@ pub(crate) struct Target {
 #[derive(Clone, Debug)]
 pub struct LocalClient {
     inner: Rc<Inner>,
+    pub(super) default_deadline: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -92,11 +88,20 @@ impl Shard {
         };
         Ok(LocalClient {
             inner: Rc::new(inner),
+            default_deadline: DEFAULT_DEADLINE,
         })
     }
 }
 
 impl LocalClient {
+    /// The deadline of calls on this clone, and on clones of it, that set none of their own. Default
+    /// `None`: they wait for as long as the connection lives.
+    #[must_use]
+    pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.default_deadline = deadline;
+        self
+    }
+
     pub(super) fn shard(&self) -> &Rc<ShardCore> {
         &self.inner.shard
     }

@@ -7,11 +7,11 @@ use std::task::Waker;
 
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
-use super::local_client::Target;
 use crate::buf::Chunk;
+use crate::client::core::slots::{CallSlots, Outcome};
+use crate::client::core::target::Target;
+use crate::client::core::waiting::WaitQueue;
 use crate::client::perhaps_executed;
-use crate::client::slots::{CallSlots, Outcome};
-use crate::client::waiting::WaitQueue;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
 use crate::connection::link::Link;
 use crate::panics;
@@ -78,21 +78,11 @@ impl LocalLink {
         self.connection.handle_timeout(now_ns, out)
     }
 
-    /// Number of calls that may be sent now, with so many bytes in the connection's queue.
-    #[inline]
-    pub(super) fn room(&self, queued_bytes: usize) -> usize {
-        let bytes_high = self.connection.link().limits().write_queue_bytes_high;
-        if queued_bytes + self.connection.held_bytes() > bytes_high {
-            return 0;
-        }
-        self.connection.room_for_calls()
-    }
-
     /// Wakes as many of the calls that wait as there is room for.
     #[inline]
     pub(super) fn call_waiting(&self, queued_bytes: usize) {
         if !self.waiting.borrow().is_empty() && self.ended.is_none() {
-            let room = self.room(queued_bytes);
+            let room = self.connection.room(queued_bytes);
             self.waiting.borrow_mut().call(room, wake);
         }
     }
@@ -167,12 +157,12 @@ impl ShardCore {
             let (waiter, outcome) = match event {
                 Some(ClientEvent::Response { waiter, body }) => {
                     let payload = self.payload(conn, body, bytes, chunk);
-                    (waiter, Outcome::Ended(Ok(payload)))
+                    (waiter, Outcome::Answered(payload))
                 }
-                Some(ClientEvent::Failed { waiter, status }) => {
-                    (waiter, Outcome::Ended(Err(status)))
+                Some(ClientEvent::Failed { waiter, status }) => (waiter, Outcome::failed(status)),
+                Some(ClientEvent::NotSent { waiter, status }) => {
+                    (waiter, Outcome::not_sent(status))
                 }
-                Some(ClientEvent::NotSent { waiter, status }) => (waiter, Outcome::NotSent(status)),
                 Some(ClientEvent::Goaway(_)) if is_planted(Bug::GoawayIgnored) => continue,
                 Some(ClientEvent::Goaway(goaway)) => {
                     let invites_back = goaway.reason == 0
@@ -299,9 +289,9 @@ pub(super) fn end_calls(conn: &Rc<Conn>, status: &Status) {
         drop(queue);
         for (waiter, fate) in client.connection.take_waiters(unsent_from, status) {
             let outcome = match fate {
-                Fate::NotSent(why) if invites_back => Outcome::NotSent(why),
-                Fate::NotSent(why) | Fate::Failed(why) => Outcome::Ended(Err(why)),
-                Fate::Sent => Outcome::Ended(Err(perhaps_executed(status))),
+                Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
+                Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
+                Fate::Sent => Outcome::failed(perhaps_executed(status)),
             };
             wakers.extend(client.calls.finish(waiter, outcome));
         }

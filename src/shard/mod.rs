@@ -93,7 +93,7 @@ pub(crate) struct ShardCore {
     conns: RefCell<ConnTable>,
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
-    pub(crate) connects: RefCell<Vec<(Rc<Conn>, local_client::Target)>>,
+    pub(crate) connects: RefCell<Vec<(Rc<Conn>, crate::client::core::target::Target)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     spare_bytes: Cell<usize>,
     /// Lists of what goes out together, emptied.

@@ -1,6 +1,6 @@
 //! Cuts the byte stream of a peer into frames.
 
-use super::header::Header;
+use super::header::{Header, Kind};
 use super::limits::{DIRECT_BODY_BYTES_MIN, FRAME_ALIGN, HEADER_BYTES};
 use super::violation::Violation;
 use crate::buf::AlignedBuf;
@@ -221,6 +221,17 @@ impl Framer {
         let (payload, end) = Self::extent(chunk, at, &header)?;
         check_padding(&chunk[payload.end..end]).ok()?;
         Some((header, payload, end))
+    }
+
+    /// The same for a response, of which the call is told.
+    #[inline(always)]
+    pub fn peek_response(&self, chunk: &[u8], at: usize) -> Option<(u64, Range<usize>, usize)> {
+        let wire = self.whole_header(chunk, at)?;
+        let (payload_bytes, call_id) = Header::decode_response(wire, self.message_bytes_max)?;
+        let header = Header::new(Kind::Response, call_id, payload_bytes);
+        let (payload, end) = Self::extent(chunk, at, &header)?;
+        check_padding(&chunk[payload.end..end]).ok()?;
+        Some((call_id, payload, end))
     }
 
     /// The 32 bytes at `at`, if the stream stands between frames and they are all there.

@@ -272,7 +272,9 @@ fn a_script_calls_without_a_runtime() {
             assert_eq!(client.blob(vec![3; size]).wait().unwrap().len(), size);
         }
         assert_eq!(client.missing().wait().unwrap_err().code(), Code::NotFound);
-        let remaining = client.remaining().wait().unwrap().to_owned().unwrap();
+        assert_eq!(client.remaining().wait().unwrap().to_owned(), None);
+        let timed = client.remaining().deadline(Duration::from_secs(30));
+        let remaining = timed.wait().unwrap().to_owned().unwrap();
         assert!((20_000_000..=30_000_000).contains(&remaining));
         let late = client.hang().deadline(Duration::from_millis(50)).wait();
         assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);

@@ -5,7 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringcall::{
-    Client, Encode, Encoder, Engine, Limits, LocalRuntime, Response, Shard, Status, rkyv,
+    BlockingClient, Client, Encode, Encoder, Engine, Limits, LocalRuntime, Response, Shard, Status,
+    rkyv,
 };
 
 use crate::raw::PATIENCE;
@@ -80,10 +81,15 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(kind: Kind, address: &str) -> Self {
+        Self::with(kind, address, Setup::default())
+    }
+
+    /// One that is set up so.
+    pub fn with(kind: Kind, address: &str, setup: Setup) -> Self {
         let (orders, to_do) = channel();
         let (done, outcomes) = channel();
         let address = address.to_owned();
-        let thread = std::thread::spawn(move || run(kind, &address, to_do, &done));
+        let thread = std::thread::spawn(move || run(kind, &address, setup, to_do, &done));
         Self {
             kind,
             orders: Some(orders),
@@ -147,12 +153,26 @@ fn number<T>(response: Result<T, Status>, read: impl FnOnce(&T) -> u64) -> Resul
     response.map(|response| read(&response))
 }
 
-fn run(kind: Kind, address: &str, orders: Receiver<Order>, done: &Sender<Result<u64, Status>>) {
+/// How a client is set up, whatever kind it is of.
+#[derive(Clone, Copy, Default)]
+pub struct Setup {
+    /// `None` if the program says nothing.
+    pub default_deadline: Option<Duration>,
+}
+
+fn run(
+    kind: Kind,
+    address: &str,
+    setup: Setup,
+    orders: Receiver<Order>,
+    done: &Sender<Result<u64, Status>>,
+) {
     quieten();
     match kind {
         Kind::Tokio => by_tokio(
             tokio::runtime::Builder::new_multi_thread(),
             address,
+            setup,
             orders,
             done,
         ),
@@ -160,13 +180,14 @@ fn run(kind: Kind, address: &str, orders: Receiver<Order>, done: &Sender<Result<
             by_tokio(
                 tokio::runtime::Builder::new_current_thread(),
                 address,
+                setup,
                 orders,
                 done,
             );
         }
-        Kind::Script => by_script(address, orders, done),
-        Kind::Local(engine) => on_a_shard(engine, false, address, orders, done),
-        Kind::LocalHeld(engine) => on_a_shard(engine, true, address, orders, done),
+        Kind::Script => by_script(address, setup, orders, done),
+        Kind::Local(engine) => on_a_shard(engine, false, address, setup, orders, done),
+        Kind::LocalHeld(engine) => on_a_shard(engine, true, address, setup, orders, done),
     }
 }
 
@@ -186,11 +207,16 @@ fn quieten() {
 fn by_tokio(
     mut builder: tokio::runtime::Builder,
     address: &str,
+    setup: Setup,
     orders: Receiver<Order>,
     done: &Sender<Result<u64, Status>>,
 ) {
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
-    let client = Client::builder().connect_lazy(address).unwrap();
+    let mut client = Client::builder();
+    if setup.default_deadline.is_some() {
+        client = client.default_deadline(setup.default_deadline);
+    }
+    let client = client.connect_lazy(address).unwrap();
     let client = FaultClient::new(client);
     for order in orders {
         let outcome = match order {
@@ -211,14 +237,24 @@ fn by_tokio(
     runtime.block_on(tokio::task::yield_now());
 }
 
-fn by_script(address: &str, orders: Receiver<Order>, done: &Sender<Result<u64, Status>>) {
+fn by_script(
+    address: &str,
+    setup: Setup,
+    orders: Receiver<Order>,
+    done: &Sender<Result<u64, Status>>,
+) {
     // This one connects at once; the others at their first call.
     let mut client = None;
     for order in orders {
         let client = match &client {
             Some(client) => client,
-            None => match FaultClient::connect_blocking(address) {
-                Ok(made) => client.insert(made),
+            None => match BlockingClient::connect(address) {
+                Ok(mut made) => {
+                    if setup.default_deadline.is_some() {
+                        made = made.default_deadline(setup.default_deadline);
+                    }
+                    client.insert(FaultClient::new(made))
+                }
                 Err(status) => {
                     done.send(Err(status)).unwrap();
                     continue;
@@ -244,12 +280,17 @@ fn on_a_shard(
     engine: Engine,
     is_held: bool,
     address: &str,
+    setup: Setup,
     orders: Receiver<Order>,
     done: &Sender<Result<u64, Status>>,
 ) {
     let (address, done) = (address.to_owned(), done.clone());
     let main = move |shard: Shard| async move {
-        let client = FaultClient::new(shard.client(&address).unwrap());
+        let mut client = shard.client(&address).unwrap();
+        if setup.default_deadline.is_some() {
+            client = client.default_deadline(setup.default_deadline);
+        }
+        let client = FaultClient::new(client);
         while let Some(order) = next(&shard, &orders, is_held).await {
             let outcome = match order {
                 Order::Call(value, deadline) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ringcall::__private::connection::client::{ClientConnection, ClientEvent};
+use ringcall::__private::wire::framer::Body;
 use ringcall::{Limits, MethodDescriptor, ServiceDescriptor, Status};
 
 use crate::chunks::{Chunking, assert_aligned};
@@ -265,9 +266,17 @@ impl Driven {
         self.now_ns += 1;
         let mut at = start;
         loop {
-            let next = self
-                .connection
-                .next_event(chunk, &mut at, self.now_ns, &mut self.out);
+            let short = self.connection.next_response(chunk, &mut at);
+            let next = match short {
+                Some((waiter, payload)) => Ok(Some(ClientEvent::Response {
+                    waiter,
+                    body: Body::InPlace(payload),
+                })),
+                None => {
+                    self.connection
+                        .next_event(chunk, &mut at, self.now_ns, &mut self.out)
+                }
+            };
             let text = match next {
                 Ok(None) => {
                     assert_eq!(at, chunk.len(), "the chunk is used up");
@@ -299,8 +308,7 @@ impl Driven {
     }
 }
 
-fn body_bytes<'a>(body: &'a ringcall::__private::wire::framer::Body, chunk: &'a [u8]) -> &'a [u8] {
-    use ringcall::__private::wire::framer::Body;
+fn body_bytes<'a>(body: &'a Body, chunk: &'a [u8]) -> &'a [u8] {
     match body {
         Body::InPlace(range) => &chunk[range.clone()],
         Body::Gathered(buf) | Body::Direct(buf) => buf.as_slice(),

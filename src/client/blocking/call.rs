@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use super::wire::Wire;
-use super::{BlockingClient, DEFAULT_TIMEOUT};
-use crate::client::slots::Outcome;
+use super::{BlockingClient, moment_in};
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::{CallTarget, perhaps_executed, timeout_us};
 use crate::connection::client::{ClientEvent, Fate};
 use crate::rpc::encode::{Encode, encode_payload};
@@ -23,7 +23,7 @@ pub struct BlockingCall<'a, Req, Resp, E> {
     service: &'static ServiceDescriptor,
     method: u16,
     request: E,
-    timeout: Duration,
+    timeout: Option<Duration>,
     types: PhantomData<fn(Req) -> Resp>,
 }
 
@@ -39,19 +39,19 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             service,
             method,
             request,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: client.default_deadline,
             types: PhantomData,
         }
     }
 
     /// Ends the call with DEADLINE_EXCEEDED when it takes longer, the wait for calls of other threads
     /// and for a new connection included. The server is told the time that remains when the call is
-    /// sent. Default 30 s.
+    /// sent. Overrides [`BlockingClient::default_deadline`].
     ///
     /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
     /// deadline, and this side alone keeps the time.
     pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -65,6 +65,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             target,
             limits,
             turns,
+            ..
         } = self.client;
         let mut kept = turns.wait(deadline).ok_or_else(|| {
             Status::deadline_exceeded(format!(
@@ -77,12 +78,14 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             let outcome = self.make(wire, deadline, target);
             kept.settle();
             match outcome? {
-                Outcome::Ended(result) => {
-                    return Response::validate(result?).map_err(Unreadable::response);
+                Outcome::Answered(payload) => {
+                    return Response::validate(payload).map_err(Unreadable::response);
                 }
-                // It goes to another connection, once.
-                Outcome::NotSent(_) if std::mem::take(&mut is_first) => (),
-                Outcome::NotSent(why) => return Err(why),
+                Outcome::Failed(failure) => match *failure {
+                    // It goes to another connection, once.
+                    Failure::NotSent(_) if std::mem::take(&mut is_first) => (),
+                    Failure::NotSent(why) | Failure::Ended(why) => return Err(why),
+                },
             }
         }
     }
@@ -97,6 +100,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         let encode = |out: &mut Vec<u8>, bytes_max| {
             encode_payload::<Req>(&self.request, bytes_max, out).map_err(Unsendable::request)
         };
+        // There is room: it is the only call, and all that was queued before it is sent.
         let (service, method) = (self.service, self.method);
         let out = &mut wire.out;
         let call_id = wire
@@ -105,11 +109,11 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         loop {
             match wire.next_event(deadline) {
                 Ok(Some(ClientEvent::Response { body, .. })) => {
-                    return Ok(Outcome::Ended(Ok(wire.payload(body))));
+                    return Ok(Outcome::Answered(wire.payload(body)));
                 }
                 Ok(Some(ClientEvent::Failed { status, .. })) => return Err(status),
                 Ok(Some(ClientEvent::NotSent { status, .. })) => {
-                    return Ok(Outcome::NotSent(status));
+                    return Ok(Outcome::not_sent(status));
                 }
                 Ok(Some(ClientEvent::Ready | ClientEvent::Goaway(_))) => (),
                 Ok(None) => {
@@ -122,7 +126,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
                     let why = target.lost(&cause);
                     let invites_back = cause.invites_back(true);
                     return match wire.fate(&why) {
-                        Some(Fate::NotSent(why)) if invites_back => Ok(Outcome::NotSent(why)),
+                        Some(Fate::NotSent(why)) if invites_back => Ok(Outcome::not_sent(why)),
                         Some(Fate::NotSent(status) | Fate::Failed(status)) => Err(status),
                         Some(Fate::Sent) | None => Err(perhaps_executed(&why)),
                     };
@@ -130,13 +134,6 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
             }
         }
     }
-}
-
-/// The moment after such a time, or as far from now as no program runs.
-fn moment_in(time: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now + CENTURY)
 }
 
 impl<Req, Resp, E> fmt::Debug for BlockingCall<'_, Req, Resp, E> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::wire::Wire;
 use crate::client::CallTarget;
-use crate::client::backoff::Backoff;
+use crate::client::core::backoff::Backoff;
 use crate::wire::limits::Limits;
 use crate::wire::status::Status;
 

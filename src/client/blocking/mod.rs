@@ -2,6 +2,7 @@
 
 mod call;
 mod kept;
+mod lookup;
 mod turn;
 mod wire;
 
@@ -13,6 +14,7 @@ pub use self::call::BlockingCall;
 use self::kept::Kept;
 use self::turn::Turns;
 use self::wire::Wire;
+use super::core::DEFAULT_DEADLINE;
 use super::{CallTarget, Caller};
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
@@ -23,7 +25,7 @@ use crate::wire::status::Status;
 /// A client without a runtime, for scripts and tests. One call at a time: calls from several
 /// threads queue up, first come, first served. Where many calls are under way at once, use a [`Client`](crate::Client).
 ///
-/// Everything that it does ends: a call without a deadline of its own has 30 s. When the
+/// A call without a deadline of its own has [`BlockingClient::default_deadline`]. When the
 /// connection was lost, the next call makes a new one. While that fails, or the server sends each
 /// connection away without answering a call, calls wait before the next attempt, longer each time
 /// (25 ms to 5 s).
@@ -39,11 +41,10 @@ use crate::wire::status::Status;
 pub struct BlockingClient {
     target: CallTarget,
     limits: Arc<Limits>,
+    default_deadline: Option<Duration>,
     turns: Turns<Kept>,
 }
 
-/// Time for a call that sets none.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for connecting, unless the call has less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,13 +58,30 @@ impl BlockingClient {
     pub fn connect(target: &str) -> Result<Self, Status> {
         let target = CallTarget::parse(target)?;
         let limits = Arc::new(Limits::default());
-        let wire = Wire::open(&target, &limits, Instant::now() + DEFAULT_TIMEOUT)?;
+        let wire = Wire::open(&target, &limits, moment_in(None))?;
         Ok(Self {
             target,
             limits,
+            default_deadline: DEFAULT_DEADLINE,
             turns: Turns::new(Kept::new(wire)),
         })
     }
+
+    /// The deadline of calls that set none of their own. Default `None`: they wait for as long as the
+    /// connection lives.
+    #[must_use]
+    pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.default_deadline = deadline;
+        self
+    }
+}
+
+/// The moment after such a time, or as far from now as no program runs.
+fn moment_in(time: Option<Duration>) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    let at = time.and_then(|time| now.checked_add(time));
+    at.unwrap_or(now + CENTURY)
 }
 
 impl Caller for BlockingClient {

@@ -12,14 +12,15 @@ use socket2::Socket;
 
 use super::CONNECT_TIMEOUT;
 use super::kept::no_connection;
+use super::lookup::resolve_by;
 use crate::buf::AlignedBuf;
 use crate::client::CallTarget;
-use crate::client::cause::Cause;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
+use crate::client::core::cause::Cause;
+use crate::client::core::target::Target;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
 use crate::connection::link::nanos;
 use crate::rpc::received::SharedPayload;
-use crate::shard::local_client::Target;
 use crate::wire::framer::Body;
 use crate::wire::limits::Limits;
 use crate::wire::status::Status;
@@ -297,7 +298,7 @@ const LATE_RECEIVES_MAX: u32 = 64;
 /// Connects to the first address of the target that answers.
 fn connect(target: &CallTarget, deadline: Instant) -> Result<Socket, Status> {
     let connect_by = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-    let addresses = match target.resolve_by(connect_by) {
+    let addresses = match resolve_by(target, connect_by) {
         Some(addresses) => addresses?,
         None if Instant::now() >= deadline => return Err(no_connection(target)),
         None => {

@@ -10,9 +10,9 @@ use tokio::net::{TcpStream, UnixStream};
 use super::channel::Channel;
 use super::driver::Driver;
 use crate::client::CallTarget;
-use crate::client::cause::Cause;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
-use crate::shard::local_client::Target;
+use crate::client::core::cause::Cause;
+use crate::client::core::target::Target;
 use crate::wire::status::Status;
 
 /// Connects, not before the given time, and drives the connection until it ends.
@@ -88,7 +88,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Connects to the first address of the target that answers.
 async fn connect(target: &CallTarget, timeout: Duration) -> Result<Stream, Status> {
     let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
-    let found = tokio::time::timeout_at(deadline.into(), target.look_up()).await;
+    let found = tokio::time::timeout_at(deadline.into(), look_up(target)).await;
     let addresses = found.map_err(|_| target.cannot_connect(&no_answer(timeout)))??;
     let mut candidates = Candidates::new(addresses, deadline);
     while let Some((address, time)) = candidates.next() {
@@ -99,6 +99,17 @@ async fn connect(target: &CallTarget, timeout: Duration) -> Result<Stream, Statu
         }
     }
     Err(target.cannot_connect(&candidates.failures()))
+}
+
+/// All addresses of a host; a name is looked up on a thread that may block.
+async fn look_up(target: &CallTarget) -> Result<Vec<Target>, Status> {
+    if !target.is_name() {
+        return target.resolve_all();
+    }
+    let wanted = target.clone();
+    tokio::task::spawn_blocking(move || wanted.resolve_all())
+        .await
+        .map_err(|error| Status::unavailable(format!("can't resolve {target}: {error}")))?
 }
 
 async fn connect_to(address: &Target) -> io::Result<Stream> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Client;
 use super::channel::Channel;
 use crate::client::CallTarget;
+use crate::client::core::DEFAULT_DEADLINE;
 use crate::wire::limits::Limits;
 use crate::wire::status::Status;
 
@@ -44,7 +45,7 @@ impl ClientBuilder {
     pub(super) fn new() -> Self {
         Self {
             limits: Limits::default(),
-            default_deadline: None,
+            default_deadline: DEFAULT_DEADLINE,
             connect_timeout: Duration::from_secs(5),
             waits_for_ready: false,
         }

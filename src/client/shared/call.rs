@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,9 +11,9 @@ use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use super::channel::Channel;
-use super::sent::{Sent, Ticket, poll_admitted};
-use super::state::State;
-use crate::client::slots::Outcome;
+use super::state::{SentCall, State};
+use super::ticket::{Ticket, poll_admitted};
+use crate::client::core::slots::{Failure, Outcome};
 use crate::client::timeout_us;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
@@ -43,8 +42,7 @@ pub struct Call<'a, Req, Resp, E> {
     request: E,
     timeout: Option<Duration>,
     /// Set at the first poll.
-    deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Box<Deadline>>,
     stage: Stage<'a>,
     types: PhantomData<fn(Req) -> Resp>,
 }
@@ -53,8 +51,19 @@ pub struct Call<'a, Req, Resp, E> {
 enum Stage<'a> {
     New,
     Waiting(Option<Ticket<'a>>),
-    Sent(Sent<'a>),
+    /// Giving it up tells the server.
+    Sent(SentCall),
     Ended,
+}
+
+/// When a call must have ended.
+#[derive(Debug)]
+struct Deadline {
+    at: Instant,
+    /// Made when the call waits.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The look into the socket that was asked for when the time was over.
+    look: Option<u64>,
 }
 
 impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
@@ -71,7 +80,6 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
             request,
             timeout: channel.config.default_deadline,
             deadline: None,
-            timer: None,
             stage: Stage::New,
             types: PhantomData,
         }
@@ -93,125 +101,140 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         self
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<SharedPayload, Status>> {
-        if let Stage::New = self.stage {
-            // A time beyond what the clock can tell is no deadline.
-            self.deadline = self
-                .timeout
-                .and_then(|time| Instant::now().checked_add(time));
-            self.stage = Stage::Waiting(None);
-        }
-        loop {
-            if let Stage::Waiting(_) = self.stage {
-                let sent = ready!(self.poll_send(cx))?;
-                self.stage = Stage::Sent(sent);
-            }
-            let Stage::Sent(sent) = &mut self.stage else {
-                panic!("a call was polled after its end")
-            };
-            match ready!(sent.poll(cx)) {
-                Outcome::Ended(result) => return Poll::Ready(result),
-                // It goes to another connection, if there is one.
-                Outcome::NotSent(_) => self.stage = Stage::Waiting(None),
+    /// Serialises the request into the send buffer, when it is its turn.
+    #[inline(always)]
+    fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<(), Status>> {
+        let timeout_us = match &self.deadline {
+            Some(deadline) => self.time_left(deadline.at)?,
+            None => 0,
+        };
+        // A panic of the encoder, which may be the program's own code, ends this call and no other.
+        let mut ticket = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Waiting(ticket) => ticket,
+            Stage::New | Stage::Sent(_) | Stage::Ended => None,
+        };
+        let (service, method, request) = (self.service, self.method, &self.request);
+        let encode = |out: &mut Vec<u8>, bytes_max| {
+            encode_payload::<Req>(request, bytes_max, out).map_err(Unsendable::request)
+        };
+        let stage = &mut self.stage;
+        let go = |state: &mut State, at| {
+            let sent = state.send(at, service, method, timeout_us, cx.waker(), encode);
+            // Straight to its place: a result that holds one or the other is large, and to move it
+            // costs more than to look for a place for the call.
+            sent.map(|sent| *stage = Stage::Sent(sent))
+        };
+        match poll_admitted(self.channel, &mut ticket, cx, go) {
+            Poll::Ready(Ok(done)) => Poll::Ready(done),
+            Poll::Ready(Err(status)) => Poll::Ready(Err(status)),
+            Poll::Pending => {
+                self.stage = Stage::Waiting(ticket);
+                Poll::Pending
             }
         }
     }
 
-    /// Serialises the request into the send buffer, when it is its turn.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sent<'a>, Status>> {
-        let timeout_us = match self.deadline {
-            Some(at) => match timeout_us(at.saturating_duration_since(Instant::now())) {
-                Err(_) if self.is_waiting() => return Poll::Ready(Err(self.late())),
-                other => other?,
-            },
-            None => 0,
-        };
-        let (service, method, request) = (self.service, self.method, &self.request);
-        let Stage::Waiting(ticket) = &mut self.stage else {
-            unreachable!("asked for while it waits")
-        };
-        let channel = self.channel;
-        let mut panicked = None;
-        let encode = |out: &mut Vec<u8>, bytes_max| {
-            let start = out.len();
-            let encode = || encode_payload::<Req>(request, bytes_max, out);
-            // It may be the program's own code, and its panic must not harm other calls.
-            let caught = std::panic::catch_unwind(AssertUnwindSafe(encode));
-            caught
-                .map(|encoded| encoded.map_err(Unsendable::request))
-                .unwrap_or_else(|panic| {
-                    out.truncate(start);
-                    panicked = Some(panic);
-                    Err(Status::internal("serialising the request panicked"))
-                })
-        };
-        let go = |state: &mut State, at| state.send(at, service, method, timeout_us, encode);
-        let polled = poll_admitted(channel, ticket, cx, go);
-        if let Some(panic) = panicked {
-            std::panic::resume_unwind(panic);
+    /// The time that remains, as it travels.
+    fn time_left(&self, deadline: Instant) -> Result<u32, Status> {
+        match timeout_us(deadline.saturating_duration_since(Instant::now())) {
+            Err(_) if self.is_waiting() => Err(self.late()),
+            other => other,
         }
-        polled.map(|admitted| Ok(Sent::new(channel, admitted??)))
+    }
+
+    /// Sends the call if that was not done, and fetches its outcome.
+    #[inline(always)]
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<SharedPayload, Status>> {
+        if let Stage::Sent(sent) = &self.stage {
+            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
+            match ready!(self.channel.with(fetch)) {
+                Outcome::Answered(payload) => {
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(Ok(payload));
+                }
+                Outcome::Failed(failure) => match *failure {
+                    Failure::Ended(status) => {
+                        self.stage = Stage::Ended;
+                        return Poll::Ready(Err(status));
+                    }
+                    // It goes to another connection, if there is one.
+                    Failure::NotSent(_) => self.stage = Stage::Waiting(None),
+                },
+            }
+        } else {
+            self.begin();
+        }
+        ready!(self.poll_send(cx))?;
+        // Who is woken at its end is known already.
+        Poll::Pending
+    }
+
+    /// At the first poll the time begins.
+    #[inline(always)]
+    fn begin(&mut self) {
+        match self.stage {
+            Stage::New => {
+                // A time beyond what the clock can tell is no deadline.
+                let at = |timeout| Instant::now().checked_add(timeout);
+                self.deadline = self.timeout.and_then(at).map(Deadline::new);
+                self.stage = Stage::Waiting(None);
+            }
+            Stage::Waiting(_) => (),
+            Stage::Sent(_) | Stage::Ended => panic!("a call was polled after its end"),
+        }
     }
 
     /// Pending until the deadline, and until the connection's driver has looked for the answer then. A
     /// driver that does not run is not waited for.
-    fn poll_deadline(
-        &mut self,
-        deadline: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<SharedPayload, Status>> {
-        if let Stage::Sent(sent) = &self.stage
-            && sent.was_looked_for()
+    #[inline(never)]
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<SharedPayload, Status>> {
+        let channel = self.channel;
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        if let Stage::Sent(sent) = self.stage
+            && let Some(number) = deadline.look
+            && channel.with(|state| state.has_looked(sent, number))
         {
             return Poll::Ready(self.last_outcome(cx));
         }
-        ready!(self.poll_timer(deadline, cx))?;
-        if let Stage::Sent(sent) = &mut self.stage
-            && sent.ask_look(cx)
+        ready!(deadline.poll_timer(channel, cx))?;
+        if let Stage::Sent(sent) = self.stage
+            && deadline.look.is_none()
         {
-            ready!(self.poll_grace(cx));
+            let number = channel.with(|state| state.ask_look(sent, cx.waker()));
+            deadline.look = Some(number);
+            ready!(deadline.poll_grace(cx));
         }
         Poll::Ready(self.last_outcome(cx))
     }
 
-    /// Pending until the time that a driver has to look is over.
-    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(timer) = &mut self.timer else {
-            return Poll::Ready(());
-        };
-        let grace = tokio::time::Instant::now() + LOOK_GRACE;
-        timer.as_mut().reset(grace);
-        timer.as_mut().poll(cx)
-    }
-
     /// What the call ends with at its deadline.
-    fn last_outcome(&mut self, cx: &mut Context<'_>) -> Result<SharedPayload, Status> {
-        if let Stage::Sent(sent) = &mut self.stage
-            && let Poll::Ready(Outcome::Ended(result)) = sent.poll(cx)
-        {
-            return result;
+    fn last_outcome(&mut self, cx: &Context<'_>) -> Result<SharedPayload, Status> {
+        if let Stage::Sent(sent) = self.stage {
+            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
+            if let Poll::Ready(outcome) = self.channel.with(fetch) {
+                let late = self.late();
+                self.stage = Stage::Ended;
+                return match outcome {
+                    Outcome::Answered(payload) => Ok(payload),
+                    Outcome::Failed(failure) => Err(match *failure {
+                        Failure::Ended(status) => status,
+                        Failure::NotSent(_) => late,
+                    }),
+                };
+            }
         }
         Err(self.late())
     }
 
-    fn poll_timer(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if self.timer.is_none() {
-            let own = match (Handle::try_current(), self.channel.runtime()) {
-                (Ok(_), _) => None,
-                (Err(_), Some(runtime)) => Some(runtime.enter()),
-                (Err(_), None) => {
-                    return Poll::Ready(Err(Status::failed_precondition(
-                        "a deadline needs a tokio runtime; poll the call, or make the client, on one",
-                    )));
-                }
-            };
-            self.timer = Some(Box::pin(tokio::time::sleep_until(deadline.into())));
-            drop(own);
+    /// Gives up what the call holds, if it holds something still.
+    #[inline(always)]
+    fn end(&mut self) {
+        if let Stage::Sent(sent) = std::mem::replace(&mut self.stage, Stage::Ended) {
+            self.channel.with(|state| state.cancel(sent));
         }
-        if let Some(timer) = &mut self.timer {
-            ready!(timer.as_mut().poll(cx));
-        }
-        Poll::Ready(Ok(()))
+        self.deadline = None;
     }
 
     fn is_waiting(&self) -> bool {
@@ -229,8 +252,59 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     }
 }
 
+impl Deadline {
+    fn new(at: Instant) -> Box<Self> {
+        Box::new(Self {
+            at,
+            timer: None,
+            look: None,
+        })
+    }
+
+    fn poll_timer(&mut self, channel: &Channel, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            none => none.insert(timer_at(self.at, channel)?),
+        };
+        timer.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Pending until the time that a driver has to look is over.
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.timer else {
+            return Poll::Ready(());
+        };
+        let grace = tokio::time::Instant::now() + LOOK_GRACE;
+        timer.as_mut().reset(grace);
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// A timer on the runtime that this runs on, or else on the client's.
+fn timer_at(deadline: Instant, channel: &Channel) -> Result<Pin<Box<Sleep>>, Status> {
+    let _own = match (Handle::try_current(), channel.runtime()) {
+        (Ok(_), _) => None,
+        (Err(_), Some(runtime)) => Some(runtime.enter()),
+        (Err(_), None) => {
+            return Err(Status::failed_precondition(
+                "a deadline needs a tokio runtime; poll the call, or make the client, on one",
+            ));
+        }
+    };
+    Ok(Box::pin(tokio::time::sleep_until(deadline.into())))
+}
+
 /// Time for a driver to look into its socket once more for a call whose deadline has passed.
 const LOOK_GRACE: Duration = Duration::from_millis(100);
+
+impl<Req, Resp, E> Drop for Call<'_, Req, Resp, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Stage::Sent(sent) = self.stage {
+            self.channel.with(|state| state.cancel(sent));
+        }
+    }
+}
 
 // Nothing in it is pinned: the timer lies in a box, and the request is only ever borrowed.
 impl<Req, Resp, E> Unpin for Call<'_, Req, Resp, E> {}
@@ -238,17 +312,18 @@ impl<Req, Resp, E> Unpin for Call<'_, Req, Resp, E> {}
 impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, Req, Resp, E> {
     type Output = Result<Response<Resp>, Status>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = match (self.poll_call(cx), self.deadline) {
-            (Poll::Ready(outcome), _) => outcome,
-            (Poll::Pending, Some(deadline)) => ready!(self.poll_deadline(deadline, cx)),
-            (Poll::Pending, None) => return Poll::Pending,
+        let outcome = match self.poll_outcome(cx) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending if self.deadline.is_some() => ready!(self.poll_deadline(cx)),
+            Poll::Pending => return Poll::Pending,
         };
-        self.stage = Stage::Ended;
-        self.timer = None;
-        Poll::Ready(
-            outcome.and_then(|payload| Response::validate(payload).map_err(Unreadable::response)),
-        )
+        self.end();
+        Poll::Ready(match outcome {
+            Ok(payload) => Response::validate(payload).map_err(Unreadable::response),
+            Err(status) => Err(status),
+        })
     }
 }
 

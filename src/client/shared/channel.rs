@@ -1,7 +1,8 @@
 //! The shared part of a client, and how it is locked.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
@@ -35,13 +36,35 @@ impl Channel {
     }
 
     /// Does something with the state, and wakes whoever must know of it once the lock is released.
+    #[inline(always)]
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let result = act(&mut state);
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        wakers.wake();
+        if !state.wakers.is_empty() {
+            let wakers = state.wakers.take();
+            drop(state);
+            wakers.wake();
+        }
         result
+    }
+
+    /// The same where many are woken again and again, so that the memory for them is kept in `spare`.
+    pub(super) fn with_many<R>(
+        &self,
+        spare: &mut Vec<Waker>,
+        act: impl FnOnce(&mut State) -> R,
+    ) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        let wakers = state.wakers.take_for(std::mem::take(spare));
+        drop(state);
+        *spare = wakers.wake();
+        result
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts an attempt to connect, not before the given time. The route is `Connecting`.

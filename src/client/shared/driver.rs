@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use super::channel::Channel;
 use super::driving::{Blocked, Output};
 use super::reader::Reader;
-use crate::client::cause::Cause;
+use crate::client::core::cause::Cause;
 use crate::client::unread::{Unread, look};
 use crate::wire::unsent::first_request;
 
@@ -37,6 +37,8 @@ pub(super) struct Driver<S> {
     written_bytes: usize,
     /// Whether others were given the chance to queue more before the next write.
     has_waited: bool,
+    /// Memory for those whom a batch of responses wakes.
+    woken: Vec<Waker>,
     /// Whether the next bytes belong to a large body, which is received into its place.
     wants_direct: bool,
     /// When to look at the time limits, and when the timer fires, which may be earlier.
@@ -71,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Driver<S> {
             writing: Vec::new(),
             written_bytes: 0,
             has_waited: false,
+            woken: Vec::new(),
             wants_direct: false,
             due_ns: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -134,9 +137,9 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Driver<S> {
     fn receive(&mut self, chunk: &Bytes) -> Result<(), Cause> {
         let now_ns = self.channel.now_ns();
         let target = &self.channel.target;
-        self.wants_direct = self
-            .channel
-            .with(|state| state.receive(self.link, chunk, now_ns, target))?;
+        self.wants_direct = self.channel.with_many(&mut self.woken, |state| {
+            state.receive(self.link, chunk, now_ns, target)
+        })?;
         Ok(())
     }
 

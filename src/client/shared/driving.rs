@@ -7,9 +7,10 @@ use bytes::Bytes;
 use super::link::{Link, payload};
 use super::state::{Route, State};
 use crate::client::CallTarget;
-use crate::client::cause::Cause;
-use crate::client::slots::Outcome;
+use crate::client::core::cause::Cause;
+use crate::client::core::slots::Outcome;
 use crate::connection::client::ClientEvent;
+use crate::rpc::received::SharedPayload;
 use crate::wire::goaway::Goaway;
 
 /// What a driver does about its output.
@@ -53,6 +54,7 @@ impl State {
         let mut used = 0;
         let mut ended = 0;
         loop {
+            ended += self.take_responses(id, chunk, &mut used);
             let link = self.link(id);
             let event = link
                 .connection
@@ -60,12 +62,12 @@ impl State {
                 .map_err(Cause::Violation)?;
             let (slot, outcome) = match event {
                 Some(ClientEvent::Response { waiter, body }) => {
-                    (waiter, Outcome::Ended(Ok(payload(body, chunk))))
+                    (waiter, Outcome::Answered(payload(body, chunk)))
                 }
-                Some(ClientEvent::Failed { waiter, status }) => {
-                    (waiter, Outcome::Ended(Err(status)))
+                Some(ClientEvent::Failed { waiter, status }) => (waiter, Outcome::failed(status)),
+                Some(ClientEvent::NotSent { waiter, status }) => {
+                    (waiter, Outcome::not_sent(status))
                 }
-                Some(ClientEvent::NotSent { waiter, status }) => (waiter, Outcome::NotSent(status)),
                 Some(ClientEvent::Ready) => {
                     self.set_route(Route::Open(id));
                     continue;
@@ -90,6 +92,22 @@ impl State {
         }
         self.call_waiting();
         Ok(wants_direct)
+    }
+
+    /// Ends the calls whose responses lie whole in `chunk`, from `used` on, up to the first frame that is
+    /// something else. Says how many.
+    fn take_responses(&mut self, id: u64, chunk: &Bytes, used: &mut usize) -> usize {
+        let at = self.place_of(id).expect("a driver has its link");
+        let connection = &mut self.links[at].connection;
+        let mut ended = 0;
+        while let Some((slot, payload)) = connection.next_response(chunk, used) {
+            let payload = SharedPayload::new(chunk.slice(payload));
+            if let Some(waker) = self.calls.answer(slot, payload) {
+                self.wakers.push(waker);
+            }
+            ended += 1;
+        }
+        ended
     }
 
     /// The server takes no more calls here: the next one connects anew, at once if the server

@@ -69,13 +69,9 @@ impl Link {
     }
 
     /// Number of calls that may be sent now.
+    #[inline]
     pub(super) fn room(&self) -> usize {
-        let bytes_high = self.connection.link().limits().write_queue_bytes_high;
-        let queued_bytes = self.out.len() + self.unwritten_bytes + self.connection.held_bytes();
-        if queued_bytes > bytes_high {
-            return 0;
-        }
-        self.connection.room_for_calls()
+        self.connection.room(self.out.len() + self.unwritten_bytes)
     }
 
     /// The first call of which nothing was written.

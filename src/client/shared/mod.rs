@@ -15,8 +15,8 @@ mod driver;
 mod driving;
 mod link;
 mod reader;
-mod sent;
 mod state;
+mod ticket;
 mod wakers;
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::task::Poll;
 pub use self::builder::ClientBuilder;
 pub use self::call::Call;
 use self::channel::Channel;
-use self::sent::poll_admitted;
+use self::ticket::poll_admitted;
 use super::Caller;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;

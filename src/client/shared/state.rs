@@ -2,17 +2,17 @@
 //! calls' side of it.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
 use super::link::Link;
 use super::wakers::Wakers;
-use crate::client::backoff::Backoff;
-use crate::client::cause::Cause;
-use crate::client::slots::{CallSlots, Outcome};
-use crate::client::waiting::WaitQueue;
+use crate::client::core::backoff::Backoff;
+use crate::client::core::cause::Cause;
+use crate::client::core::slots::{CallSlots, Outcome};
+use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, perhaps_executed};
 use crate::connection::client::Fate;
 use crate::rpc::received::SharedPayload;
@@ -51,11 +51,9 @@ pub(super) enum Route {
     Closed,
 }
 
-/// What becomes of a call that wants to be sent.
+/// What becomes of a call that can't be sent now.
 #[derive(Debug)]
-pub(super) enum Admission {
-    /// It is sent on the link at this place.
-    Go(usize),
+pub(super) enum Detention {
     /// It waits, with this ticket.
     Wait(u64),
     /// It waits, and its caller starts an attempt to connect, not before the given time.
@@ -87,32 +85,42 @@ impl State {
         }
     }
 
-    /// Lets a call go, or makes it wait, in the order in which calls came.
-    pub(super) fn admit(
+    /// The place of the link on which a call may go now, in the order in which calls came. Its ticket, if
+    /// it had one, is given back then.
+    #[inline]
+    pub(super) fn way(&mut self, ticket: Option<u64>) -> Option<usize> {
+        let Route::Open(id) = self.route else {
+            return None;
+        };
+        let at = self.place_of(id)?;
+        if !self.waiting.may_go(ticket) || self.links[at].room() == 0 {
+            return None;
+        }
+        if let Some(ticket) = ticket {
+            self.waiting.leave(ticket);
+        }
+        Some(at)
+    }
+
+    /// Makes a call wait that has no [`State::way`], or says why it can't.
+    #[cold]
+    pub(super) fn detain(
         &mut self,
         ticket: Option<u64>,
         waits_for_ready: bool,
         waker: &Waker,
-    ) -> Admission {
+    ) -> Detention {
         let not_before = match &self.route {
-            Route::Open(id) => {
-                let at = self.place_of(*id).expect("the route leads to a link");
-                if self.waiting.may_go(ticket) && self.links[at].room() > 0 {
-                    if let Some(ticket) = ticket {
-                        self.waiting.leave(ticket);
-                    }
-                    return Admission::Go(at);
-                }
-                return Admission::Wait(self.waiting.wait(ticket, waker));
+            Route::Open(_) | Route::Connecting => {
+                return Detention::Wait(self.waiting.wait(ticket, waker));
             }
-            Route::Connecting => return Admission::Wait(self.waiting.wait(ticket, waker)),
-            Route::Closed => return Admission::Fail(Status::cancelled("the client was dropped")),
+            Route::Closed => return Detention::Fail(Status::cancelled("the client was dropped")),
             Route::Idle => None,
             Route::Backoff { until, status } => {
                 let pause = until.saturating_duration_since(Instant::now());
                 // One that has waited for the attempt fails with it, however late it is polled.
                 if !waits_for_ready && (ticket.is_some() || !pause.is_zero()) {
-                    return Admission::Fail(Status::unavailable(format!(
+                    return Detention::Fail(Status::unavailable(format!(
                         "{}; the next attempt is in {pause:.0?}",
                         status.message()
                     )));
@@ -121,7 +129,7 @@ impl State {
             }
         };
         self.route = Route::Connecting;
-        Admission::Connect(self.waiting.wait(ticket, waker), not_before)
+        Detention::Connect(self.waiting.wait(ticket, waker), not_before)
     }
 
     /// Why the last attempt to connect has failed, unless another has begun.
@@ -140,12 +148,15 @@ impl State {
 
     /// Sends a call on the link at this place: `encode` appends its payload to the send buffer, as
     /// in [`ClientConnection::begin_call`](crate::connection::client::ClientConnection::begin_call).
+    /// `waker` is woken when it ends.
+    #[inline]
     pub(super) fn send(
         &mut self,
         at: usize,
         service: &'static ServiceDescriptor,
         method: u16,
         timeout_us: u32,
+        waker: &Waker,
         encode: impl FnOnce(&mut Vec<u8>, u32) -> Result<(), Status>,
     ) -> Result<SentCall, Status> {
         let slot = self.calls.next();
@@ -153,30 +164,20 @@ impl State {
             id,
             connection,
             out,
+            driver,
             ..
         } = &mut self.links[at];
         let link = *id;
         let call_id = connection.begin_call(service, method, timeout_us, slot, encode, out)?;
-        self.calls.take();
-        self.wake_driver(link);
+        self.calls.take(waker);
+        if let Some(driver) = driver.take() {
+            self.wakers.push(driver);
+        }
         Ok(SentCall {
             link,
             call_id,
             slot,
         })
-    }
-
-    /// Fetches the outcome of a call, which then has no place any more.
-    pub(super) fn poll_outcome(
-        &mut self,
-        slot: u32,
-        cx: &Context<'_>,
-    ) -> Poll<Outcome<SharedPayload>> {
-        let polled = self.calls.poll(slot, cx);
-        if polled.is_ready() {
-            self.calls.put(slot);
-        }
-        polled
     }
 
     /// Gives up a call, and tells the server if the call has not ended.
@@ -289,9 +290,9 @@ impl State {
         let unsent_from = link.first_unsent();
         for (slot, fate) in link.connection.take_waiters(unsent_from, &status) {
             let outcome = match fate {
-                Fate::NotSent(why) if invites_back => Outcome::NotSent(why),
-                Fate::NotSent(why) | Fate::Failed(why) => Outcome::Ended(Err(why)),
-                Fate::Sent => Outcome::Ended(Err(perhaps_executed(&status))),
+                Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
+                Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
+                Fate::Sent => Outcome::failed(perhaps_executed(&status)),
             };
             self.wakers.extend(self.calls.finish(slot, outcome));
         }
@@ -317,6 +318,7 @@ impl State {
         self.attempt.take().filter(|_| is_connecting)
     }
 
+    #[inline]
     pub(super) fn place_of(&self, link_id: u64) -> Option<usize> {
         self.links.iter().position(|link| link.id == link_id)
     }

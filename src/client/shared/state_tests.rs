@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{Poll, Wake};
 
 use bytes::Bytes;
 
 use super::super::driving::Output;
 use super::*;
+use crate::client::core::slots::Failure;
 use crate::connection::server::{ServerConnection, ServerEvent};
 use crate::wire::frame_writer;
 use crate::wire::header::{Header, Kind};
@@ -121,35 +122,34 @@ impl Model {
     fn poll_call(&mut self, call: &mut ModelCall) -> bool {
         let waker = Waker::from(Arc::clone(&call.woken));
         if let Stage::Waiting(ticket) = &mut call.stage {
-            match self.state.admit(*ticket, true, &waker) {
-                Admission::Go(at) => {
-                    let encode = |out: &mut Vec<u8>, _| {
-                        out.push(7);
-                        Ok(())
-                    };
-                    let sent = self.state.send(at, &SERVICE, 0, 0, encode);
-                    call.stage = Stage::Sent(sent.expect("an open link takes calls"));
-                    self.state.call_waiting();
+            let Some(at) = self.state.way(*ticket) else {
+                match self.state.detain(*ticket, true, &waker) {
+                    Detention::Wait(number) | Detention::Connect(number, _) => {
+                        *ticket = Some(number);
+                        return false;
+                    }
+                    Detention::Fail(status) => panic!("calls that wait don't fail: {status}"),
                 }
-                Admission::Wait(number) | Admission::Connect(number, _) => {
-                    *ticket = Some(number);
-                    return false;
-                }
-                Admission::Fail(status) => panic!("calls that wait don't fail: {status}"),
-            }
+            };
+            let encode = |out: &mut Vec<u8>, _| {
+                out.push(7);
+                Ok(())
+            };
+            let sent = self.state.send(at, &SERVICE, 0, 0, &waker, encode);
+            call.stage = Stage::Sent(sent.expect("an open link takes calls"));
+            self.state.call_waiting();
         }
         let Stage::Sent(sent) = &call.stage else {
             return false;
         };
-        let cx = Context::from_waker(&waker);
-        match self.state.poll_outcome(sent.slot, &cx) {
+        match self.state.calls.poll(sent.slot, &waker) {
             Poll::Pending => false,
-            Poll::Ready(Outcome::Ended(_)) => true,
-            Poll::Ready(Outcome::NotSent(_)) => {
+            Poll::Ready(Outcome::Failed(failure)) if matches!(*failure, Failure::NotSent(_)) => {
                 call.stage = Stage::Waiting(None);
                 self.made_again += 1;
                 self.poll_call(call)
             }
+            Poll::Ready(_) => true,
         }
     }
 

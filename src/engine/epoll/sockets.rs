@@ -11,11 +11,11 @@ use rustix::net::{AddressFamily, Shutdown};
 use super::readiness::{Readiness, Ready};
 use super::transfer::{receive, send};
 use crate::client::connecting::refuse_itself;
+use crate::client::core::target::Target;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::{StreamOptions, set_stream_options};
 use crate::shard::ShardCore;
 use crate::shard::conn::{Conn, Stage};
-use crate::shard::local_client::Target;
 
 /// Reads after which other connections get their turn.
 const READS_PER_TURN: usize = 8;

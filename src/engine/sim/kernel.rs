@@ -8,6 +8,7 @@ use io_uring::types::Timespec;
 
 use super::network::{Event, SharedNetwork};
 use crate::buf::{RecvPool, TakenBuffer};
+use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::uring::kernel::{Completion, Kernel};
@@ -15,7 +16,6 @@ use crate::engine::uring::operation::{OpKey, Operation, Operations, Vectors};
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
-use crate::shard::local_client::Target;
 
 /// A socket of the simulated network.
 #[derive(Debug)]

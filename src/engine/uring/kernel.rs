@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use super::operation::{OpKey, Operation, Vectors};
 use crate::buf::TakenBuffer;
+use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
 use crate::platform::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
-use crate::shard::local_client::Target;
 use io_uring::types::Timespec;
 
 /// A completion. `operation` is the whole operation at its last one, and a copy of what it is for

@@ -17,6 +17,7 @@ use super::kernel::{Completion, Kernel};
 use super::operation::{OpKey, Operation, Operations, Vectors};
 use crate::buf::RecvPool;
 use crate::client::connecting::refuse_itself;
+use crate::client::core::target::Target;
 use crate::client::unread::{Unread, look};
 use crate::engine::accept::admit;
 use crate::engine::outgoing::Outgoing;
@@ -25,7 +26,6 @@ use crate::platform::refusal::{Refusal, Step};
 use crate::platform::ring::{build_ring, ring_bytes};
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
-use crate::shard::local_client::Target;
 use crate::shard::mailbox::Mailbox;
 
 /// The ring of one shard with everything that the kernel may touch through it.

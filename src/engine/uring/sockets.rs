@@ -6,12 +6,12 @@ use std::rc::Rc;
 use super::kernel::Kernel;
 use super::operation::{OpKey, Operation};
 use crate::buf::TakenBuffer;
+use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::platform::options::StreamOptions;
 use crate::shard::conn::{Conn, Stage};
-use crate::shard::local_client::Target;
 use crate::wire::framer::DirectBody;
 
 /// The sockets of a shard, at the place that each connection remembers.

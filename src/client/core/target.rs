@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::mpsc;
-use std::time::Instant;
 
 use crate::platform::address::{Address, resolve};
-use crate::shard::local_client::Target;
 use crate::wire::status::Status;
+
+/// One address of a server: what a socket connects to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: socket2::SockAddr,
+    pub(crate) is_tcp: bool,
+}
 
 /// The address of a server, as a client is given it.
 #[derive(Clone, Debug)]
@@ -35,41 +39,9 @@ impl CallTarget {
         Ok(found.into_iter().map(target).collect())
     }
 
-    /// All addresses of a host; `None` when they are not found by then. A name is looked up on a thread
-    /// of its own, for the system's resolver knows no time limit.
-    pub(crate) fn resolve_by(&self, deadline: Instant) -> Option<Result<Vec<Target>, Status>> {
-        if !self.is_name() {
-            return Some(self.resolve_all());
-        }
-        let (found, answer) = mpsc::channel();
-        let target = self.clone();
-        let lookup = std::thread::Builder::new().name("ringcall-lookup".to_owned());
-        let looking = lookup.spawn(move || {
-            // Nobody waits for it any more when the time was up.
-            found.send(target.resolve_all()).unwrap_or_default();
-        });
-        match looking {
-            Ok(_) => answer
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                .ok(),
-            Err(error) => Some(Err(self.cannot_connect(&error))),
-        }
-    }
-
     /// Whether the host is a name, which must be looked up.
-    fn is_name(&self) -> bool {
+    pub(crate) fn is_name(&self) -> bool {
         matches!(&self.address, Address::Tcp(host, _) if host.parse::<IpAddr>().is_err())
-    }
-
-    /// All addresses of a host, looked up on a thread that may block.
-    pub(crate) async fn look_up(&self) -> Result<Vec<Target>, Status> {
-        if !self.is_name() {
-            return self.resolve_all();
-        }
-        let target = self.clone();
-        tokio::task::spawn_blocking(move || target.resolve_all())
-            .await
-            .map_err(|error| Status::unavailable(format!("can't resolve {self}: {error}")))?
     }
 
     /// The status of a connection that could not be made.

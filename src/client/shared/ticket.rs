@@ -1,0 +1,75 @@
+//! What a call holds while it waits for its turn.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::channel::Channel;
+use super::state::{Detention, State};
+use crate::wire::status::Status;
+
+/// A place among those who wait; giving it up lets the others on.
+#[derive(Debug)]
+pub(super) struct Ticket<'a> {
+    channel: &'a Channel,
+    number: u64,
+}
+
+/// Does something on the link that calls go to, when it is the turn of this ticket; connects if
+/// nothing does yet.
+#[inline(always)]
+pub(super) fn poll_admitted<'a, R>(
+    channel: &'a Arc<Channel>,
+    ticket: &mut Option<Ticket<'a>>,
+    cx: &Context<'_>,
+    go: impl FnOnce(&mut State, usize) -> R,
+) -> Poll<Result<R, Status>> {
+    let number = ticket.as_ref().map(|ticket| ticket.number);
+    let admitted = channel.with(|state| {
+        let Some(at) = state.way(number) else {
+            return Err(state.detain(number, channel.config.waits_for_ready, cx.waker()));
+        };
+        let done = go(state, at);
+        if number.is_some() {
+            // There may be room for the next one too.
+            state.call_waiting();
+        }
+        Ok(done)
+    });
+    match admitted {
+        Ok(done) => {
+            if let Some(ticket) = ticket.take() {
+                // It has left the queue, so its drop has nothing to do.
+                std::mem::forget(ticket);
+            }
+            Poll::Ready(Ok(done))
+        }
+        Err(detention) => poll_detained(channel, ticket, detention).map(Err),
+    }
+}
+
+/// Ready when a call fails that could not be sent.
+#[cold]
+fn poll_detained<'a>(
+    channel: &'a Arc<Channel>,
+    ticket: &mut Option<Ticket<'a>>,
+    detention: Detention,
+) -> Poll<Status> {
+    let (number, not_before) = match detention {
+        Detention::Fail(status) => return Poll::Ready(status),
+        Detention::Connect(number, not_before) => (number, Some(not_before)),
+        Detention::Wait(number) => (number, None),
+    };
+    ticket.get_or_insert_with(|| Ticket { channel, number });
+    if let Some(not_before) = not_before
+        && let Err(status) = channel.connect(not_before)
+    {
+        return Poll::Ready(status);
+    }
+    Poll::Pending
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.channel.with(|state| state.leave(self.number));
+    }
+}
