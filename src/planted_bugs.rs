@@ -18,7 +18,7 @@ pub enum Bug {
     ResponseToWrongCall,
     /// A connection's timer is not set again.
     TimerLost,
-    /// A connection that is paused for its calls never goes on.
+    /// A connection that is paused for its output never goes on.
     PauseNeverEnded,
     /// A client goes on calling on a connection that its server has retired.
     GoawayIgnored,

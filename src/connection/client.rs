@@ -388,7 +388,9 @@ impl<W> ClientConnection<W> {
 
     /// The waiter of a finished call; `None` when it was cancelled meanwhile.
     fn take_waiter(&mut self, call_id: u64) -> Result<Option<W>, Violation> {
-        if !self.calls.was_made(call_id) {
+        // What is held was not sent, and all that was made later is held too.
+        let is_held = self.held.first_id().is_some_and(|first| call_id >= first);
+        if is_held || !self.calls.was_made(call_id) {
             return Err(Violation::UnknownCall { call_id });
         }
         self.has_served = true;

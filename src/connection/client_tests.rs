@@ -1,6 +1,7 @@
 use super::*;
 use crate::buf::AlignedBuf;
-use crate::wire::frame_writer::append_goaway;
+use crate::wire::frame_writer::{append_error, append_goaway};
+use crate::wire::framer::Framer;
 use crate::wire::resolve::MethodDescriptor;
 
 static PAIR: ServiceDescriptor = ServiceDescriptor {
@@ -29,6 +30,64 @@ fn welcome() -> Vec<u8> {
         o.extend_from_slice(&payload)
     });
     out
+}
+
+/// The same of a server that takes fewer calls at once.
+fn welcome_for(calls_in_flight_max: u32) -> Vec<u8> {
+    let limits = Limits {
+        calls_in_flight_max,
+        ..Limits::default()
+    };
+    let mut out = Vec::new();
+    let payload = Handshake::answer(&limits, &Handshake::ours(&Limits::default())).encode();
+    append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
+        o.extend_from_slice(&payload)
+    });
+    out
+}
+
+/// Kinds and ids of the frames that were sent.
+fn sent(out: &mut Vec<u8>) -> Vec<(Kind, u64)> {
+    let (mut framer, bytes) = (Framer::new(1 << 20), AlignedBuf::copy_of(out));
+    out.clear();
+    let (mut at, mut sent) = (0, Vec::new());
+    while let Some(frame) = framer.next_frame(bytes.as_slice(), &mut at).unwrap() {
+        sent.push((frame.header.kind, frame.header.call_id));
+    }
+    sent
+}
+
+#[test]
+fn held_calls_are_sent_as_far_as_the_server_permits() {
+    let (mut client, mut out) = (client(), Vec::new());
+    let ids: Vec<u64> = (0..5)
+        .map(|at| call(&mut client, 0, at, &mut out))
+        .collect();
+    out.clear();
+    let opening = [welcome_for(2), resolved()].concat();
+    events(&mut client, &opening, &mut out).unwrap();
+    let request = |id: u64| (Kind::Request, id);
+    assert_eq!(sent(&mut out), [request(ids[0]), request(ids[1])]);
+    // One that is given up makes room, after the server has heard of that.
+    assert_eq!(client.cancel_call(ids[0], &mut out), Some(0));
+    assert_eq!(sent(&mut out), [(Kind::Cancel, ids[0]), request(ids[2])]);
+    // So does one that is answered, and one that has failed.
+    let mut answer = Vec::new();
+    append_control(&mut answer, Header::new(Kind::Response, ids[1], 0), |_| ());
+    append_error(&mut answer, ids[2], &Status::aborted("no"));
+    let ended = events(&mut client, &answer, &mut out).unwrap();
+    assert_eq!(ended.len(), 2);
+    assert_eq!(sent(&mut out), [request(ids[3]), request(ids[4])]);
+}
+
+#[test]
+fn nobody_can_answer_what_was_not_sent() {
+    let (mut client, mut out) = (client(), Vec::new());
+    let ids = [1, 2].map(|waiter| call(&mut client, 0, waiter, &mut out));
+    let mut wire = [welcome_for(1), resolved()].concat();
+    append_control(&mut wire, Header::new(Kind::Response, ids[1], 0), |_| ());
+    let refused = events(&mut client, &wire, &mut out).unwrap_err();
+    assert_eq!(refused, Violation::UnknownCall { call_id: ids[1] });
 }
 
 fn resolved() -> Vec<u8> {

@@ -46,10 +46,10 @@ fn opened() -> (ServerConnection, ClientConnection<u8>) {
     let (events, answers) = step(&mut server, &out).unwrap();
     assert!(events.is_empty());
     let answers = AlignedBuf::copy_of(&answers);
-    let ready = client
-        .next_event(answers.as_slice(), &mut 0, 0, &mut out)
-        .unwrap();
-    assert!(matches!(ready, Some(ClientEvent::Ready)));
+    let mut at = 0;
+    let mut next = || client.next_event(answers.as_slice(), &mut at, 0, &mut out);
+    assert!(matches!(next().unwrap(), Some(ClientEvent::Ready)));
+    assert!(next().unwrap().is_none());
     (server, client)
 }
 
@@ -193,8 +193,6 @@ fn the_client_hears_of_an_error() {
     let (_, mut client) = opened();
     let mut out = Vec::new();
     let call_id = client.begin_call(&ECHO, 0, 0, 1, |_, _| Ok(()), &mut out);
-    // The resolution has not been read yet, so the request is held and nothing is sent.
-    assert!(out.is_empty());
     let mut error = Vec::new();
     crate::wire::frame_writer::append_error(&mut error, call_id.unwrap(), &Status::aborted("no"));
     let error = AlignedBuf::copy_of(&error);

@@ -145,7 +145,8 @@ impl ShardCore {
 
     /// Why nothing more of a connection may be acted on yet.
     fn blocked_by(&self, conn: &Rc<Conn>) -> Option<Pause> {
-        if !self.has_room_for_output(conn) {
+        let is_stuck = is_planted(Bug::PauseNeverEnded) && conn.pause.get() == Some(Pause::Output);
+        if is_stuck || !self.has_room_for_output(conn) {
             // It has had time to send since.
             return Some(Pause::Output);
         }
@@ -153,8 +154,7 @@ impl ShardCore {
             return Some(Pause::Memory);
         }
         let has_room = conn.with_server(|server| server.has_room_for_calls());
-        let is_stuck = is_planted(Bug::PauseNeverEnded) && conn.pause.get() == Some(Pause::Calls);
-        (has_room == Some(false) || is_stuck).then_some(Pause::Calls)
+        (has_room == Some(false)).then_some(Pause::Calls)
     }
 
     /// Whether there is no room for the body that arrives on a connection, for another of its calls, or
