@@ -187,12 +187,7 @@ fn run(seed: u64, scope: &Scope) -> Result<Covered, String> {
     let faults = sim.faults();
     let is_small = rng.bool();
     ledger.borrow_mut().is_prompt = is_small
-        && [
-            faults.cut,
-            faults.slow_operation,
-            faults.no_buffer,
-            faults.multishot_ends,
-        ] == [0.0; 4]
+        && [faults.cut, faults.slow_operation] == [0.0; 2]
         && faults.window_bytes >= 128 << 10;
     let clients: Vec<NodeId> = (0..rng.u8(1..4))
         .map(|_| {
