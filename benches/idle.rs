@@ -11,20 +11,22 @@ use clap::Parser;
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Plan};
 use harness::count::page::Page;
-use harness::cpu::{self, Placement, Usage};
+use harness::cpu::Usage;
 use harness::descriptors;
-use harness::idle::Idle;
 use harness::options::{self, Common, Effort};
-use harness::pairs::{self, Compared, First, Pair, Series};
+use harness::pairs::{self, Compared, First, Pair, Report};
 use harness::point::Point;
 use harness::report::Method;
 use harness::report::environment::Environment;
-use harness::report::row::Middle;
-use harness::report::table::{Table, significant};
+use harness::report::row::median;
 use harness::runs;
 use harness::servers::process::{self, Command, ServerProcess, Start, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
+use loadgen::report::document::Table;
+use loadgen::target::placement::{Placement, pin};
+use loadgen::units::significant;
+use ringcall::Idle;
 use serde::Serialize;
 use socket2::Socket;
 
@@ -55,15 +57,11 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// Time for rounds that replace disturbed ones.
 const REPLACING_MAX: Duration = Duration::from_secs(35);
 
-/// All that was found.
+/// How many connections were idle.
 #[derive(Serialize)]
-struct Report {
-    environment: Environment,
-    method: Method,
+struct IdleConnections {
     idle_connections_asked: usize,
     idle_connections: usize,
-    rows: Vec<Row>,
-    failed: Vec<String>,
 }
 
 /// One server. Medians over the runs.
@@ -108,9 +106,10 @@ fn measure(options: &Options) -> io::Result<()> {
         Effort::Usual => (7, Duration::from_millis(500)),
         Effort::Full => (15, Duration::from_secs(2)),
     };
-    let placement = Placement::choose()?;
+    let placement = Placement::choose(&ringcall::environment());
+    let environment = Environment::of(NAME, placement);
     if let Some(placement) = placement {
-        cpu::pin(&[placement.client])?;
+        pin(&[placement.client])?;
     }
     let asked = options.connections as usize;
     let setting = Setting {
@@ -127,28 +126,29 @@ fn measure(options: &Options) -> io::Result<()> {
         |peer, first| run_once(&mut client, *peer, setting, first),
         |run| &run.pair,
     );
-    let (mut rows, mut failed) = (Vec::new(), Vec::new());
-    for (peer, series) in options.peers.iter().zip(all) {
-        match series {
-            Series::Measured(runs) => {
-                rows.push(Row::of(peer.name(), &runs, setting.idle_connections));
-            }
-            Series::Failed(why) => failed.push(format!("{}: {why}", peer.name())),
-        }
-    }
+    let (rows, failed) = pairs::rows(
+        &options.peers,
+        all,
+        |peer| peer.name(),
+        |peer, runs| Row::of(peer.name(), runs, setting.idle_connections),
+    );
+    let table = table(&rows);
+    let legend = format!(
+        "One caller, alone and, in the same server, *beside* {} idle TCP connections that could call at once \
+         ({asked} were asked for). Memory is the server's own; that of the kernel's sockets is not in it.",
+        setting.idle_connections,
+    );
     let report = Report {
-        environment: Environment::of(NAME, placement),
+        environment,
         method: Method::new(runs, measured, WARM_UP, placement.is_some(), rounds),
-        idle_connections_asked: asked,
-        idle_connections: setting.idle_connections,
+        setting: IdleConnections {
+            idle_connections_asked: asked,
+            idle_connections: setting.idle_connections,
+        },
         rows,
         failed,
     };
-    options
-        .common
-        .publish(NAME, &report.to_markdown(), &report)?;
-    options.common.say_how_to_get_more(NAME);
-    pairs::told(&report.failed)
+    report.publish(NAME, &options.common, &table, &legend)
 }
 
 /// Idle connections that the limit of descriptors permits, after raising it where that is allowed.
@@ -252,7 +252,7 @@ fn rss_bytes(server: &ServerProcess) -> io::Result<u64> {
 
 impl Row {
     fn of(peer: &str, runs: &[Run], connections: usize) -> Self {
-        let over = |figure: &dyn Fn(&Run) -> f64| Middle::of(runs.iter().map(figure)).median;
+        let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure)).value;
         let latency_us =
             |quantile| Compared::of_latency_us(runs.iter().map(|run| &run.pair), quantile);
         let connections = connections as f64;
@@ -271,45 +271,29 @@ impl Row {
     }
 }
 
-impl Report {
-    fn to_markdown(&self) -> String {
-        const HEADINGS: [&str; 10] = [
-            "server",
-            "RSS B/connection",
-            "heap B/connection",
-            "RSS alone MiB",
-            "p50 µs",
-            "beside",
-            "×",
-            "p99 µs",
-            "beside",
-            "×",
+fn table(rows: &[Row]) -> Table {
+    const HEADINGS: [&str; 10] = [
+        "server",
+        "RSS B/connection",
+        "heap B/connection",
+        "RSS alone MiB",
+        "p50 µs",
+        "beside",
+        "×",
+        "p99 µs",
+        "beside",
+        "×",
+    ];
+    let line = |row: &Row| {
+        let memory = [
+            row.peer.clone(),
+            significant(row.rss_bytes_per_connection),
+            significant(row.heap_bytes_per_connection),
+            significant(row.rss_bytes_alone / f64::from(1 << 20)),
         ];
-        let mut table = Table::new(&HEADINGS, 1);
-        for row in &self.rows {
-            let memory = [
-                row.peer.clone(),
-                significant(row.rss_bytes_per_connection),
-                significant(row.heap_bytes_per_connection),
-                significant(row.rss_bytes_alone / f64::from(1 << 20)),
-            ];
-            let latencies = [&row.p50_us, &row.p99_us];
-            let latencies = latencies.into_iter().flat_map(Compared::cells);
-            table.push(memory.into_iter().chain(latencies));
-        }
-        let failed: String = self.failed.iter().map(|why| format!("\n{why}\n")).collect();
-        format!(
-            "{}\n{failed}\n{table}\nOne caller, alone and *beside* {} idle TCP connections that could call \
-             at once ({} were asked for). Memory is the server's own; that of the kernel's sockets \
-             is not in it. Medians of {} runs of {} s. *×*: median of the ratios of pairs of runs, which \
-             follow each other in one server, {}. {}\n",
-            self.environment,
-            self.idle_connections,
-            self.idle_connections_asked,
-            self.method.runs,
-            self.method.seconds,
-            pairs::in_brackets(self.method.intervals),
-            self.method.noise(),
-        )
-    }
+        let latencies = [&row.p50_us, &row.p99_us];
+        let latencies = latencies.into_iter().flat_map(Compared::cells);
+        memory.into_iter().chain(latencies).collect()
+    };
+    Table::new(&HEADINGS, rows.iter().map(line))
 }

@@ -12,18 +12,20 @@ use std::time::Duration;
 use clap::Parser;
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Open, Outcome, Plan};
-use harness::cpu::{self, Placement, Usage};
-use harness::idle::Idle;
+use harness::cpu::Usage;
 use harness::options::{Common, Effort};
-use harness::pairs::{self, Compared, First, Pair, Series};
+use harness::pairs::{self, Compared, First, Pair, Report};
 use harness::point::Point;
 use harness::report::Method;
 use harness::report::environment::Environment;
-use harness::report::table::{Table, percent, rate};
 use harness::runs;
 use harness::servers::process::{self, Command, ServerProcess, Start, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
+use loadgen::report::document::Table;
+use loadgen::target::placement::{Placement, pin};
+use loadgen::units::{format_rate, percent};
+use ringcall::Idle;
 use serde::Serialize;
 
 /// Measures quick calls beside slow ones.
@@ -59,15 +61,11 @@ const WARM_UP: Duration = Duration::from_millis(200);
 /// Time for rounds that replace disturbed ones.
 const REPLACING_MAX: Duration = Duration::from_secs(35);
 
-/// All that was found.
+/// Which calls were slow.
 #[derive(Serialize)]
-struct Report {
-    environment: Environment,
-    method: Method,
+struct SlowCalls {
     slow_us: u32,
     slow_share: f64,
-    rows: Vec<Row>,
-    failed: Vec<String>,
 }
 
 /// The calls that were not slow, of one server: without slow ones, and beside them.
@@ -99,7 +97,11 @@ fn measure(options: &Options) -> io::Result<()> {
         Effort::Usual => (11, Duration::from_secs(1)),
         Effort::Full => (21, Duration::from_secs(3)),
     };
-    let subjects = subjects(&options.peers)?;
+    let environment = ringcall::environment();
+    let placement = Placement::choose(&environment);
+    let described = Environment::of(NAME, placement);
+    let cpus = environment.cpus;
+    let subjects = subjects(&options.peers, cpus.len());
     let mut seed = 0;
     let (all, rounds) = pairs::measure(
         &subjects,
@@ -108,46 +110,51 @@ fn measure(options: &Options) -> io::Result<()> {
         |subject| subject.peer.name(),
         |subject, first| {
             seed += 1;
-            first.measure(|state| run_once(subject, state, seed, measured))
+            first.measure(|state| run_once(subject, &cpus, state, seed, measured))
         },
         |pair| pair,
     );
-    let (mut rows, mut failed) = (Vec::new(), Vec::new());
-    for (subject, series) in subjects.iter().zip(all) {
-        match series {
-            Series::Measured(pairs) => rows.push(Row::of(subject, &pairs)),
-            Series::Failed(why) => failed.push(format!("{}: {why}", subject.peer.name())),
-        }
-    }
-    let placement = Placement::choose()?;
+    let (rows, failed) = pairs::rows(&subjects, all, |subject| subject.peer.name(), Row::of);
+    let table = table(&rows);
+    let legend = format!(
+        "Echo calls of 64 bytes over {CONNECTIONS} TCP connections, {} per second and CPU of the server, at \
+         the times of a Poisson process. *beside*: {} of all calls hold the server's CPU for {SLOW_US} µs. \
+         All figures are of the other calls, from the time at which they were due.",
+        format_rate(CALLS_PER_S_AND_CPU),
+        percent(SLOW_SHARE),
+    );
     let report = Report {
-        environment: Environment::of(NAME, placement),
+        environment: described,
         // With more CPUs nobody looks at the others.
         method: Method::new(runs, measured, WARM_UP, placement.is_some(), rounds),
-        slow_us: SLOW_US,
-        slow_share: SLOW_SHARE,
+        setting: SlowCalls {
+            slow_us: SLOW_US,
+            slow_share: SLOW_SHARE,
+        },
         rows,
         failed,
     };
-    options
-        .common
-        .publish(NAME, &report.to_markdown(), &report)?;
-    options.common.say_how_to_get_more(NAME);
-    pairs::told(&report.failed)
+    report.publish(NAME, &options.common, &table, &legend)
 }
 
 /// Each on one CPU, and where there are more than two on all but the client's.
-fn subjects(peers: &[&'static dyn Peer]) -> io::Result<Vec<Subject>> {
+fn subjects(peers: &[&'static dyn Peer], cpus: usize) -> Vec<Subject> {
     let mut server_cpus = vec![1];
-    let most = (cpu::allowed()?.len() - 1).min(SERVER_CPUS_MAX);
+    let most = cpus.saturating_sub(1).min(SERVER_CPUS_MAX);
     if most > 1 {
         server_cpus.push(most);
     }
     let on = |server_cpus| peers.iter().map(move |&peer| Subject { peer, server_cpus });
-    Ok(server_cpus.into_iter().flat_map(on).collect())
+    server_cpus.into_iter().flat_map(on).collect()
 }
 
-fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> io::Result<Outcome> {
+fn run_once(
+    subject: &Subject,
+    allowed: &[usize],
+    state: First,
+    seed: u64,
+    measured: Duration,
+) -> io::Result<Outcome> {
     let &Subject { peer, server_cpus } = subject;
     let point = Point {
         work: Work {
@@ -161,12 +168,12 @@ fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> i
             idle: Idle::Park,
         },
     };
-    let (cpus, client_cpu) = place(server_cpus)?;
+    let (cpus, client_cpu) = place(allowed, server_cpus);
     let server = ServerProcess::start(
         peer,
         &Start {
             point,
-            cpus: &cpus,
+            cpus,
             counters: None,
         },
     )?;
@@ -186,7 +193,7 @@ fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> i
         measured,
     };
     // Two CPUs can be watched; a server of more has the machine for itself, or not.
-    let watched = match (&cpus[..], client_cpu) {
+    let watched = match (cpus, client_cpu) {
         (&[server], Some(client)) => Some(Placement { server, client }),
         _ => None,
     };
@@ -195,7 +202,7 @@ fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> i
     let outcome = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             if let Some(cpu) = client_cpu {
-                cpu::pin(&[cpu])?;
+                pin(&[cpu])?;
             }
             runs::drive(&mut Client::new(), peer, &server, &plan, &usage)
         });
@@ -206,14 +213,11 @@ fn run_once(subject: &Subject, state: First, seed: u64, measured: Duration) -> i
 }
 
 /// CPUs of the server, and that of the client; nothing is pinned when there is only one.
-fn place(server_cpus: usize) -> io::Result<(Vec<usize>, Option<usize>)> {
-    let mut allowed = cpu::allowed()?;
-    if allowed.len() <= server_cpus {
-        return Ok((Vec::new(), None));
+fn place(allowed: &[usize], server_cpus: usize) -> (&[usize], Option<usize>) {
+    match allowed.split_at_checked(server_cpus) {
+        Some((servers, [client, ..])) => (servers, Some(*client)),
+        _ => (&[], None),
     }
-    let client = allowed[server_cpus];
-    allowed.truncate(server_cpus);
-    Ok((allowed, Some(client)))
 }
 
 impl Row {
@@ -234,46 +238,25 @@ impl Row {
     }
 }
 
-impl Report {
-    fn to_markdown(&self) -> String {
-        const HEADINGS: [&str; 11] = [
-            "server",
-            "CPUs",
-            "p50 µs",
-            "beside",
-            "×",
-            "p99 µs",
-            "beside",
-            "×",
-            "p99.9 µs",
-            "beside",
-            "×",
-        ];
-        let mut table = Table::new(&HEADINGS, 1);
-        for row in &self.rows {
-            let latencies = [&row.p50_us, &row.p99_us, &row.p999_us];
-            let latencies = latencies.into_iter().flat_map(Compared::cells);
-            table.push(
-                [row.peer.clone(), row.server_cpus.to_string()]
-                    .into_iter()
-                    .chain(latencies),
-            );
-        }
-        let failed: String = self.failed.iter().map(|why| format!("\n{why}\n")).collect();
-        format!(
-            "{}\n{failed}\n{table}\nEcho calls of 64 bytes over {CONNECTIONS} TCP connections, {} per second \
-             and CPU of the server, at the times of a Poisson process. *beside*: {} of all calls hold \
-             the server's CPU for {} µs. All figures are of the other calls, from the time at which \
-             they were due: medians of {} runs of {} s. *×*: median of the ratios of pairs of runs, which \
-             follow each other, {}. {}\n",
-            self.environment,
-            rate(CALLS_PER_S_AND_CPU),
-            percent(self.slow_share),
-            self.slow_us,
-            self.method.runs,
-            self.method.seconds,
-            pairs::in_brackets(self.method.intervals),
-            self.method.noise(),
-        )
-    }
+fn table(rows: &[Row]) -> Table {
+    const HEADINGS: [&str; 11] = [
+        "server",
+        "CPUs",
+        "p50 µs",
+        "beside",
+        "×",
+        "p99 µs",
+        "beside",
+        "×",
+        "p99.9 µs",
+        "beside",
+        "×",
+    ];
+    let line = |row: &Row| {
+        let subject = [row.peer.clone(), row.server_cpus.to_string()];
+        let latencies = [&row.p50_us, &row.p99_us, &row.p999_us];
+        let latencies = latencies.into_iter().flat_map(Compared::cells);
+        subject.into_iter().chain(latencies).collect()
+    };
+    Table::new(&HEADINGS, rows.iter().map(line))
 }

@@ -10,19 +10,19 @@ use std::time::Duration;
 use clap::Parser;
 use harness::cell::Cell;
 use harness::client::Client;
-use harness::cpu::{self, Placement};
 use harness::options::{self, Common, Effort};
 use harness::point::Point;
 use harness::progress::Progress;
 use harness::report::environment::Environment;
 use harness::report::row::{FailedRow, Row};
-use harness::report::table::several;
 use harness::report::{Method, Report};
 use harness::rounds::Rounds;
 use harness::runs::Runner;
 use harness::servers::process::{self, Command, Transport};
 use harness::servers::{self, Peer};
 use harness::work::{Work, Workload};
+use loadgen::target::placement::{Placement, pin};
+use loadgen::units::several;
 
 /// Compares servers, alternated, each pinned in a process of its own.
 ///
@@ -76,9 +76,10 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> io::Result<()> {
-    let placement = Placement::choose()?;
+    let placement = Placement::choose(&ringcall::environment());
+    let environment = Environment::of(NAME, placement);
     match placement {
-        Some(placement) => cpu::pin(&[placement.client])?,
+        Some(placement) => pin(&[placement.client])?,
         None => options::say("only one CPU may be used: server and client share it, unpinned"),
     }
     let points = options.points();
@@ -109,7 +110,7 @@ fn compare(options: &Options) -> io::Result<()> {
     drop(progress);
     let rounds: Rounds = rounds.into_iter().sum();
     let report = Report {
-        environment: Environment::of(NAME, placement),
+        environment,
         method: Method::new(
             runner.runs,
             runner.measured,
@@ -139,7 +140,9 @@ fn publish(options: &Options, report: &Report) -> io::Result<()> {
     let common = &options.common;
     if let (Some(folder), Some(summary)) = (&common.out, report.to_summary()) {
         options::write(folder, &format!("{}-summary.md", options.name), &summary)?;
-        report.draw(&folder.join(format!("{}.svg", options.name)))?;
+        if let Some(svg) = report.to_svg() {
+            options::write(folder, &format!("{}.svg", options.name), &svg)?;
+        }
     }
     common.publish(&options.name, &report.to_markdown(), report)
 }

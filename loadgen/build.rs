@@ -1,5 +1,9 @@
-//! Generates tonic's side of `samples.proto`, without protoc, and notes the commit.
+//! Generates tonic's side of `samples.proto`, without protoc, and notes commit and compiler.
 
+#[path = "src/commit.rs"]
+mod commit;
+
+use std::path::Path;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -9,23 +13,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // `Bytes` instead of `Vec<u8>`: a body is not copied out of the receive buffer.
         .bytes(".")
         .compile_fds(files)?;
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+    let here = Path::new(".");
+    if let Some(log) = commit::git(here, &["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
     }
-    let commit = git(&["rev-parse", "--short=9", "HEAD"]).unwrap_or_else(|| "unknown".into());
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
-    let dirty = if changed.is_some_and(|files| !files.is_empty()) {
-        "-dirty"
-    } else {
-        ""
-    };
-    println!("cargo::rustc-env=LOADGEN_COMMIT={commit}{dirty}");
+    // What figures depend on: after a change of it the mark of the commit must be another.
+    for source in [
+        ".",
+        "../src",
+        "../macros",
+        "../benches",
+        "../Cargo.toml",
+        "../Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let commit = commit::commit(here).unwrap_or_else(|| "unknown".into());
+    println!("cargo::rustc-env=LOADGEN_COMMIT={commit}");
+    let rustc = Command::new(std::env::var("RUSTC")?)
+        .arg("--version")
+        .output()?;
+    let rustc = String::from_utf8(rustc.stdout)?;
+    println!("cargo::rustc-env=LOADGEN_RUSTC={}", rustc.trim());
     Ok(())
-}
-
-/// What git says; `None` outside a repository.
-fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_owned())
 }

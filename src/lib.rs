@@ -68,10 +68,10 @@
 //! counted in [`Metrics`].
 #![warn(missing_docs, clippy::print_stdout)]
 
+mod bench_api;
 pub(crate) mod buf;
 mod client;
 mod connection;
-mod doors;
 mod engine;
 mod panics;
 mod planted_bugs;
@@ -110,8 +110,8 @@ pub fn environment() -> Environment {
 /// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::bench_api::{TimerName, TimerWheel, access, decode_status, encode};
     pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
-    pub use crate::doors::{TimerName, TimerWheel, access, decode_status, encode};
     pub use crate::engine::memory::MemoryConnection;
     #[cfg(feature = "simulation")]
     pub use crate::engine::sim;

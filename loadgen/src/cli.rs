@@ -13,6 +13,7 @@ use crate::results::Protocol;
 use crate::run::args::RunArgs;
 use crate::study::args::{CompareArgs, SearchArgs, SweepArgs};
 use crate::study::commands;
+use crate::units::parse_idle;
 use crate::{demo, environment, report, run, selftest, serve};
 
 /// Load generator and sample server of ringcall
@@ -231,28 +232,6 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         })
 }
 
-pub(crate) fn parse_idle(text: &str) -> Result<Idle, String> {
-    match text {
-        "park" => return Ok(Idle::Park),
-        "spin" => return Ok(Idle::Spin),
-        _ => (),
-    }
-    let time = text.strip_prefix("spin:").and_then(parse_short_time);
-    time.map(Idle::SpinThenPark)
-        .ok_or_else(|| "use park, spin, or spin with a time, such as spin:50us or spin:2ms".into())
-}
-
-fn parse_short_time(text: &str) -> Option<Duration> {
-    let (number, of_unit): (_, fn(u64) -> Duration) = match text.strip_suffix("us") {
-        Some(number) => (number, Duration::from_micros),
-        None => (text.strip_suffix("ms")?, Duration::from_millis),
-    };
-    number
-        .parse::<u32>()
-        .ok()
-        .map(|number| of_unit(number.into()))
-}
-
 const SECONDS_MIN: f64 = 0.1;
 const SECONDS_MAX: f64 = 3600.0;
 
@@ -264,26 +243,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn idle_modes_are_read() {
-        let micros = |us| Ok(Idle::SpinThenPark(Duration::from_micros(us)));
-        assert_eq!(parse_idle("park"), Ok(Idle::Park));
-        assert_eq!(parse_idle("spin"), Ok(Idle::Spin));
-        assert_eq!(parse_idle("spin:50us"), micros(50));
-        assert_eq!(parse_idle("spin:2ms"), micros(2000));
-        for wrong in [
-            "",
-            "spin:",
-            "spin:50",
-            "spin:us",
-            "spin:-1us",
-            "spin:9999999999us",
-            "Park",
-        ] {
-            assert!(parse_idle(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

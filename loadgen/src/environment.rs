@@ -114,12 +114,22 @@ pub fn build() -> Build {
             "release"
         }
         .into(),
+        rustc: RUSTC.into(),
     }
 }
+
+/// The compiler that built this program.
+pub const RUSTC: &str = env!("LOADGEN_RUSTC");
 
 /// The time, RFC 3339 in UTC.
 pub fn now_utc() -> String {
     jiff::Timestamp::now().to_string()
+}
+
+/// `2026-11-21T04:02:14.25Z` as `2026-11-21 04:02:14 UTC`.
+pub fn to_the_second(utc: &str) -> String {
+    let whole = utc.split('.').next().unwrap_or(utc);
+    format!("{} UTC", whole.trim_end_matches('Z').replace('T', " "))
 }
 
 /// The arguments of this process, without what is nobody's business: of paths only the last part,
@@ -234,6 +244,13 @@ const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_no_fractions() {
+        let expected = "2026-11-21 04:02:14 UTC";
+        assert_eq!(to_the_second("2026-11-21T04:02:14.25Z"), expected);
+        assert_eq!(to_the_second("2026-11-21T04:02:14Z"), expected);
+    }
 
     #[test]
     fn arguments_keep_neither_paths_nor_hosts() {

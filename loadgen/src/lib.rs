@@ -5,11 +5,14 @@
 //! [`tonic`]. [`load`] makes calls and measures them; it knows nothing of processes and tables.
 //! [`results`] is what a measurement leaves behind. [`analysis`] says what it means; it is pure.
 //! [`study`] decides which load comes next, [`plots`] draws, and [`report`] writes what it all means
-//! for capacity.
+//! for capacity. [`target`] places and starts what is measured. The benches of ringcall use [`analysis`],
+//! [`plots`], [`units`], the tables of [`report`] and what [`results`] say of a machine too.
 #![warn(clippy::print_stdout)]
 
 pub mod analysis;
 pub mod cli;
+#[cfg(test)]
+mod commit; // for its test: the build script is what uses it
 pub mod demo;
 pub mod environment;
 pub mod failure;
@@ -23,7 +26,7 @@ pub mod samples;
 pub mod selftest;
 pub mod serve;
 pub mod study;
-mod target;
+pub mod target;
 pub mod tonic;
 pub mod units;
 

@@ -1,6 +1,8 @@
-//! Times and rates as people write and read them.
+//! Times, rates and the like as people write and read them.
 
 use std::time::Duration;
+
+use ringcall::Idle;
 
 /// Reads a time such as `200us`, `1.5ms`, `10s`, `2m`.
 pub fn parse_time(text: &str) -> Option<Duration> {
@@ -37,6 +39,35 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
         })
 }
 
+/// Reads what a loop does when it has nothing to do: `park`, `spin`, `spin:50us`.
+///
+/// # Errors
+/// In words for the user.
+pub fn parse_idle(text: &str) -> Result<Idle, String> {
+    let time = || parse_time(text.strip_prefix("spin:")?).filter(|time| *time <= SPIN_MAX);
+    match text {
+        "park" => Ok(Idle::Park),
+        "spin" => Ok(Idle::Spin),
+        _ => time().map(Idle::SpinThenPark).ok_or_else(|| {
+            "use park, spin, or spin with a time, such as spin:50us or spin:2ms".into()
+        }),
+    }
+}
+
+/// The same as [`parse_idle`] reads it.
+pub fn format_idle(idle: Idle) -> String {
+    match idle {
+        Idle::Park => "park".into(),
+        Idle::Spin => "spin".into(),
+        Idle::SpinThenPark(time) => match time.as_nanos() {
+            ns if ns % 1000 == 0 => format!("spin:{}us", ns / 1000),
+            ns => format!("spin:{ns}ns"),
+        },
+    }
+}
+
+/// Who spins for longer may as well never sleep.
+const SPIN_MAX: Duration = Duration::from_secs(3600);
 const RATE_MIN: f64 = 0.1;
 const RATE_MAX: f64 = 1e8;
 
@@ -48,17 +79,49 @@ pub fn format_ns(ns: f64) -> String {
         _ if ns < 1e9 => (ns / 1e6, "ms"),
         _ => (ns / 1e9, "s"),
     };
-    format!("{} {unit}", three_digits(number))
+    format!("{} {unit}", significant(number))
 }
 
-/// A number from 1 to 1000 with three digits.
-fn three_digits(number: f64) -> String {
-    let decimals = if number < 10.0 {
-        2
-    } else {
-        usize::from(number < 100.0)
+/// A number with three digits or more; a tiny one with two and its power of ten.
+pub fn significant(value: f64) -> String {
+    let decimals = match value.abs() {
+        0.0 => 0,
+        tiny if tiny < 0.001 => return format!("{value:.1e}"),
+        value if value < 0.01 => 5,
+        value if value < 0.1 => 4,
+        value if value < 1.0 => 3,
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
     };
-    format!("{number:.decimals$}")
+    format!("{value:.decimals$}")
+}
+
+/// Calls per second with as many digits as mean something: `45.7 k`.
+pub fn format_rate(per_s: f64) -> String {
+    if per_s < 10_000.0 {
+        format!("{per_s:.0}")
+    } else if per_s < 1e6 {
+        format!("{:.1} k", per_s / 1e3)
+    } else {
+        format!("{:.2} M", per_s / 1e6)
+    }
+}
+
+/// A share of a whole: `41 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// A number of things, in the plural unless it is one.
+pub fn several(count: usize, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
+}
+
+/// What `show` makes of a value, or a dash for none.
+pub fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), show)
 }
 
 /// A count with spaces between the thousands.
@@ -101,6 +164,26 @@ mod tests {
     }
 
     #[test]
+    fn idle_modes_are_read_and_written() {
+        for text in ["park", "spin", "spin:50us", "spin:1500ns"] {
+            assert_eq!(parse_idle(text).map(format_idle).as_deref(), Ok(text));
+        }
+        let two_ms = Idle::SpinThenPark(Duration::from_millis(2));
+        assert_eq!(parse_idle("spin:2ms"), Ok(two_ms));
+        for wrong in [
+            "",
+            "spin:",
+            "spin:50",
+            "spin:us",
+            "spin:-1us",
+            "spin:9999999999us",
+            "Park",
+        ] {
+            assert!(parse_idle(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn figures_have_three_digits() {
         assert_eq!(format_ns(12.3), "12 ns");
         assert_eq!(format_ns(1_234.0), "1.23 µs");
@@ -108,5 +191,19 @@ mod tests {
         assert_eq!(format_ns(2e9), "2.00 s");
         assert_eq!(format_count(1_234_567), "1 234 567");
         assert_eq!(format_count(123), "123");
+        let numbers = [0.0, 2.71e-5, 0.001234, 0.1234, 1.234, 12.34, 123.4];
+        assert_eq!(
+            numbers.map(significant),
+            ["0", "2.7e-5", "0.00123", "0.123", "1.23", "12.3", "123"]
+        );
+    }
+
+    #[test]
+    fn rates_and_numbers_of_things_are_short() {
+        assert_eq!(format_rate(1234.5), "1234");
+        assert_eq!(format_rate(45_678.0), "45.7 k");
+        assert_eq!(format_rate(2_345_678.0), "2.35 M");
+        assert_eq!(several(1, "run"), "1 run");
+        assert_eq!(several(2, "run"), "2 runs");
     }
 }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::builder::ServeError;
-use super::companion::Companion;
 use super::start::choose_engine;
+use super::tokio_thread::TokioThread;
 use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_shard};
 use crate::platform::options::StreamOptions;
 use crate::platform::pin::unpin_current_thread;
@@ -113,7 +113,7 @@ impl LocalRuntimeBuilder {
         let (engine, _) = choose_engine(self.engine)?;
         let mailbox = Mailbox::new(engine == Engine::Epoll)
             .map_err(|error| ServeError::Start(lacking("the shard's eventfd", &error)))?;
-        let companion = Companion::start().map_err(|error| {
+        let tokio_thread = TokioThread::start().map_err(|error| {
             ServeError::Start(lacking("the runtime for futures that use tokio", &error))
         })?;
         let result = Rc::new(RefCell::new(None));
@@ -158,7 +158,7 @@ impl LocalRuntimeBuilder {
             ready,
         };
         let _pin = PinEnds;
-        unbudgeted(|| run_shard(engine, start, &companion.handle()))
+        unbudgeted(|| run_shard(engine, start, &tokio_thread.handle()))
             .map_err(|error| ServeError::Shards(vec![format!("the shard failed: {error}")]))?;
         if let Ok(Err(failure)) = started.try_recv() {
             return Err(ServeError::Shards(vec![failure.into_text()]));

@@ -1,11 +1,11 @@
 //! Building, running and ending a server.
 
 mod builder;
-mod companion;
 mod local_runtime;
 mod metrics;
 mod stack;
 mod start;
+mod tokio_thread;
 mod watchdog;
 
 pub use self::builder::{ServeError, ServerBuilder};
@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use self::companion::Companion;
+use self::tokio_thread::TokioThread;
 use self::watchdog::Watchdog;
 use crate::engine::Failures;
 use crate::panics;
@@ -42,7 +42,7 @@ pub struct Server {
     /// Removes socket files when the server ends.
     _listening: Vec<Listening>,
     /// Ends after the shards, whose handlers use it.
-    _companion: Option<Companion>,
+    tokio_thread: Option<TokioThread>,
 }
 
 /// What other threads hold of a shard.
@@ -147,10 +147,10 @@ impl Server {
     fn is_on_own_thread(&self) -> bool {
         let here = std::thread::current().id();
         let shards = self.shards.iter().map(|shard| shard.thread.as_ref());
-        let companion = self._companion.as_ref().and_then(Companion::thread);
+        let tokio_thread = self.tokio_thread.as_ref().and_then(TokioThread::thread);
         let watchdog = self.watchdog.as_ref().and_then(Watchdog::thread);
         shards
-            .chain([companion, watchdog])
+            .chain([tokio_thread, watchdog])
             .flatten()
             .any(|thread| thread.thread().id() == here)
     }
@@ -184,7 +184,7 @@ impl Server {
             failures: Arc::default(),
             ended: Mutex::new(channel().1),
             _listening: Vec::new(),
-            _companion: None,
+            tokio_thread: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 
 use super::builder::{ServeError, ServerBuilder};
-use super::companion::Companion;
+use super::tokio_thread::TokioThread;
 use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
 use crate::engine::{
@@ -99,7 +99,7 @@ impl ServerBuilder {
     ) -> Result<Server, Vec<StartFailure>> {
         let short = |text: String| vec![StartFailure::Shortage(text)];
         let members = self.members(engine, cpus).map_err(short)?;
-        let companion = Companion::start()
+        let tokio_thread = TokioThread::start()
             .map_err(|error| short(lacking("the runtime for handlers that use tokio", &error)))?;
         let listeners = share(&mut listening, &members);
         let (running, ended) = channel();
@@ -122,7 +122,7 @@ impl ServerBuilder {
             ended: Mutex::new(ended),
             watchdog: None,
             _listening: listening,
-            _companion: Some(companion),
+            tokio_thread: Some(tokio_thread),
         };
         // The senders go with it, so that the server can be dropped if it fails.
         self.start_shards(&mut server, engine, members, listeners, factory, running)?;
@@ -163,8 +163,8 @@ impl ServerBuilder {
         let short = |text: String| vec![StartFailure::Shortage(text)];
         let count = members.len();
         let (ready, started) = channel();
-        let companion = server._companion.as_ref();
-        let tokio = companion.expect("just made").handle();
+        let tokio_thread = server.tokio_thread.as_ref();
+        let tokio = tokio_thread.expect("just made").handle();
         for (member, listeners) in members.into_iter().zip(listeners) {
             let id = member.place.id;
             let (shard_config, factory, ready) =

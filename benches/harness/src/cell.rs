@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::idle::Idle;
+use loadgen::units::{format_idle, parse_idle};
+use ringcall::Idle;
+use serde::Serializer;
 
 /// How many connections, how many calls in flight on each, and how the loops wait: `64x16`,
 /// `1x1/spin` (without a mode: park).
@@ -22,7 +24,7 @@ impl FromStr for Cell {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (grid, idle) = match text.split_once('/') {
-            Some((grid, idle)) => (grid, idle.parse()?),
+            Some((grid, idle)) => (grid, parse_idle(idle)?),
             None => (text, Idle::Park),
         };
         let numbers = grid.split_once('x').and_then(|(connections, depth)| {
@@ -46,6 +48,11 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}×{}", self.connections, self.depth)
     }
+}
+
+/// Writes how loops wait as it stands on the command line.
+pub(crate) fn serialize_idle<S: Serializer>(idle: &Idle, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_idle(*idle))
 }
 
 /// Connections of one cell: below the listeners' backlog, since all are opened at once. Where the

@@ -1,45 +1,11 @@
-//! Which CPUs the two sides run on, and who used them.
+//! Who used the two CPUs of a measurement.
 
 use std::io;
 use std::time::Duration;
 
-use procfs::process::Process;
-use procfs::{CurrentSI, KernelStats, ProcError};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-/// One CPU for the server and another for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// CPU of the server process.
-    pub server: usize,
-    /// CPU of the client.
-    pub client: usize,
-}
-
-impl Placement {
-    /// The first two CPUs that this process may use; `taskset` chooses others. `None` when it may
-    /// use only one: two sides that are pinned to the same CPU would wait for each other's slice.
-    pub fn choose() -> io::Result<Option<Self>> {
-        Ok(match allowed()?[..] {
-            [server, client, ..] => Some(Self { server, client }),
-            _ => None,
-        })
-    }
-}
-
-/// The CPUs that this process may use, in their order.
-pub fn allowed() -> io::Result<Vec<usize>> {
-    let allowed = sched_getaffinity(None)?;
-    let all = 0..CpuSet::MAX_CPU;
-    Ok(all.filter(|cpu| allowed.is_set(*cpu)).collect())
-}
-
-/// Keeps the calling thread, and the threads and processes that it starts, on these CPUs.
-pub fn pin(cpus: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    cpus.iter().for_each(|cpu| set.set(*cpu));
-    Ok(sched_setaffinity(None, &set)?)
-}
+use loadgen::load::cpu_time::ProcessClock;
+use loadgen::target::placement::Placement;
+use procfs::{CurrentSI, KernelStats};
 
 /// CPU times since some moment in the past, read together.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +46,8 @@ impl Usage {
     /// The usage up to now of this server process and of this process, the client.
     pub fn now(server_pid: u32, placement: Option<Placement>) -> io::Result<Self> {
         Ok(Self {
-            server: time_of(server_pid)?,
-            client: time_of(std::process::id())?,
+            server: ProcessClock::of(server_pid)?.now()?,
+            client: ProcessClock::of(std::process::id())?.now()?,
             idle: placement.map(idle_time).transpose()?,
         })
     }
@@ -109,24 +75,6 @@ impl Usage {
 /// in steps, so the shorter a run is, the more of it may seem to have gone to others.
 pub fn others_tolerated(elapsed: Duration) -> f64 {
     OTHERS_TOLERATED + IDLE_GRAIN.div_duration_f64(elapsed)
-}
-
-/// Time that all live threads of a process have spent on a CPU.
-///
-/// It comes from the scheduler's own nanosecond sums; those lag behind a running thread by at most
-/// one tick of the kernel, a few milliseconds.
-fn time_of(pid: u32) -> io::Result<Duration> {
-    let process = Process::new(pid as i32).map_err(io::Error::other)?;
-    let mut total_ns = 0;
-    for task in process.tasks().map_err(io::Error::other)? {
-        match task.and_then(|task| task.schedstat()) {
-            Ok(schedstat) => total_ns += schedstat.sum_exec_runtime,
-            // It ended since it was listed.
-            Err(ProcError::NotFound(_)) => {}
-            Err(error) => return Err(io::Error::other(error)),
-        }
-    }
-    Ok(Duration::from_nanos(total_ns))
 }
 
 /// Time that the two CPUs have spent idle, together.

@@ -1,10 +1,11 @@
 //! Who takes no part in a measurement, and why: nobody is left out without a word.
 
+use loadgen::units::format_idle;
+use ringcall::Idle;
 use std::io;
 
 use crate::cell::Cell;
 use crate::descriptors;
-use crate::idle::Idle;
 use crate::point::Point;
 use crate::servers::Peer;
 use crate::work::{Work, Workload};
@@ -68,7 +69,7 @@ pub(crate) fn why(peer: &dyn Peer, point: Point) -> Option<(String, String)> {
         ..point
     };
     let (what, why) = if peer.takes_part(&parked) {
-        (cell.idle.to_string(), "no way to spin is offered")
+        (format_idle(cell.idle), "no way to spin is offered")
     } else if peer.takes_part(&echoing) {
         (work.workload.to_string(), "only echoes are offered")
     } else {

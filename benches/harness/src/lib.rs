@@ -19,7 +19,6 @@ pub mod client;
 pub mod count;
 pub mod cpu;
 pub mod descriptors;
-pub mod idle;
 mod left_out;
 pub mod memory;
 pub mod options;

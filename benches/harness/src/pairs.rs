@@ -6,14 +6,17 @@
 use std::io;
 use std::time::Duration;
 
+use loadgen::report::document::Table;
+use loadgen::report::markdown::render_table;
+use loadgen::units::{several, significant};
 use serde::Serialize;
 
 use crate::client::Outcome;
+use crate::options::Common;
 use crate::progress::Progress;
-use crate::report::Intervals;
-use crate::report::row::{Interval, Middle};
-use crate::report::table::{several, significant};
-
+use crate::report::environment::Environment;
+use crate::report::row::{Interval, median};
+use crate::report::{Intervals, Method};
 use crate::rounds::{Repeats, Rounds};
 
 /// One server in both states.
@@ -116,6 +119,24 @@ pub fn measure<Server, Run>(
     (series, rounds)
 }
 
+/// What `row` makes of the runs of each server that could be measured, and a line for each of the
+/// others.
+pub fn rows<Server, Run, Row>(
+    servers: &[Server],
+    all: Vec<Series<Run>>,
+    name: impl Fn(&Server) -> &str,
+    row: impl Fn(&Server, &[Run]) -> Row,
+) -> (Vec<Row>, Vec<String>) {
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for (server, series) in servers.iter().zip(all) {
+        match series {
+            Series::Measured(runs) => rows.push(row(server, &runs)),
+            Series::Failed(why) => failed.push(format!("{}: {why}", name(server))),
+        }
+    }
+    (rows, failed)
+}
+
 impl<Run> Series<Run> {
     fn is_measured(&self) -> bool {
         matches!(self, Self::Measured(_))
@@ -145,16 +166,16 @@ impl Compared {
         pairs: impl Iterator<Item = &'a Pair> + Clone,
         figure: impl Fn(&Outcome) -> f64,
     ) -> Self {
-        let over = |of: &dyn Fn(&Pair) -> f64| Middle::of(pairs.clone().map(of));
+        let over = |of: &dyn Fn(&Pair) -> f64| median(pairs.clone().map(of));
         let alone = over(&|pair| figure(&pair.alone));
         let beside = over(&|pair| figure(&pair.beside));
         let ratio = over(&|pair| figure(&pair.beside) / figure(&pair.alone));
         Self {
-            alone: alone.median,
+            alone: alone.value,
             alone_interval: alone.interval,
-            beside: beside.median,
+            beside: beside.value,
             beside_interval: beside.interval,
-            ratio: ratio.median,
+            ratio: ratio.value,
             ratio_interval: ratio.interval,
         }
     }
@@ -177,25 +198,60 @@ impl Compared {
     }
 }
 
-/// What stands in brackets behind a ratio, for the legend of a table.
-pub fn in_brackets(intervals: Intervals) -> &'static str {
-    match intervals {
-        Intervals::Confidence => "in brackets where it lies with 95 % confidence",
-        Intervals::Range => "in brackets the lowest and the highest",
-        Intervals::None => "of one pair",
-    }
+/// All that a bench of pairs found.
+#[derive(Debug, Serialize)]
+pub struct Report<Setting, Row> {
+    /// Where it was measured.
+    pub environment: Environment,
+    /// How it was measured.
+    pub method: Method,
+    /// What is special about this bench.
+    #[serde(flatten)]
+    pub setting: Setting,
+    /// One for each server that could be measured.
+    pub rows: Vec<Row>,
+    /// What went wrong, a line for each of the others.
+    pub failed: Vec<String>,
 }
 
-/// The end of a bench of which some servers failed.
-pub fn told(failed: &[String]) -> io::Result<()> {
-    if failed.is_empty() {
-        return Ok(());
+impl<Setting: Serialize, Row: Serialize> Report<Setting, Row> {
+    /// Prints a table of the rows, whose first column is text, and writes it and the report into files
+    /// where that was asked for. `legend` is what only this bench has to say below the table. An error
+    /// when a server failed.
+    pub fn publish(
+        &self,
+        bench: &str,
+        common: &Common,
+        table: &Table,
+        legend: &str,
+    ) -> io::Result<()> {
+        let failed: String = self.failed.iter().map(|why| format!("\n{why}\n")).collect();
+        let method = &self.method;
+        let in_brackets = match method.intervals {
+            Intervals::Confidence => "in brackets where it lies with 95 % confidence",
+            Intervals::Range => "in brackets the lowest and the highest",
+            Intervals::None => "of one pair",
+        };
+        let text = format!(
+            "{}\n{failed}\n{}\n{legend} Medians of {} runs of {} s. *×*: median of the ratios of pairs of \
+             runs, which follow each other, {in_brackets}. {}\n",
+            self.environment,
+            render_table(table, 1),
+            method.runs,
+            method.seconds,
+            method.noise(),
+        );
+        common.publish(bench, &text, self)?;
+        common.say_how_to_get_more(bench);
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} failed\n{}",
+            several(self.failed.len(), "server"),
+            self.failed.join("\n")
+        )))
     }
-    Err(io::Error::other(format!(
-        "{} failed\n{}",
-        several(failed.len(), "server"),
-        failed.join("\n")
-    )))
 }
 
 #[cfg(test)]

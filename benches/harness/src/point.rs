@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use loadgen::units::format_idle;
+
 use crate::cell::Cell;
 use crate::servers::process::Transport;
 use crate::work::Work;
@@ -25,7 +27,11 @@ impl fmt::Display for Point {
             cell,
         } = self;
         let (workload, bytes) = (work.workload, Bytes(work.payload_bytes));
-        write!(f, "{workload} {bytes} {transport} {cell} {}", cell.idle)
+        write!(
+            f,
+            "{workload} {bytes} {transport} {cell} {}",
+            format_idle(cell.idle)
+        )
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use loadgen::units::format_rate;
 
 use crate::client::Outcome;
-use crate::report::table::rate;
 
 /// Shows which of some points is being measured, and how the runs go.
 pub struct Progress {
@@ -46,8 +46,10 @@ impl Progress {
         } else {
             ", disturbed"
         };
-        self.bar
-            .set_message(format!("{point} – {peer} {}/s{note}", rate(calls_per_s)));
+        self.bar.set_message(format!(
+            "{point} – {peer} {}/s{note}",
+            format_rate(calls_per_s)
+        ));
     }
 }
 

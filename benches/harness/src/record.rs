@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use loadgen::environment::RUSTC;
+use loadgen::report::document::Table;
+use loadgen::report::markdown::render_table;
+use loadgen::units::{or_dash, significant};
 use serde::{Deserialize, Serialize};
-
-use crate::report::environment::RUSTC;
-use crate::report::table::{Table, or_dash, significant};
 
 /// What calls cost, as the file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +43,9 @@ impl Record {
     /// A table of these calls, beside what was recorded before.
     pub fn to_table(&self, before: Option<&Self>) -> String {
         const HEADINGS: [&str; 5] = ["call", "instructions", "on record", "change", "allocations"];
-        let mut table = Table::new(&HEADINGS, 1);
-        for (name, now) in &self.calls {
+        let rows = self.calls.iter().map(|(name, now)| {
             let before = before.and_then(|before| before.calls.get(name));
-            table.push([
+            vec![
                 name.clone(),
                 significant(now.instructions),
                 or_dash(before, |before| significant(before.instructions)),
@@ -53,9 +53,9 @@ impl Record {
                     format!("{:+.1} %", now.growth(before) * 100.0)
                 }),
                 significant(now.allocations),
-            ]);
-        }
-        table.to_string()
+            ]
+        });
+        render_table(&Table::new(&HEADINGS, rows), 1)
     }
 
     /// Fails when a call has become dearer than in `before`, or when either has calls that the other

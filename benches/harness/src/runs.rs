@@ -3,10 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use loadgen::target::placement::Placement;
+
 use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
 use crate::count::{Counting, PerCall};
-use crate::cpu::{Placement, Usage};
+use crate::cpu::Usage;
 use crate::left_out;
 use crate::point::Point;
 use crate::rounds::{Repeats, Rounds};

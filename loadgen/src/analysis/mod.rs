@@ -6,6 +6,7 @@
 pub mod bounds;
 pub mod capacity;
 pub mod knee;
+pub mod median;
 pub mod paired;
 pub mod queueing;
 pub mod slo;

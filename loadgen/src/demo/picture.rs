@@ -9,6 +9,7 @@ use crate::plots::{SpectrumLine, spectrum};
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::html;
 use crate::results::Kind;
+use crate::units::or_dash;
 
 /// A page with the distribution of latency on each transport, and the table.
 pub(super) fn page(report: &Report, steps: &[Step], measured: &Measured) -> Document {
@@ -77,14 +78,10 @@ fn table(report: &Report) -> Table {
             format!("{:.1}", row.p99_us),
             format!("{:.1}", row.p999_us),
             row.errors.to_string(),
-            row.server_cpu_us_per_call
-                .map_or_else(|| "–".to_owned(), |cost| format!("{cost:.2}")),
+            or_dash(row.server_cpu_us_per_call, |cost| format!("{cost:.2}")),
         ]
     };
-    Table {
-        head: head.map(str::to_owned).into(),
-        rows: report.rows.iter().map(row).collect(),
-    }
+    Table::new(&head, report.rows.iter().map(row))
 }
 
 /// Writes the page to a file of its own, which stays.

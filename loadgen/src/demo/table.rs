@@ -5,6 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use super::report::{Report, Row};
+use crate::units::{format_count, or_dash};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,13 +117,12 @@ fn table(rows: &[Row]) -> Table {
                 Some(_) => format!("≤ {}", row.depth),
                 None => row.depth.to_string(),
             },
-            grouped(row.calls_per_s),
+            format_count(row.calls_per_s.round() as u64),
             latency(row, 0.5, row.p50_us),
             latency(row, 0.99, row.p99_us),
             latency(row, 0.999, row.p999_us),
             row.errors.to_string(),
-            row.server_cpu_us_per_call
-                .map_or_else(|| "–".to_owned(), |cost| format!("{cost:.2}")),
+            or_dash(row.server_cpu_us_per_call, |cost| format!("{cost:.2}")),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {
@@ -136,35 +136,10 @@ fn latency(row: &Row, quantile: f64, us: f64) -> String {
     if us < 100.0 {
         format!("{mark}{us:.1}")
     } else {
-        format!("{mark}{}", grouped(us))
+        format!("{mark}{}", format_count(us.round() as u64))
     }
-}
-
-/// A whole number with a space between thousands.
-fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 const CLOSED_LOOP: &str = "each caller waits for its answer before it calls again; latency is service time, from the actual call";
 const SERVER_CPU: &str = "includes looking for work: an idle shard does so for 50 µs before it sleeps, which is most of it at low rates";
 const OPEN_LOOP: &str = "calls come at fixed random times, answered or not; latency is response time, from the intended call";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!(grouped(1_234_567.4), "1 234 567");
-        assert_eq!(grouped(999.6), "1 000");
-        assert_eq!(grouped(0.0), "0");
-    }
-}

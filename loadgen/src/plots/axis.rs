@@ -24,6 +24,8 @@ pub(super) enum Quantity {
     Number,
     /// A distance from 100 %: 10 is 90 %, 100 is 99 %.
     Nines,
+    /// The place of one of the axis' names.
+    Name,
 }
 
 /// An axis from `low` to `high`.
@@ -34,6 +36,8 @@ pub(super) struct Axis {
     pub(super) scale: Scale,
     pub(super) low: f64,
     pub(super) high: f64,
+    /// What the values 0, 1, 2 … stand for, when they are of [`Quantity::Name`].
+    pub(super) names: Vec<String>,
 }
 
 impl Axis {
@@ -56,6 +60,7 @@ impl Axis {
             scale: Scale::Linear,
             low: if low < 0.0 { low - room } else { 0.0 },
             high: if high > low { high + room } else { 1.0 },
+            names: Vec::new(),
         }
     }
 
@@ -79,6 +84,19 @@ impl Axis {
             scale: Scale::Log,
             low: low / LOG_ROOM,
             high: high * LOG_ROOM,
+            names: Vec::new(),
+        }
+    }
+
+    /// An axis with a tick for each name.
+    pub(super) fn named(names: Vec<String>) -> Self {
+        Self {
+            label: String::new(),
+            quantity: Quantity::Name,
+            scale: Scale::Linear,
+            low: -0.6,
+            high: names.len() as f64 - 0.4,
+            names,
         }
     }
 
@@ -93,6 +111,9 @@ impl Axis {
     /// Values with a tick, ascending.
     pub(super) fn ticks(&self) -> Vec<f64> {
         match self.scale {
+            _ if self.quantity == Quantity::Name => {
+                (0..self.names.len()).map(|at| at as f64).collect()
+            }
             Scale::Linear => self.linear_ticks(),
             Scale::Log => self.log_ticks(),
         }
@@ -135,6 +156,7 @@ impl Axis {
             Quantity::Rate => rate(value),
             Quantity::Percent => format!("{} %", tidy(value * 100.0)),
             Quantity::Number => tidy(value).to_string(),
+            Quantity::Name => self.names[value as usize].clone(),
             Quantity::Nines => format!("{} %", tidy(100.0 * (1.0 - 1.0 / value))),
         }
     }

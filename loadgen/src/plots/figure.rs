@@ -34,6 +34,8 @@ pub(super) enum Shape {
     Bars,
     /// The space between the low and the high value of each point.
     Band,
+    /// A dot for each point, whose bounds are of x.
+    Dots,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,15 +100,17 @@ impl Figure {
         draw(&self.title, self.height_px, |area| self.draw(area))
     }
 
-    fn draw(&self, area: &Area<'_>) -> Drawn {
+    /// Draws it into an area, but for its title.
+    pub(super) fn draw(&self, area: &Area<'_>) -> Drawn {
         let below_px = self.draw_legend(area)?;
+        let names_px = self.y.names.iter().map(|name| text_px(name)).max();
         let mut chart = ChartBuilder::on(area)
             .margin_top(below_px)
             .margin_right(MARGIN_PX)
             .margin_bottom(8)
             .margin_left(6)
             .x_label_area_size(46)
-            .y_label_area_size(74)
+            .y_label_area_size(names_px.map_or(74, |longest| longest + 12))
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
         chart
             .configure_mesh()
@@ -162,7 +166,7 @@ impl Figure {
             if series.name.is_empty() {
                 continue;
             }
-            let width = 40 + (series.name.chars().count() as f64 * CHAR_PX) as i32;
+            let width = 40 + text_px(&series.name);
             if x + width > WIDTH_PX as i32 - MARGIN_PX && x > LEGEND_LEFT_PX {
                 (x, y) = (LEGEND_LEFT_PX, y + LEGEND_ROW_PX);
             }
@@ -172,8 +176,7 @@ impl Figure {
                 draw_sample(area, line, x, y)?;
             }
             draw_sample(area, series, x, y)?;
-            let style = font(LABEL_SIZE).into_text_style(area).pos(MIDDLE_LEFT);
-            area.draw(&Text::new(series.name.clone(), (x + 34, y), style))?;
+            draw_text(area, &series.name, (x + 34, y))?;
             x += width + 14;
         }
         Ok(y + LEGEND_ROW_PX)
@@ -196,6 +199,17 @@ fn draw_series(chart: &mut Chart<'_, '_>, series: &Series) -> Drawn {
                 let (area, outline) = mark(marker, colour, point.is_hollow);
                 let at = (point.x, point.y);
                 chart.draw_series([EmptyElement::at(at) + area + outline])?;
+            }
+        }
+        Shape::Dots => {
+            for point in &series.points {
+                let ends = point
+                    .bounds
+                    .map(|(low, high)| [(low, point.y), (high, point.y)]);
+                let style = colour.stroke_width(2);
+                chart.draw_series(ends.map(|ends| PathElement::new(ends, style)))?;
+                let (area, outline) = mark(Marker::Circle, colour, false);
+                chart.draw_series([EmptyElement::at((point.x, point.y)) + area + outline])?;
             }
         }
         Shape::Bars => {
@@ -267,8 +281,13 @@ fn draw_sample(area: &Area<'_>, series: &Series, x: i32, y: i32) -> Drawn {
                 from = to + gap;
             }
         }
-        Shape::Marks(marker) => {
-            let is_hollow = series.points.iter().all(|point| point.is_hollow);
+        Shape::Marks(_) | Shape::Dots => {
+            let marker = match series.shape {
+                Shape::Marks(marker) => marker,
+                _ => Marker::Circle,
+            };
+            let is_dot = series.shape == Shape::Dots;
+            let is_hollow = !is_dot && series.points.iter().all(|point| point.is_hollow);
             let (inside, outline) = mark(marker, series.colour, is_hollow);
             area.draw(&(EmptyElement::at((x + 14, y)) + inside + outline))?;
         }
@@ -288,20 +307,28 @@ fn draw_sample(area: &Area<'_>, series: &Series, x: i32, y: i32) -> Drawn {
     Ok(())
 }
 
-/// Draws into a string. The only fault that writing to memory can have is one of the program.
+/// Draws a picture of the usual width into a string.
 pub(super) fn draw(
     title: &str,
     height_px: u32,
     content: impl FnOnce(&Area<'_>) -> Drawn,
 ) -> String {
+    draw_sized(title, (WIDTH_PX, height_px), content)
+}
+
+/// Draws a picture of any size into a string. The only fault that writing to memory can have is one of
+/// the program.
+pub(super) fn draw_sized(
+    title: &str,
+    size_px: (u32, u32),
+    content: impl FnOnce(&Area<'_>) -> Drawn,
+) -> String {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height_px)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, size_px).into_drawing_area();
         let all = || -> Drawn {
             area.fill(&WHITE)?;
-            let style = font(20).style(FontStyle::Bold).into_text_style(&area);
-            area.draw(&Text::new(title.to_owned(), (LEGEND_LEFT_PX, 10), style))?;
-            Ok(())
+            draw_title(&area, title)
         };
         all()
             .and_then(|()| content(&area))
@@ -309,6 +336,22 @@ pub(super) fn draw(
             .expect("drawing into memory works");
     }
     svg
+}
+
+pub(super) fn draw_title(area: &Area<'_>, title: &str) -> Drawn {
+    let style = font(20).style(FontStyle::Bold).into_text_style(area);
+    Ok(area.draw(&Text::new(title.to_owned(), (LEGEND_LEFT_PX, 10), style))?)
+}
+
+/// Writes a text to the right of a place.
+pub(super) fn draw_text(area: &Area<'_>, text: &str, at: (i32, i32)) -> Drawn {
+    let style = font(LABEL_SIZE).into_text_style(area).pos(MIDDLE_LEFT);
+    Ok(area.draw(&Text::new(text.to_owned(), at, style))?)
+}
+
+/// About how wide a label is.
+fn text_px(text: &str) -> i32 {
+    (text.chars().count() as f64 * CHAR_PX) as i32
 }
 
 pub(super) fn font(size: u32) -> FontDesc<'static> {
@@ -332,11 +375,11 @@ pub(super) const WIDTH_PX: u32 = 760;
 pub(super) const HEIGHT_PX: u32 = 430;
 pub(super) const MARGIN_PX: i32 = 26;
 pub(super) const TITLE_PX: i32 = 34;
-pub(super) const MIDDLE_LEFT: Pos = Pos {
+const MIDDLE_LEFT: Pos = Pos {
     h_pos: HPos::Left,
     v_pos: VPos::Center,
 };
-const LEGEND_LEFT_PX: i32 = 16;
+pub(super) const LEGEND_LEFT_PX: i32 = 16;
 const LEGEND_ROW_PX: i32 = 20;
 /// Width of a letter of the legend, with some to spare.
 const CHAR_PX: f64 = 7.2;

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 use super::axis::{Axis, Quantity};
 use super::figure::{
-    Area, Drawn, HEIGHT_PX, LABEL_SIZE, MARGIN_PX, MIDDLE_LEFT, TITLE_PX, WIDTH_PX, draw, font,
+    Area, Drawn, HEIGHT_PX, LABEL_SIZE, MARGIN_PX, TITLE_PX, WIDTH_PX, draw, draw_text, font,
 };
 
 /// The calls of an interval.
@@ -105,20 +105,15 @@ fn shade(count: u64, most: u64) -> RGBColor {
 /// The legend: what the shades mean.
 fn draw_scale(area: &Area<'_>, most: u64) -> Drawn {
     let y = TITLE_PX + 12;
-    let text = |text: String, x: i32| {
-        let style = font(LABEL_SIZE).into_text_style(area).pos(MIDDLE_LEFT);
-        area.draw(&Text::new(text, (x, y), style))
-    };
-    text("calls in a cell: 1".into(), 16)?;
+    draw_text(area, "calls in a cell: 1", (16, y))?;
     let (left, width) = (140, 160);
     for step in 0..width {
         let count = (most as f64).powf(f64::from(step) / f64::from(width));
         let corners = [(left + step, y - 7), (left + step + 1, y + 7)];
         area.draw(&Rectangle::new(corners, shade(count as u64, most).filled()))?;
     }
-    text(most.to_string(), left + width + 6)?;
-    text("white: none".into(), WIDTH_PX as i32 / 2 + 20)?;
-    Ok(())
+    draw_text(area, &most.to_string(), (left + width + 6, y))?;
+    draw_text(area, "white: none", (WIDTH_PX as i32 / 2 + 20, y))
 }
 
 const ROWS: u32 = 48;

@@ -5,6 +5,7 @@ use super::figure::{
     BLUE, Dash, Figure, GREEN, GREY, HEIGHT_PX, Marker, ORANGE, PURPLE, Point, Rule, Series, Shape,
 };
 use crate::analysis::Estimate;
+use crate::analysis::median::Median;
 use plotters::style::{BLACK, RGBColor};
 
 /// A load and its latencies.
@@ -297,10 +298,9 @@ fn through_medians(
     let medians = points
         .chunk_by(|a, b| b.x - a.x <= SAME_RATE * b.x)
         .map(|group| {
-            let mut latencies: Vec<f64> = group.iter().map(|point| point.y).collect();
-            latencies.sort_by(f64::total_cmp);
             let x = group.iter().map(|point| point.x).sum::<f64>() / group.len() as f64;
-            Point::new(x, latencies[(latencies.len() - 1) / 2])
+            let median = Median::of(group.iter().map(|point| point.y));
+            Point::new(x, median.expect("no group is empty").value)
         });
     line(name, dash, colour, medians.collect())
 }

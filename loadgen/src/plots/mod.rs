@@ -4,12 +4,14 @@
 //! colour, so they can be told apart in greyscale.
 
 mod axis;
+mod dots;
 mod figure;
 mod heat;
 mod load;
 mod scaling;
 mod spectrum;
 
+pub use self::dots::{Dot, DotPanel, dots};
 pub use self::heat::{HeatColumn, heat_map};
 pub use self::load::{
     AchievedPoint, CpuPoint, HockeyPoint, Objective, WaitPoint, achieved, cpu, hockey_stick, wait,

@@ -77,6 +77,16 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
+impl Table {
+    /// A table with this head.
+    pub fn new(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Self {
+        Self {
+            head: head.iter().map(|&name| name.to_owned()).collect(),
+            rows: rows.into_iter().collect(),
+        }
+    }
+}
+
 impl Document {
     /// All pictures with their names.
     pub fn plots(&self) -> impl Iterator<Item = (&'static str, &str)> {

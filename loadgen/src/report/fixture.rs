@@ -208,6 +208,7 @@ fn manifest(study: &str, shards: u32) -> Manifest {
             version: "0.1.0".into(),
             commit: "0123456".into(),
             profile: "release".into(),
+            rustc: "rustc 1.95.0".into(),
         },
         machine: Machine {
             kernel: Some("6.18".into()),

@@ -31,12 +31,10 @@ fn render_block(block: &Block) -> String {
                 let value = format!("**{}**", figure.value);
                 vec![figure.name.clone(), value, figure.note.clone()]
             });
-            render_table(&Table {
-                head: ["", "", "from"].map(str::to_owned).into(),
-                rows: rows.collect(),
-            })
+            let head = ["", "", "from"];
+            render_table(&Table::new(&head, rows), TEXT_COLUMNS)
         }
-        Block::Table(table) => render_table(table),
+        Block::Table(table) => render_table(table, TEXT_COLUMNS),
         Block::Facts(facts) => {
             let items = facts.iter();
             items
@@ -46,21 +44,54 @@ fn render_block(block: &Block) -> String {
     }
 }
 
-fn render_table(table: &Table) -> String {
-    let cells = |cells: &[String]| {
-        // A bar would end the cell.
-        let cells = cells.iter().map(|cell| cell.replace('|', "\\|"));
-        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+/// A table whose columns are as wide as their longest cell, so that it reads well as plain text too.
+/// The first `text_columns` of them are set to the left, the numbers in the others to the right.
+///
+/// # Panics
+/// When a row has not as many cells as the head.
+pub fn render_table(table: &Table, text_columns: usize) -> String {
+    // A bar would end the cell.
+    let escape = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    let lines: Vec<Vec<String>> = [&table.head]
+        .into_iter()
+        .chain(&table.rows)
+        .map(escape)
+        .collect();
+    let width = |column: usize| {
+        let widths = lines.iter().map(|line| line[column].chars().count());
+        widths.max().unwrap_or(0).max(COLUMN_CHARS_MIN)
     };
-    let columns = table.head.len();
-    let aligned = (0..columns).map(|column| if column == 0 { ":--" } else { "--:" });
-    let mut text = cells(&table.head);
-    text += &format!("|{}|\n", aligned.collect::<Vec<_>>().join("|"));
-    for row in &table.rows {
-        text += &cells(row);
+    let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        assert_eq!(line.len(), widths.len(), "a row is as long as the head");
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            text += &if column < text_columns {
+                format!("| {cell:<width$} ")
+            } else {
+                format!("| {cell:>width$} ")
+            };
+        }
+        text += "|\n";
+        if number == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                let dashes = "-".repeat(width - 1);
+                text += &if column < text_columns {
+                    format!("| :{dashes} ")
+                } else {
+                    format!("| {dashes}: ")
+                };
+            }
+            text += "|\n";
+        }
     }
     text
 }
+
+/// The first column of a report's tables is text.
+const TEXT_COLUMNS: usize = 1;
+/// Room for the line below the head.
+const COLUMN_CHARS_MIN: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -92,7 +123,7 @@ mod tests {
         assert!(text.starts_with("# T\n\nS\n"), "{text}");
         assert!(text.contains("## 2. Two\n"), "{text}");
         assert!(
-            text.contains("| a | b |\n|:--|--:|\n| x\\|y | 1 |\n"),
+            text.contains("| a    |   b |\n| :--- | --: |\n| x\\|y |   1 |\n"),
             "{text}"
         );
         assert!(text.contains("```sh\nloadgen sweep\n```"), "{text}");

@@ -25,6 +25,7 @@ use self::document::{Document, Section};
 use self::evidence::Evidence;
 use self::verdict::Planning;
 use crate::analysis::slo::Slo;
+use crate::environment::to_the_second;
 use crate::failure::Failure;
 use crate::print;
 use crate::study::compare::ComparisonRecord;
@@ -128,12 +129,6 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
         ]
         .concat(),
     }
-}
-
-/// `2026-11-21T04:02:14.25Z` as `2026-11-21 04:02:14 UTC`.
-fn to_the_second(utc: &str) -> String {
-    let whole = utc.split('.').next().unwrap_or(utc);
-    format!("{} UTC", whole.trim_end_matches('Z').replace('T', " "))
 }
 
 /// The verdict of a comparison alone.
@@ -271,13 +266,6 @@ mod tests {
         assert!(scaling.contains("σ"), "{scaling}");
         let balance = text_of(&document, 8);
         assert!(balance.contains("plots/shards.svg"), "{balance}");
-    }
-
-    #[test]
-    fn times_have_no_fractions() {
-        let expected = "2026-11-21 04:02:14 UTC";
-        assert_eq!(to_the_second("2026-11-21T04:02:14.25Z"), expected);
-        assert_eq!(to_the_second("2026-11-21T04:02:14Z"), expected);
     }
 
     #[test]

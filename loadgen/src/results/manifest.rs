@@ -49,10 +49,14 @@ pub struct AgentInfo {
 pub struct Build {
     /// Version of the package.
     pub version: String,
-    /// Short commit, with `-dirty` when files were changed; `unknown` outside a repository.
+    /// Short commit, with `-dirty` when anything but results was changed; `unknown` outside a
+    /// repository.
     pub commit: String,
     /// `release` or `debug`.
     pub profile: String,
+    /// The compiler; empty in folders of before it was noted.
+    #[serde(default)]
+    pub rustc: String,
 }
 
 /// What the figures depend on.

@@ -181,7 +181,7 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 fn idle(text: &str) -> Result<String, String> {
-    crate::cli::parse_idle(text).map(|_| text.to_owned())
+    crate::units::parse_idle(text).map(|_| text.to_owned())
 }
 
 fn name(text: &str) -> Result<String, String> {

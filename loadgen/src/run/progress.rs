@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::generator::Interval;
 use crate::results::Spread;
-use crate::units::format_ns;
+use crate::units::{format_ns, or_dash};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -55,7 +55,7 @@ impl Progress {
         }
         let per_s = interval.record.answered as f64 / length_s;
         let p99 = response.percentile_ns(99.0);
-        let p99 = p99.map_or("–".into(), |ns| format_ns(ns as f64));
+        let p99 = or_dash(p99, |ns| format_ns(ns as f64));
         let text = format!("{}: {per_s:.0}/s, p99 {p99}", self.label);
         match &self.bar {
             Some(bar) => bar.set_message(text),

@@ -16,7 +16,7 @@ use ratatui::{Frame, Terminal};
 
 use crate::load::generator::Interval;
 use crate::results::{Kind, Spread};
-use crate::units::{format_count, format_ns};
+use crate::units::{format_count, format_ns, or_dash};
 
 /// The terminal while a load runs; as it was before afterwards.
 pub(super) struct Screen {
@@ -161,7 +161,7 @@ impl View {
                 let mut cells = vec![format!("{name}: {}", kind_name(*kind))];
                 let at = |percentile| {
                     let ns = spread.percentile_ns(percentile);
-                    ns.map_or("–".to_owned(), |ns| format_ns(ns as f64))
+                    or_dash(ns, |ns| format_ns(ns as f64))
                 };
                 cells.extend([50.0, 90.0, 99.0, 99.9].map(at));
                 cells.push(format_ns(spread.max_ns as f64));

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
 use crate::results::{Books, Ceiling, LoopKind, PointSummary, Spread};
-use crate::units::{format_count, format_ns};
+use crate::units::{format_count, format_ns, or_dash};
 
 /// A point, as it is shown.
 pub(super) struct Text<'a> {
@@ -159,7 +159,7 @@ fn figures(spread: &Spread) -> Vec<String> {
     }
     let at = |percentile| {
         let ns = spread.percentile_ns(percentile);
-        ns.map_or("–".to_owned(), |ns| format_ns(ns as f64))
+        or_dash(ns, |ns| format_ns(ns as f64))
     };
     let mut cells = vec![format_ns(spread.mean_ns)];
     cells.extend([50.0, 90.0, 99.0, 99.9, 99.99].map(at));

@@ -23,7 +23,7 @@ use crate::report::{self, markdown};
 use crate::results::PointSummary;
 use crate::run::args::LoadArgs;
 use crate::run::session::check_address;
-use crate::units::format_ns;
+use crate::units::{format_ns, or_dash};
 use crate::{print, print_json};
 
 /// Measures loads along an axis.
@@ -354,7 +354,7 @@ fn show(
 
 fn tell(point: &PointSummary) {
     let p99 = point.latency.response.percentile_ns(99.0);
-    let p99 = p99.map_or("–".into(), |ns| format_ns(ns as f64));
+    let p99 = or_dash(p99, |ns| format_ns(ns as f64));
     let valid = if point.validity.is_valid {
         ""
     } else {

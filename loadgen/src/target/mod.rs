@@ -3,4 +3,4 @@
 
 pub(crate) mod child;
 pub(crate) mod interrupts;
-pub(crate) mod placement;
+pub mod placement;

@@ -7,15 +7,17 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// A CPU for the server's process and another for the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Placement {
-    pub(crate) server: usize,
-    pub(crate) client: usize,
+pub struct Placement {
+    /// CPU of the server's process.
+    pub server: usize,
+    /// CPU of the load.
+    pub client: usize,
 }
 
 impl Placement {
     /// Chooses among the allowed CPUs; with a single one there is nothing to place. Two hardware
     /// threads of one core slow each other down, so they are the last choice.
-    pub(crate) fn choose(environment: &Environment) -> Option<Self> {
+    pub fn choose(environment: &Environment) -> Option<Self> {
         place(&environment.cpus, siblings)
     }
 }
@@ -70,7 +72,10 @@ pub(crate) fn parse_list(list: &str) -> Vec<usize> {
 }
 
 /// Keeps the calling thread, and the threads and processes that it starts, on these CPUs.
-pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
+///
+/// # Errors
+/// When this process may not use them.
+pub fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|&cpu| set.set(cpu));
     Ok(sched_setaffinity(None, &set)?)

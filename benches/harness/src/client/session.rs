@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{cqueue, opcode};
+use ringcall::Idle;
 use socket2::Socket;
 
 use super::calls::Calls;
@@ -19,7 +20,6 @@ use super::frames::FrameReader;
 use super::recorder::Recorder;
 use super::{Io, Outcome, Plan, ReadUsage};
 use crate::cell::Cell;
-use crate::idle::Idle;
 use crate::uring::buffers::GROUP;
 
 /// All connections of one run. Dropping it closes them and waits for the kernel to let go of

@@ -5,19 +5,17 @@ mod peers;
 mod picture;
 pub mod row;
 pub mod run;
-pub mod table;
 
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
+use loadgen::analysis::median::RUNS_FOR_CONFIDENCE;
+use loadgen::units::{percent, several};
 use serde::Serialize;
 
 use crate::cpu;
-use crate::options;
 use crate::rounds::Rounds;
 use environment::Environment;
-use row::{FailedRow, RUNS_FOR_CONFIDENCE, Row};
+use row::{FailedRow, Row};
 
 /// All that one comparison of peers found.
 #[derive(Debug, Serialize)]
@@ -79,9 +77,9 @@ impl Report {
         peers::summary(self)
     }
 
-    /// Draws what the summary tells of TCP.
-    pub fn draw(&self, path: &Path) -> io::Result<()> {
-        picture::draw(self, path).map_err(|error| options::at(path, &error))
+    /// What the summary tells of TCP as a picture; `None` when it was not measured.
+    pub fn to_svg(&self) -> Option<String> {
+        picture::draw(self)
     }
 }
 
@@ -118,10 +116,10 @@ impl Method {
         format!(
             "A round is disturbed when others have more than {} of the two CPUs during one of its \
              runs, as far as runs of this length can tell: {} replaced, {} of the {} kept {}.",
-            table::percent(tolerated),
+            percent(tolerated),
             self.rounds_replaced,
             self.rounds_disturbed,
-            table::several(self.rounds_kept, "round"),
+            several(self.rounds_kept, "round"),
             if self.rounds_disturbed == 1 {
                 "was disturbed all the same"
             } else {

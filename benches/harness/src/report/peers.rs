@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use loadgen::report::document::Table;
+use loadgen::report::markdown::render_table;
+use loadgen::units::{format_idle, format_rate, or_dash, percent, several, significant};
+use ringcall::Idle;
+
 use super::row::{FailedRow, Figures, Interval, Row, Subject};
-use super::table::{Table, add, or_dash, percent, rate, several, significant};
 use super::{Intervals, Report};
-use crate::idle::Idle;
 use crate::point::Bytes;
 use crate::servers::process::Transport;
 use crate::work::Workload;
@@ -16,61 +19,67 @@ pub(super) fn render(report: &Report) -> String {
     for group in groups(report) {
         let (workload, payload_bytes, transport) = group;
         let size = Bytes(payload_bytes);
-        add(
-            &mut out,
-            format_args!("\n### {workload} of {size} over {transport}\n\n"),
+        let table = table(
+            report,
+            |subject| group_of(subject) == group,
+            cell_and_idle,
+            &COLUMNS,
         );
-        let (rows, failed) = of(report, |subject| group_of(subject) == group);
-        let mut lines: Vec<_> = rows.iter().map(|row| (&row.subject, line(row))).collect();
-        for failed in failed.iter().filter(|failed| is_unmeasured(report, failed)) {
-            let subject = &failed.subject;
-            let is_beside =
-                |(other, _): &(&Subject, _)| cell_and_idle(other) == cell_and_idle(subject);
-            let last = lines.iter().rposition(is_beside);
-            let at = last.map_or(lines.len(), |last| last + 1);
-            lines.insert(at, (subject, line_of_dashes(subject)));
-        }
-        let mut table = Table::new(&headings(report), 2);
-        lines.into_iter().for_each(|(_, line)| table.push(line));
-        add(&mut out, table);
-        out.push_str(&notes(&failed));
+        out += &format!("\n### {workload} of {size} over {transport}\n\n{table}");
     }
-    out.push_str(&legend(report));
-    out
+    out + &legend(report)
 }
 
 /// A few columns of the points that most people ask for.
 pub(super) fn summary(report: &Report) -> Option<String> {
-    let mut table = Table::new(&SUMMARY_HEADINGS, 2);
-    let (rows, failed) = of(report, is_telling);
-    if rows.is_empty() {
-        return None;
+    let is_measured = report.cells.iter().any(|row| is_telling(&row.subject));
+    let table = table(report, is_telling, cell, &SUMMARY_COLUMNS);
+    is_measured.then(|| format!("{}\n{table}{SUMMARY_LEGEND}", about(report)))
+}
+
+/// A table of those who were measured at some points, with dashes for the others behind those of their
+/// cell, and below it what went wrong.
+fn table(
+    report: &Report,
+    is_wanted: impl Fn(&Subject) -> bool,
+    cell_of: fn(&Subject) -> String,
+    columns: &[Column],
+) -> String {
+    let rows = report.cells.iter().filter(|row| is_wanted(&row.subject));
+    let start = |subject: &Subject| vec![cell_of(subject), subject.peer.clone()];
+    let mut lines: Vec<_> = rows
+        .map(|row| {
+            [
+                start(&row.subject),
+                columns.iter().map(|(_, show)| show(row)).collect(),
+            ]
+            .concat()
+        })
+        .collect();
+    let failed = report
+        .failed
+        .iter()
+        .filter(|failed| is_wanted(&failed.subject));
+    for failed in failed
+        .clone()
+        .filter(|failed| is_unmeasured(report, failed))
+    {
+        let start = start(&failed.subject);
+        let last = lines.iter().rposition(|line| line[0] == start[0]);
+        let dashes = vec![or_dash(None::<f64>, significant); columns.len()];
+        lines.insert(
+            last.map_or(lines.len(), |last| last + 1),
+            [start, dashes].concat(),
+        );
     }
-    for row in rows {
-        table.push([
-            cell(&row.subject),
-            row.subject.peer.clone(),
-            rate(row.figures.calls_per_s),
-            times(row.against.get("raw"), rates),
-            times(row.against.get("tonic"), rates),
-            significant(row.figures.p50_us),
-            significant(row.figures.p99_us),
-            significant(row.figures.server_cpu_us_per_call),
-            or_dash(row.allocations_per_call, significant),
-            format!("{}, {}", percent(row.server_busy), percent(row.client_busy)),
-        ]);
-    }
-    for failed in failed.iter().filter(|failed| is_unmeasured(report, failed)) {
-        let mut line: [String; SUMMARY_HEADINGS.len()] = std::array::from_fn(|_| dash());
-        line[0] = cell(&failed.subject);
-        line[1].clone_from(&failed.subject.peer);
-        table.push(line);
-    }
-    Some(format!(
-        "{}\n{table}{}{SUMMARY_LEGEND}",
-        about(report),
-        notes(&failed)
-    ))
+    let headings = columns
+        .iter()
+        .map(|(heading, _)| match report.method.intervals {
+            Intervals::Range | Intervals::None if *heading == INTERVAL => "range",
+            _ => heading,
+        });
+    let headings: Vec<_> = ["cell", "server"].into_iter().chain(headings).collect();
+    render_table(&Table::new(&headings, lines), TEXT_COLUMNS) + &notes(failed)
 }
 
 /// Whether this belongs into the summary and its picture: echoes of 64 bytes, nobody spinning.
@@ -102,32 +111,19 @@ fn groups(report: &Report) -> Vec<Group> {
     groups
 }
 
-/// What was measured, and what failed, at the points that someone wants to see.
-fn of(report: &Report, is_wanted: impl Fn(&Subject) -> bool) -> (Vec<&Row>, Vec<&FailedRow>) {
-    let rows = report.cells.iter().filter(|row| is_wanted(&row.subject));
-    let failed = report
-        .failed
-        .iter()
-        .filter(|failed| is_wanted(&failed.subject));
-    (rows.collect(), failed.collect())
-}
-
 /// Whether a failure left nothing: one that only counts lacks has its row.
 fn is_unmeasured(report: &Report, failed: &FailedRow) -> bool {
     !report.cells.iter().any(|row| row.subject == failed.subject)
 }
 
 /// What went wrong, as a list below a table.
-fn notes(failed: &[&FailedRow]) -> String {
+fn notes<'a>(failed: impl Iterator<Item = &'a FailedRow>) -> String {
     let mut notes = String::new();
     for failed in failed {
         let FailedRow { subject, error } = failed;
         let (start, cell) = (if notes.is_empty() { "\n" } else { "" }, cell(subject));
-        let (peer, idle) = (&subject.peer, subject.idle);
-        add(
-            &mut notes,
-            format_args!("{start}- {peer} at {cell} {idle}: {error}\n"),
-        );
+        let (peer, idle) = (&subject.peer, format_idle(subject.idle));
+        notes += &format!("{start}- {peer} at {cell} {idle}: {error}\n");
     }
     notes
 }
@@ -142,30 +138,6 @@ fn about(report: &Report) -> String {
         method.warm_up_seconds,
         method.noise(),
     )
-}
-
-fn headings(report: &Report) -> [&'static str; 16] {
-    [
-        "cell",
-        "server",
-        "calls/s",
-        match report.method.intervals {
-            Intervals::Confidence => "95 %",
-            Intervals::Range | Intervals::None => "range",
-        },
-        "× raw",
-        "× raw-epoll",
-        "× tonic",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "CPU µs/call",
-        "CPU × tonic",
-        "allocs/call",
-        "syscalls/call",
-        "busy: server, client, others",
-        "in place",
-    ]
 }
 
 fn legend(report: &Report) -> String {
@@ -186,10 +158,7 @@ fn legend(report: &Report) -> String {
     let counters: BTreeSet<_> = counters.collect();
     let mut syscalls = String::new();
     for counter in counters {
-        add(
-            &mut syscalls,
-            format_args!("\nSystem calls were counted by {counter}."),
-        );
+        syscalls += &format!("\nSystem calls were counted by {counter}.");
     }
     format!(
         "
@@ -205,18 +174,74 @@ server's, counted in a run of its own; a dash means that they were not.{syscalls
     )
 }
 
-const SUMMARY_HEADINGS: [&str; 10] = [
-    "cell",
-    "server",
-    "calls/s",
-    "× raw",
-    "× tonic",
-    "p50 µs",
-    "p99 µs",
-    "CPU µs/call",
-    "allocs/call",
-    "busy: server, client",
+/// Cell and server.
+const TEXT_COLUMNS: usize = 2;
+
+/// What stands above a figure, and how it is written.
+type Column = (&'static str, fn(&Row) -> String);
+
+const RATE: Column = ("calls/s", |row| format_rate(row.figures.calls_per_s));
+const TIMES_RAW: Column = ("× raw", |row| times(row.against.get("raw"), rates));
+const TIMES_TONIC: Column = ("× tonic", |row| times(row.against.get("tonic"), rates));
+const P50: Column = ("p50 µs", |row| significant(row.figures.p50_us));
+const P99: Column = ("p99 µs", |row| significant(row.figures.p99_us));
+const CPU: Column = ("CPU µs/call", |row| {
+    significant(row.figures.server_cpu_us_per_call)
+});
+const ALLOCATIONS: Column = ("allocs/call", |row| {
+    or_dash(row.allocations_per_call, significant)
+});
+/// The heading of intervals, if they are more than the range of a few runs.
+const INTERVAL: &str = "95 %";
+
+/// The columns of the full tables, behind cell and server.
+const COLUMNS: [Column; 14] = [
+    RATE,
+    (INTERVAL, |row| {
+        or_dash(row.figures.calls_per_s_interval, |(low, high)| {
+            format!("{}–{}", format_rate(low), format_rate(high))
+        })
+    }),
+    TIMES_RAW,
+    ("× raw-epoll", |row| {
+        times(row.against.get("raw-epoll"), rates)
+    }),
+    TIMES_TONIC,
+    P50,
+    P99,
+    ("p99.9 µs", |row| significant(row.p999_us)),
+    CPU,
+    ("CPU × tonic", |row| {
+        times(row.against.get("tonic"), cpu_times)
+    }),
+    ALLOCATIONS,
+    ("syscalls/call", |row| {
+        or_dash(row.syscalls_per_call, significant)
+    }),
+    ("busy: server, client, others", |row| {
+        format!("{}, {}", busy(row), or_dash(row.others_busy, percent))
+    }),
+    ("in place", |row| {
+        or_dash(row.in_place_ratio, |ratio| {
+            format!("{:.2} %", ratio * 100.0)
+        })
+    }),
 ];
+
+const SUMMARY_COLUMNS: [Column; 8] = [
+    RATE,
+    TIMES_RAW,
+    TIMES_TONIC,
+    P50,
+    P99,
+    CPU,
+    ALLOCATIONS,
+    ("busy: server, client", busy),
+];
+
+fn busy(row: &Row) -> String {
+    format!("{}, {}", percent(row.server_busy), percent(row.client_busy))
+}
 
 const SUMMARY_LEGEND: &str = "
 Cell: connections × calls in flight on each. *×*: ratio of rates, with its interval. *CPU* and
@@ -225,55 +250,12 @@ its server is not, the client is the limit, and rates say little about the serve
 and the rate of `ringcall-tokio`, are what compares like with like.
 ";
 
-fn line(row: &Row) -> [String; 16] {
-    let tonic = row.against.get("tonic");
-    [
-        cell_and_idle(&row.subject),
-        row.subject.peer.clone(),
-        rate(row.figures.calls_per_s),
-        or_dash(row.figures.calls_per_s_interval, |(low, high)| {
-            format!("{}–{}", rate(low), rate(high))
-        }),
-        times(row.against.get("raw"), rates),
-        times(row.against.get("raw-epoll"), rates),
-        times(tonic, rates),
-        significant(row.figures.p50_us),
-        significant(row.figures.p99_us),
-        significant(row.p999_us),
-        significant(row.figures.server_cpu_us_per_call),
-        times(tonic, cpu_times),
-        or_dash(row.allocations_per_call, significant),
-        or_dash(row.syscalls_per_call, significant),
-        format!(
-            "{}, {}, {}",
-            percent(row.server_busy),
-            percent(row.client_busy),
-            or_dash(row.others_busy, percent)
-        ),
-        or_dash(row.in_place_ratio, |ratio| {
-            format!("{:.2} %", ratio * 100.0)
-        }),
-    ]
-}
-
-/// In place of a peer that could not be measured.
-fn line_of_dashes(subject: &Subject) -> [String; 16] {
-    let mut line = std::array::from_fn(|_| dash());
-    line[0] = cell_and_idle(subject);
-    line[1].clone_from(&subject.peer);
-    line
-}
-
-fn dash() -> String {
-    or_dash(None::<f64>, significant)
-}
-
 fn cell(subject: &Subject) -> String {
     format!("{}×{} {}", subject.conns, subject.depth, subject.transport)
 }
 
 fn cell_and_idle(subject: &Subject) -> String {
-    format!("{} {}", cell(subject), subject.idle)
+    format!("{} {}", cell(subject), format_idle(subject.idle))
 }
 
 /// A ratio and its interval.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use loadgen::analysis::median::Median;
+use ringcall::Idle;
 use serde::Serialize;
 
 use super::run::{self, RunFigures};
+use crate::cell;
 use crate::count::syscalls::SyscallCounter;
-use crate::idle::Idle;
 use crate::point::Point;
 use crate::runs::{Failure, Series};
 use crate::servers::process::Transport;
@@ -28,6 +30,7 @@ pub struct Subject {
     /// Payload of the message that carries the body.
     pub payload_bytes: usize,
     /// How server and client wait.
+    #[serde(serialize_with = "cell::serialize_idle")]
     pub idle: Idle,
 }
 
@@ -127,7 +130,7 @@ impl Row {
 
     fn of_series(point: Point, series: &Series) -> Self {
         let runs: Vec<_> = series.runs.iter().map(RunFigures::of).collect();
-        let over = |figure: fn(&RunFigures) -> f64| Middle::of(runs.iter().map(figure));
+        let over = |figure: fn(&RunFigures) -> f64| median(runs.iter().map(figure));
         let counters = || series.runs.iter().map(|run| &run.counters);
         let in_place = counters().filter_map(|counters| counters.in_place_ratio());
         let per_call = series.per_call;
@@ -137,15 +140,15 @@ impl Row {
                 .next()
                 .map_or_else(String::new, |first| first.engine.clone()),
             figures: Figures::of_each(over),
-            p999_us: over(|run| run.p999_us).median,
+            p999_us: over(|run| run.p999_us).value,
             allocations_per_call: per_call.map(|per_call| per_call.allocations),
             syscalls_per_call: per_call.and_then(|per_call| per_call.syscalls),
             syscalls_counted_by: per_call.and_then(|per_call| per_call.syscalls_counted_by),
-            server_busy: over(|run| run.server_busy).median,
-            client_busy: over(|run| run.client_busy).median,
-            others_busy: Middle::of_some(runs.iter().filter_map(|run| run.others_busy))
-                .map(|others| others.median),
-            in_place_ratio: Middle::of_some(in_place).map(|ratio| ratio.median),
+            server_busy: over(|run| run.server_busy).value,
+            client_busy: over(|run| run.client_busy).value,
+            others_busy: Median::of(runs.iter().filter_map(|run| run.others_busy))
+                .map(|others| others.value),
+            in_place_ratio: Median::of(in_place).map(|ratio| ratio.value),
             against: BTreeMap::new(),
             runs,
         }
@@ -182,120 +185,39 @@ impl Figures {
     fn of_ratios(ours: &[RunFigures], base: &[RunFigures]) -> Self {
         Self::of_each(|figure| {
             let rounds = ours.iter().zip(base);
-            Middle::of(rounds.map(|(ours, base)| figure(ours) / figure(base)))
+            median(rounds.map(|(ours, base)| figure(ours) / figure(base)))
         })
     }
 
     /// Each as `over` finds it.
-    fn of_each(over: impl Fn(fn(&RunFigures) -> f64) -> Middle) -> Self {
+    fn of_each(over: impl Fn(fn(&RunFigures) -> f64) -> Median) -> Self {
         let rate = over(|run| run.calls_per_s);
         let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
         let cpu = over(|run| run.server_cpu_us_per_call);
         Self {
-            calls_per_s: rate.median,
+            calls_per_s: rate.value,
             calls_per_s_interval: rate.interval,
-            p50_us: p50.median,
+            p50_us: p50.value,
             p50_us_interval: p50.interval,
-            p99_us: p99.median,
+            p99_us: p99.value,
             p99_us_interval: p99.interval,
-            server_cpu_us_per_call: cpu.median,
+            server_cpu_us_per_call: cpu.value,
             server_cpu_us_per_call_interval: cpu.interval,
         }
     }
 }
 
-/// The middle of some runs, and how sure it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Middle {
-    /// The middle run, or the mean of the middle two.
-    pub median: f64,
-    /// Where the median lies with 95 % confidence; of fewer than [`RUNS_FOR_CONFIDENCE`], the
-    /// extremes; of one, nothing.
-    pub interval: Option<Interval>,
-}
-
-/// Fewer runs give no 95 %: the true median lies outside of five runs in one case of sixteen.
-pub const RUNS_FOR_CONFIDENCE: usize = 6;
-
-impl Middle {
-    /// Of at least one value.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        Self::of_some(values).expect("at least one run")
-    }
-
-    /// Of any number of values; `None` for none.
-    pub fn of_some(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let sorted = sorted(values);
-        (!sorted.is_empty()).then(|| Self {
-            median: median(&sorted),
-            interval: (sorted.len() > 1).then(|| median_confidence(&sorted)),
-        })
-    }
-}
-
-fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
-    let mut sorted: Vec<f64> = values.into_iter().collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    } else {
-        sorted[middle]
-    }
-}
-
-/// Bounds of the median with 95 % confidence, whatever the distribution: how many values lie below
-/// the true median is binomial, so the bounds are two of the values. Few give their extremes.
-fn median_confidence(sorted: &[f64]) -> (f64, f64) {
-    const Z_95: f64 = 1.96;
-    let count = sorted.len() as f64;
-    let rank = ((count - Z_95 * count.sqrt()) / 2.0).floor().max(1.0) as usize;
-    (sorted[rank - 1], sorted[sorted.len() - rank])
+/// The median of runs, of which there is at least one.
+///
+/// # Panics
+/// When there is none.
+pub fn median(runs: impl IntoIterator<Item = f64>) -> Median {
+    Median::of(runs).expect("at least one run")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_middle_is_a_median_with_its_interval() {
-        let odd = Middle::of([3.0, 1.0, 2.0]);
-        assert_eq!((odd.median, odd.interval), (2.0, Some((1.0, 3.0))));
-        assert_eq!(Middle::of([4.0, 1.0]).median, 2.5);
-        assert_eq!(Middle::of([4.0]).interval, None);
-        assert_eq!(Middle::of_some([]), None);
-    }
-
-    #[test]
-    fn confidence_narrows_with_the_number_of_runs() {
-        let runs = |count: u32| sorted((1..=count).map(f64::from));
-        assert_eq!(median_confidence(&runs(5)), (1.0, 5.0));
-        assert_eq!(median_confidence(&runs(11)), (2.0, 10.0));
-        assert_eq!(median_confidence(&runs(21)), (6.0, 16.0));
-    }
-
-    /// The true median lies below the lower bound when fewer values than its rank are below the
-    /// median: each is with probability ½. The same holds for the upper bound.
-    #[test]
-    fn six_runs_and_more_give_95_percent() {
-        let outside = |count: usize| {
-            let sorted: Vec<f64> = (1..=count).map(|value| value as f64).collect();
-            let below_rank = median_confidence(&sorted).0 as usize;
-            let mut exactly = 0.5_f64.powi(count as i32);
-            let mut fewer = 0.0;
-            for number in 0..below_rank {
-                fewer += exactly;
-                exactly *= (count - number) as f64 / (number + 1) as f64;
-            }
-            2.0 * fewer
-        };
-        assert!((RUNS_FOR_CONFIDENCE..200).all(|count| outside(count) <= 0.05));
-        assert!((1..RUNS_FOR_CONFIDENCE).all(|count| outside(count) > 0.05));
-    }
 
     #[test]
     fn ratios_are_of_runs_of_the_same_round() {

@@ -9,11 +9,11 @@ use futures_util::future::select;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, spawn_local};
+use ringcall::Idle;
 use tokio::sync::oneshot;
 
 use super::{Announce, Caller, Counters, Frames, Peer, Task, is_echo};
 use crate::address::Address;
-use crate::idle::Idle;
 use crate::point::Point;
 use crate::servers::process::Transport;
 use crate::uring;

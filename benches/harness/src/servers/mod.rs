@@ -15,13 +15,13 @@ pub mod tonic;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use ::ringcall::Idle;
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::address::Address;
 use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
-use crate::idle::Idle;
 use crate::point::Point;
 use crate::wire::{self, Answer};
 use crate::work::{Work, Workload};
@@ -202,6 +202,7 @@ mod tests {
     use crate::client::{Arrivals, Client};
     use crate::cpu::Usage;
     use crate::servers::process::Transport;
+    use loadgen::units::parse_idle;
     use std::io::{Read, Write};
     use std::net::Shutdown;
     use std::os::fd::AsFd;
@@ -336,8 +337,8 @@ mod tests {
     #[test]
     fn echo_servers_return_every_byte() {
         for idle in ["park", "spin", "spin:50us"] {
-            echoes_exactly(&raw::Raw, idle.parse().unwrap());
-            echoes_exactly(&raw_epoll::RawEpoll, idle.parse().unwrap());
+            echoes_exactly(&raw::Raw, parse_idle(idle).unwrap());
+            echoes_exactly(&raw_epoll::RawEpoll, parse_idle(idle).unwrap());
         }
         echoes_exactly(&glommio::Glommio, Idle::Park);
     }

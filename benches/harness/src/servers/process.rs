@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
+use loadgen::target::placement::pin;
+use loadgen::units::{format_idle, parse_idle};
+use ringcall::Idle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -19,9 +22,7 @@ use super::{Counters, Peer, Task, find};
 use crate::address::Address;
 use crate::count::allocator;
 use crate::count::page::Page;
-use crate::cpu;
 use crate::descriptors;
-use crate::idle::Idle;
 use crate::options;
 use crate::point::Point;
 use crate::work::{Work, Workload};
@@ -58,7 +59,7 @@ pub struct Serve {
     #[arg(long)]
     listen: Address,
     /// How it waits
-    #[arg(long)]
+    #[arg(long, value_parser = parse_idle)]
     idle: Idle,
     /// What it will be asked
     #[arg(long, value_enum)]
@@ -78,7 +79,7 @@ impl Serve {
     /// The child's whole life.
     pub fn run(&self) -> io::Result<()> {
         if !self.cpus.is_empty() {
-            cpu::pin(&self.cpus)?;
+            pin(&self.cpus)?;
         }
         if let Some(page) = &self.counters {
             allocator::count_into(page)?;
@@ -182,7 +183,7 @@ impl ServerProcess {
         command
             .args([SERVE, "--peer", peer.name()])
             .args(["--listen", &address.to_string()])
-            .args(["--idle", &cell.idle.to_string()])
+            .args(["--idle", &format_idle(cell.idle)])
             .args(["--workload", &work.workload.to_string()])
             .args(["--payload-bytes", &work.payload_bytes.to_string()])
             .stdin(Stdio::piped())

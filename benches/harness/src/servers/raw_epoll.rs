@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use ringcall::Idle;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -14,7 +15,6 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::Socket;
 
 use super::{Announce, Caller, Counters, Frames, Peer, Task, is_echo};
-use crate::idle::Idle;
 use crate::point::Point;
 
 /// The raw epoll echo.

@@ -14,7 +14,8 @@ use ringcall::__private::wire::header::{Header, Kind};
 use ringcall::__private::wire::limits::Limits;
 use ringcall::__private::wire::resolve::{decode_resolved, encode_resolve};
 use ringcall::{
-    Client, Context, Encode, Engine, Message, Reply, Request, Server, ServiceDescriptor, Status,
+    Client, Context, Encode, Engine, Idle, Message, Reply, Request, Server, ServiceDescriptor,
+    Status,
 };
 use socket2::Socket;
 
@@ -22,7 +23,6 @@ use super::{Announce, Caller, Counters, Frames, OwnClient, Peer, Task};
 use crate::address::Address;
 use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
-use crate::idle::Idle;
 use crate::point::Point;
 use crate::tasks::{self, Calling, check_bytes};
 use crate::wire::{self, Answer};
@@ -176,11 +176,7 @@ impl Peer for Ringcall {
             .listen(task.address.to_string())
             .shards(NonZeroUsize::new(task.cpus).unwrap_or(NonZeroUsize::MIN))
             .engine(self.engine)
-            .idle(match task.idle {
-                Idle::Park => ringcall::Idle::Park,
-                Idle::SpinThenPark(time) => ringcall::Idle::SpinThenPark(time),
-                Idle::Spin => ringcall::Idle::Spin,
-            })
+            .idle(task.idle)
             .serve(move |_| service(work))
             .map_err(io::Error::other)?;
         announce(&server.addresses()[0].parse().map_err(io::Error::other)?)?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use io_uring::{Builder, IoUring, cqueue, squeue};
 
-use crate::idle::Idle;
+use ringcall::Idle;
 
 /// An io_uring of one thread.
 pub struct Ring {

@@ -4,7 +4,7 @@ use super::{View, section};
 use crate::report::document::{Block, Section, Table};
 use crate::report::evidence::Point;
 use crate::results::LoopKind;
-use crate::units::{format_count, format_ns};
+use crate::units::{format_count, format_ns, or_dash};
 
 impl View<'_> {
     /// The loads whose callers wait for their answers; `None` when there were none.
@@ -34,34 +34,30 @@ impl View<'_> {
                  the rates say what the server does at most."
                     .into(),
             ),
-            Block::Table(Table {
-                head: head.map(str::to_owned).to_vec(),
-                rows: points.into_iter().map(row).collect(),
-            }),
+            Block::Table(Table::new(&head, points.into_iter().map(row))),
         ];
         Some(section("Closed loops", blocks))
     }
 }
 
 fn row(point: &Point) -> Vec<String> {
-    const NONE: &str = "–";
     let summary = &point.summary;
     let percentile = |percent| {
         let ns = summary.latency.response.percentile_ns(percent);
-        ns.map_or_else(|| NONE.to_owned(), |ns| format_ns(ns as f64))
+        or_dash(ns, |ns| format_ns(ns as f64))
     };
     let shards = point.row.shards;
     let cpu = summary.server.map(|server| server.cpu_us_per_call * 1e3);
     vec![
         summary.label.clone(),
-        shards.map_or_else(|| NONE.to_owned(), |shards| shards.to_string()),
+        or_dash(shards, |shards| shards.to_string()),
         point.row.conns.to_string(),
         point.row.depth.to_string(),
         format_count(summary.achieved_per_s.round() as u64),
         percentile(50.0),
         percentile(99.0),
         percentile(99.9),
-        cpu.map_or_else(|| NONE.to_owned(), format_ns),
+        or_dash(cpu, format_ns),
         if summary.validity.is_valid {
             "yes"
         } else {

@@ -7,7 +7,7 @@ use crate::report::document::{Block, Section, Table};
 use crate::report::evidence::Point;
 use crate::report::surroundings::command;
 use crate::report::verdict;
-use crate::units::format_ns;
+use crate::units::{format_ns, or_dash};
 
 impl View<'_> {
     pub(super) fn hockey_stick(&self) -> Section {
@@ -54,19 +54,20 @@ impl View<'_> {
     }
 
     fn table(&self) -> Table {
-        let time = |ns: Option<f64>| ns.map_or_else(|| "–".into(), format_ns);
+        let time = |ns: Option<f64>| or_dash(ns, format_ns);
         let row = |point: &&Point| {
             let quantile = |quantile| time(point.quantile(quantile).map(|bounds| bounds.value));
             let bounds = point.quantile(0.99);
-            let bounds = bounds
-                .map(|bounds| format!("{} – {}", format_ns(bounds.lower), format_ns(bounds.upper)));
+            let bounds = or_dash(bounds, |bounds| {
+                format!("{} – {}", format_ns(bounds.lower), format_ns(bounds.upper))
+            });
             let summary = &point.summary;
             vec![
                 rate(summary.offered_per_s),
                 rate(summary.achieved_per_s),
                 quantile(0.5),
                 quantile(0.99),
-                bounds.unwrap_or_else(|| "–".into()),
+                bounds,
                 quantile(0.999),
                 format!("{:.3} %", summary.books.error_ratio() * 100.0),
                 time(summary.server.map(|server| server.cpu_us_per_call * 1e3)),
@@ -78,22 +79,18 @@ impl View<'_> {
                 .into(),
             ]
         };
-        Table {
-            head: [
-                "offered",
-                "achieved",
-                "p50",
-                "p99",
-                "p99, 95 % confidence",
-                "p99.9",
-                "errors",
-                "CPU per call",
-                "valid",
-            ]
-            .map(str::to_owned)
-            .into(),
-            rows: self.curve.iter().map(row).collect(),
-        }
+        let head = [
+            "offered",
+            "achieved",
+            "p50",
+            "p99",
+            "p99, 95 % confidence",
+            "p99.9",
+            "errors",
+            "CPU per call",
+            "valid",
+        ];
+        Table::new(&head, self.curve.iter().map(row))
     }
 
     pub(super) fn achieved(&self) -> Section {

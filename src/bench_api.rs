@@ -1,4 +1,4 @@
-//! Doors to internals for this workspace's benches and fuzz targets; not part of the API.
+//! What this workspace's benches and fuzz targets use of the internals; not part of the API.
 
 use std::task::Waker;
 

@@ -14,13 +14,13 @@ use crate::panics;
 /// sleeps as long as there are none. Handlers stay on their shards: only what wakes them comes from
 /// here. So a library that needs tokio works in a handler, and does so alike on either engine.
 #[derive(Debug)]
-pub(super) struct Companion {
+pub(super) struct TokioThread {
     handle: Handle,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Companion {
+impl TokioThread {
     /// Starts the thread.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Companion {
     }
 }
 
-impl Drop for Companion {
+impl Drop for TokioThread {
     fn drop(&mut self) {
         self.stop.notify_one();
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
