@@ -73,33 +73,38 @@ mod client;
 mod connection;
 mod doors;
 mod engine;
+mod net;
 mod panics;
 mod planted_bugs;
-pub(crate) mod platform;
+mod platform;
 mod rpc;
 mod server;
 mod shard;
 mod wire;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
-pub use engine::{Engine, Idle};
-pub use platform::address::{Address, AddressError};
-pub use platform::environment::{Environment, IoUring};
-pub use platform::rlimit::Limit as ResourceLimit;
+pub use net::address::{Address, AddressError};
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
-pub use rpc::received::{LocalResponse, Received, Request, Response};
-pub use rpc::reply::Reply;
-pub use server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder};
-pub use shard::context::{Context, Shard, Sleep};
-pub use shard::local_call::LocalCall;
-pub use shard::local_client::LocalClient;
-pub use shard::service::{IncomingCall, IntoServices, Service};
+pub use rpc::received::{Received, Response};
 pub use wire::limits::Limits;
 pub use wire::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use wire::status::{Code, Status};
+
+pub use {
+    engine::{Engine, Idle},
+    platform::environment::{Environment, IoUring},
+    platform::rlimit::Limit as ResourceLimit,
+    rpc::reply::Reply,
+    rpc::request::{LocalResponse, Request},
+    server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder},
+    shard::context::{Context, Shard, Sleep},
+    shard::local_call::LocalCall,
+    shard::local_client::LocalClient,
+    shard::service::{IncomingCall, IntoServices, Service},
+};
 
 /// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond. The CPUs are
 /// those of the calling thread, or of a shard's before it was pinned; call it before the program pins any.
@@ -110,16 +115,18 @@ pub fn environment() -> Environment {
 /// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
-    pub use crate::doors::{TimerName, TimerWheel, access, decode_status, encode};
-    pub use crate::engine::memory::MemoryConnection;
+    pub use crate::buf::{AlignedBuf, Chunk, Part, QueueEnd, RecvPool, SendQueue};
     #[cfg(feature = "simulation")]
     pub use crate::engine::sim;
     #[cfg(feature = "simulation")]
     pub use crate::planted_bugs::{Bug, plant};
     pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
-    pub use crate::shard::handler::Method;
+    pub use crate::{
+        doors::{TimerName, TimerWheel, access, decode_status, encode},
+        engine::memory::MemoryConnection,
+        shard::handler::Method,
+    };
 
     /// What stands on the wire, to be fed with hostile bytes.
     pub mod wire {

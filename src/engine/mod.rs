@@ -23,7 +23,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::platform::pin::pin_current_thread;
 use crate::platform::shortage::lacking;
 use crate::shard::context::{Shard, TimeSource};

@@ -1,10 +1,10 @@
 //! Listening sockets, one set per shard.
 
-use super::address::{Address, resolve};
 use super::holder::is_live;
-use super::options::{StreamOptions, set_stream_options};
 use super::shortage;
 use super::unix_file::{self, SocketFile};
+use crate::net::address::{Address, resolve};
+use crate::net::options::{StreamOptions, set_stream_options};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;

@@ -4,7 +4,6 @@ use std::io;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::refusal::NOFILE_REMEDY;
 use super::rlimit::{address_space_limit, nofile_limit, nproc_limit};
 
 /// One line for an error because of which `what` can't be had: the error, its likely cause, and the
@@ -89,6 +88,8 @@ fn map_and_unmap(bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// What to do when a process has used up its descriptors.
+pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
 /// What to do when the whole system has no files left.
 pub const NFILE_REMEDY: &str = "close what leaks them, or raise it: `sysctl fs.file-max`";
 const THREADS_REMEDY: &str = "raise it (LimitNPROC= and TasksMax= of a systemd unit, `--pids-limit` of a container, `ulimit -u` and \

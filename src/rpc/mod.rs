@@ -3,8 +3,10 @@
 pub mod bounds;
 pub mod encode;
 pub mod fingerprint;
+mod kept_payloads;
 pub mod message;
 pub mod received;
 pub(crate) mod refusal;
 pub mod reply;
+pub mod request;
 pub(crate) mod scratch;

@@ -13,7 +13,7 @@ use super::builder::ServeError;
 use super::companion::Companion;
 use super::start::choose_engine;
 use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_shard};
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::platform::pin::unpin_current_thread;
 use crate::platform::shortage::{lacking, room_for};
 use crate::shard::context::Shard;

@@ -17,10 +17,10 @@ use super::{Server, ShardHandle};
 use crate::engine::{
     Engine, EngineConfig, Failures, Listener, ShardStart, Sharer, StartFailure, run_shard,
 };
-use crate::platform::address::Address;
+use crate::net::address::Address;
 use crate::platform::listen::{ListenOptions, Listening, listen};
-use crate::platform::probe;
 use crate::platform::shortage::{lacking, room_for};
+use crate::platform::uring::probe;
 use crate::shard::Place;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -251,7 +251,7 @@ pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeErr
     if wanted == Engine::Epoll {
         return Ok((Engine::Epoll, String::new()));
     }
-    match probe::probe() {
+    match probe() {
         Ok(features) => Ok((Engine::Uring, features.to_string())),
         Err(refusal) if wanted == Engine::Uring => Err(ServeError::Engine(refusal.to_string())),
         Err(refusal) => {

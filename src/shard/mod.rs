@@ -43,6 +43,7 @@ use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
 use crate::buf::{Part, RecvPool};
+use crate::client::core::target::Target;
 use crate::connection::server::ServerConnection;
 use crate::panics;
 use crate::wire::limits::Limits;
@@ -93,7 +94,7 @@ pub(crate) struct ShardCore {
     conns: RefCell<ConnTable>,
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
-    pub(crate) connects: RefCell<Vec<(Rc<Conn>, crate::client::core::target::Target)>>,
+    pub(crate) connects: RefCell<Vec<(Rc<Conn>, Target)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     spare_bytes: Cell<usize>,
     /// Lists of what goes out together, emptied.

@@ -15,9 +15,9 @@ use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use io_uring::{IoUring, Probe};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::platform::refusal::{Refusal, Step};
-use crate::platform::ring::retry_memory;
 use crate::platform::shortage::{lacking, room_for};
+use crate::platform::uring::refusal::{Refusal, Step};
+use crate::platform::uring::ring::retry_memory;
 
 /// The executor's preemption timer would give its tasks a turn, but must never fire: glommio 0.9 arms
 /// it, then asks whether it has fired before it runs the first task, and if so sleeps although tasks

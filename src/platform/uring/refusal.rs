@@ -1,14 +1,10 @@
 //! Why io_uring can't be used here: the step that failed, the likely cause, and what to do.
 
-use super::rlimit::{
-    EXECUTOR_MEMLOCK_BYTES_MIN, Limit, address_space_limit, memlock_limit, nofile_limit,
-};
-use super::shortage::NFILE_REMEDY;
+use super::memlock::EXECUTOR_MEMLOCK_BYTES_MIN;
+use crate::platform::rlimit::{Limit, address_space_limit, memlock_limit, nofile_limit};
+use crate::platform::shortage::{NFILE_REMEDY, NOFILE_REMEDY};
 use std::fmt;
 use std::io;
-
-/// What to do when a process has used up its descriptors.
-pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
 
 /// What the probe was doing when it was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,8 +50,8 @@ impl Default for StreamOptions {
 
 /// Sets `options` on a connected or still unconnected `socket`.
 ///
-/// What a TCP listener accepts inherits all of them, so that [`listen`](super::listen::listen)
-/// sets them once. What a unix listener accepts does not: set them again there. A connecting
+/// What a TCP listener accepts inherits all of them, so that `listen` sets them
+/// once. What a unix listener accepts does not: set them again there. A connecting
 /// socket takes them before `connect`, since the receive buffer decides on TCP's window scale.
 ///
 /// # Errors
