@@ -61,6 +61,16 @@
 //! [`Client`] is for tokio programs, [`LocalClient`] for handlers and load generators on a shard,
 //! [`BlockingClient`] for scripts. All end every call with a response or a [`Status`].
 //!
+//! # Cargo features
+//!
+//! | Feature | Default | What it adds |
+//! |---|---|---|
+//! | `uring` | yes | the io_uring engine; implies `server` |
+//! | `server` | yes | servers, [`LocalRuntime`] and [`LocalClient`], on epoll where `uring` is off |
+//!
+//! Without either there are [`Client`] and [`BlockingClient`], and `#[ringcall::service]` makes the client
+//! alone. Such a program builds no C.
+//!
 //! # Bounds
 //!
 //! [`Limits`] and [`ServerBuilder`] hold what a peer may send or cause, each with its default.
@@ -71,14 +81,27 @@
 pub(crate) mod buf;
 mod client;
 mod connection;
+#[cfg(feature = "server")]
 mod doors;
+#[cfg(feature = "server")]
 mod engine;
 mod net;
 mod panics;
+#[cfg_attr(
+    not(feature = "simulation"),
+    allow(dead_code, reason = "only the simulation plants them")
+)]
 mod planted_bugs;
+#[cfg(feature = "server")]
 mod platform;
 mod rpc;
+#[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+#[cfg_attr(
+    not(feature = "uring"),
+    allow(dead_code, reason = "some of it is for the io_uring engine alone")
+)]
 mod shard;
 mod wire;
 
@@ -93,6 +116,7 @@ pub use wire::limits::Limits;
 pub use wire::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use wire::status::{Code, Status};
 
+#[cfg(feature = "server")]
 pub use {
     engine::{Engine, Idle},
     platform::environment::{Environment, IoUring},
@@ -108,6 +132,7 @@ pub use {
 
 /// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond. The CPUs are
 /// those of the calling thread, or of a shard's before it was pinned; call it before the program pins any.
+#[cfg(feature = "server")]
 pub fn environment() -> Environment {
     Environment::look(engine::ring_locked_bytes())
 }
@@ -115,13 +140,14 @@ pub fn environment() -> Environment {
 /// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::buf::{AlignedBuf, Chunk, Part, QueueEnd, RecvPool, SendQueue};
+    pub use crate::buf::{AlignedBuf, Chunk, Part, QueueEnd, RecvPool, SendQueue, TakenBuffer};
     #[cfg(feature = "simulation")]
     pub use crate::engine::sim;
     #[cfg(feature = "simulation")]
     pub use crate::planted_bugs::{Bug, plant};
     pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
+    #[cfg(feature = "server")]
     pub use crate::{
         doors::{TimerName, TimerWheel, access, decode_status, encode},
         engine::memory::MemoryConnection,
@@ -139,6 +165,24 @@ pub mod __private {
     pub mod connection {
         pub use crate::connection::{client, server};
     }
+}
+
+/// Takes what `#[ringcall::service]` makes for servers, which can't see the features of this crate. With
+/// `server` it stays as it is.
+#[cfg(feature = "server")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server {
+    ($($items:tt)*) => { $($items)* };
+}
+
+/// Takes what `#[ringcall::service]` makes for servers, and makes nothing of it: there are none without the
+/// feature `server`.
+#[cfg(not(feature = "server"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server {
+    ($($items:tt)*) => {};
 }
 
 /// Compiles the examples of the README.

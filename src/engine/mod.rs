@@ -10,6 +10,10 @@ mod outgoing;
 mod sharing;
 #[cfg(feature = "simulation")]
 pub mod sim;
+#[cfg(feature = "uring")]
+mod uring;
+#[cfg(not(feature = "uring"))]
+#[path = "without_uring.rs"]
 mod uring;
 
 pub(crate) use self::sharing::Sharer;
@@ -36,10 +40,11 @@ use crate::shard::{Place, ShardConfig, ShardCore};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// io_uring where it is allowed and complete, else epoll, with one line in the log that says
-    /// why. The default.
+    /// why. The default. Without ringcall's Cargo feature `uring` it is epoll.
     #[default]
     Auto,
-    /// io_uring, or an error at start that says why not.
+    /// io_uring, or an error at start that says why not: it is not allowed, not complete, or not built, without
+    /// ringcall's Cargo feature `uring`.
     Uring,
     /// epoll, with a system call for each receive and each send.
     Epoll,

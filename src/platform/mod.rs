@@ -13,4 +13,8 @@ pub mod rlimit;
 pub mod shortage;
 mod unix_file;
 mod unpinned;
+#[cfg(feature = "uring")]
+pub mod uring;
+#[cfg(not(feature = "uring"))]
+#[path = "without_uring.rs"]
 pub mod uring;

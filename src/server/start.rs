@@ -248,7 +248,9 @@ fn share(listening: &mut [Listening], members: &[Member]) -> Vec<Vec<Listener>> 
 
 /// Settles which engine is used, and with which features.
 pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeError> {
-    if wanted == Engine::Epoll {
+    // Who has left io_uring out at build time needs no line in the log about it.
+    let is_built = cfg!(feature = "uring");
+    if wanted == Engine::Epoll || (wanted == Engine::Auto && !is_built) {
         return Ok((Engine::Epoll, String::new()));
     }
     match probe() {

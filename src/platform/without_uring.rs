@@ -1,0 +1,59 @@
+//! Stands in the place of `uring` where ringcall is built without its Cargo feature of that name: io_uring
+//! is refused, as it is by many containers.
+
+use std::fmt;
+
+/// What would be used of io_uring. There is no value of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Features {}
+
+/// That there is no io_uring in this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal;
+
+/// Refuses.
+///
+/// # Errors
+/// Always.
+pub fn probe() -> Result<Features, Refusal> {
+    Err(Refusal)
+}
+
+impl Features {
+    /// There is nothing to advise.
+    pub fn advice(&self, _shards: usize, _ring_bytes: u64) -> Vec<String> {
+        match *self {}
+    }
+}
+
+impl Refusal {
+    /// What failed.
+    pub fn failure(&self) -> String {
+        "there is no io_uring engine in this program".into()
+    }
+
+    /// Why.
+    pub fn cause(&self) -> String {
+        "ringcall was built without its Cargo feature `uring`".into()
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        "build with it (`features = [\"uring\"]`; it is a default one), or use Engine::Epoll or Engine::Auto".into()
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failure, cause, remedy) = (self.failure(), self.cause(), self.remedy());
+        write!(f, "{failure}; cause: {cause}; remedy: {remedy}")
+    }
+}
+
+impl std::error::Error for Refusal {}
