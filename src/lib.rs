@@ -106,24 +106,31 @@ mod shard;
 mod wire;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
-pub use net::address::{Address, AddressError};
+pub use net::address::Address;
+pub use net::address_error::AddressError;
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
 pub use rpc::received::{Received, Response};
 pub use wire::limits::Limits;
+pub use wire::limits_error::LimitsError;
 pub use wire::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use wire::status::{Code, Status};
 
 #[cfg(feature = "server")]
 pub use {
-    engine::{Engine, Idle},
+    engine::{Engine, Idle, ShardFailure, StartError},
+    platform::cpus::CpusError,
     platform::environment::{Environment, IoUring},
     platform::rlimit::Limit as ResourceLimit,
+    platform::shortage::Shortage,
     rpc::reply::Reply,
     rpc::request::{LocalResponse, Request},
-    server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder},
+    server::{
+        ConfigurationError, LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server,
+        ServerBuilder,
+    },
     shard::context::{Context, Shard, Sleep},
     shard::local_call::LocalCall,
     shard::local_client::LocalClient,

@@ -63,7 +63,7 @@ impl Environment {
         let (cpus, quota_cpus) = match cpus::allowed() {
             Ok(allowed) => (allowed.cpus, allowed.quota_cpus),
             Err(error) => {
-                advice.push(error);
+                advice.push(error.to_string());
                 (Vec::new(), None)
             }
         };

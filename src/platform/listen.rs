@@ -266,7 +266,12 @@ impl ListenError {
         self
     }
 
-    fn advice(&self) -> &'static str {
+    /// What to do.
+    pub fn advice(&self) -> String {
+        shortage::explained(&self.error).unwrap_or_else(|| self.advice_on_address().into())
+    }
+
+    fn advice_on_address(&self) -> &'static str {
         match (self.error.kind(), self.address.is_tcp()) {
             (io::ErrorKind::AddrInUse, true) if self.is_live == Some(false) => {
                 "nobody listens there, but a socket still holds it: the kernel has not yet freed those of a server that \
@@ -308,9 +313,6 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = shortage::explained(&self.error) {
-            return write!(f, "{}: {text}", self.step);
-        }
         write!(f, "{}: {}; {}", self.step, self.error, self.advice())
     }
 }

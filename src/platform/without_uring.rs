@@ -29,17 +29,18 @@ impl Features {
 impl Refusal {
     /// What failed.
     pub fn failure(&self) -> String {
-        "there is no io_uring engine in this program".into()
+        "this program was built without ringcall's Cargo feature `uring`".into()
     }
 
     /// Why.
     pub fn cause(&self) -> String {
-        "ringcall was built without its Cargo feature `uring`".into()
+        "its Cargo.toml, or that of a crate between, takes ringcall's default features off".into()
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        "build with it (`features = [\"uring\"]`; it is a default one), or use Engine::Epoll or Engine::Auto".into()
+        "name the feature there (`features = [\"uring\"]`), or use Engine::Epoll or Engine::Auto"
+            .into()
     }
 }
 
@@ -52,7 +53,7 @@ impl fmt::Display for Features {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (failure, cause, remedy) = (self.failure(), self.cause(), self.remedy());
-        write!(f, "{failure}; cause: {cause}; remedy: {remedy}")
+        write!(f, "{failure}; likely cause: {cause}; remedy: {remedy}")
     }
 }
 

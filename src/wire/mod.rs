@@ -10,6 +10,7 @@ pub mod goaway;
 pub mod handshake;
 pub mod header;
 pub mod limits;
+pub mod limits_error;
 pub mod resolve;
 pub mod status;
 pub mod unsent;

@@ -37,14 +37,14 @@ fn io_uring_is_refused_by_the_name_of_the_feature() {
     let of_server = builder(Engine::Uring).serve(twice).unwrap_err();
     let runtime = LocalRuntime::builder().engine(Engine::Uring);
     for refused in [of_server, runtime.run(async |_| ()).unwrap_err()] {
-        assert!(matches!(refused, ServeError::Engine(_)), "{refused:?}");
+        assert!(matches!(refused, ServeError::Engine { .. }), "{refused:?}");
         let text = refused.to_string();
         assert!(text.contains("feature `uring`"), "{text}");
     }
-    let IoUring::Refused { cause, .. } = ringcall::environment().io_uring else {
+    let IoUring::Refused { failure, .. } = ringcall::environment().io_uring else {
         panic!("there is no io_uring in this build");
     };
-    assert!(cause.contains("feature `uring`"), "{cause}");
+    assert!(failure.contains("feature `uring`"), "{failure}");
 }
 
 #[test]
