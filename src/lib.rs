@@ -77,6 +77,8 @@
 //! Whatever goes beyond is answered with a status, or ends that connection with a reason, and is
 //! counted in [`Metrics`].
 #![warn(missing_docs, clippy::print_stdout)]
+// Of the library alone, and so not in the manifest: nothing is reachable in tests and programs.
+#![warn(unnameable_types, unreachable_pub)]
 
 pub(crate) mod buf;
 mod client;
@@ -89,7 +91,7 @@ mod net;
 mod panics;
 #[cfg_attr(
     not(feature = "simulation"),
-    allow(dead_code, reason = "only the simulation plants them")
+    allow(dead_code, unreachable_pub, reason = "only the simulation plants them")
 )]
 mod planted_bugs;
 #[cfg(feature = "server")]
@@ -147,13 +149,18 @@ pub fn environment() -> Environment {
 /// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::buf::{AlignedBuf, Chunk, Part, QueueEnd, RecvPool, SendQueue, TakenBuffer};
+    pub use crate::buf::{
+        Account, AlignedBuf, Body, Chunk, Part, QueueEnd, RecvPool, SendQueue, TakenBuffer,
+    };
     #[cfg(feature = "simulation")]
     pub use crate::engine::sim;
     #[cfg(feature = "simulation")]
     pub use crate::planted_bugs::{Bug, plant};
     pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
+    pub use crate::rpc::encode::PayloadWriter;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
+    pub use crate::rpc::received::{Payload, SharedPayload};
+    pub use crate::rpc::scratch::Scratch;
     #[cfg(feature = "server")]
     pub use crate::{
         doors::{TimerName, TimerWheel, access, decode_status, encode},
@@ -170,7 +177,7 @@ pub mod __private {
 
     /// Both ends of a connection without input and output.
     pub mod connection {
-        pub use crate::connection::{client, server};
+        pub use crate::connection::{client, link, server};
     }
 }
 

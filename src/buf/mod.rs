@@ -11,4 +11,4 @@ pub use account::Account;
 pub use aligned::AlignedBuf;
 pub use chunk::Chunk;
 pub use pool::{RecvPool, TakenBuffer};
-pub use send_queue::{Part, QueueEnd, SendQueue};
+pub use send_queue::{Body, Part, QueueEnd, SendQueue};

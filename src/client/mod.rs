@@ -56,6 +56,10 @@ pub trait Caller: Sealed {
 ///     }
 /// }
 /// ```
+#[expect(
+    unnameable_types,
+    reason = "that is what keeps others from implementing it"
+)]
 pub trait Sealed {}
 
 /// A time-out as it travels. One that is longer than 71.6 minutes has no room there: the server is told

@@ -185,7 +185,7 @@ impl Address {
 ///
 /// # Errors
 /// The resolver's, with the host in the text.
-pub fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
+pub(crate) fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
     match address {
         Address::Tcp(host, port) => {
             let lookup = |error: io::Error| {

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 
 /// The CPUs that this process may use.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CpuSet {
+pub(crate) struct CpuSet {
     /// Numbers of the CPUs in the affinity mask, ascending. Cpusets of control groups, `taskset`
     /// and the like all show here.
     pub cpus: Vec<usize>,
@@ -21,7 +21,7 @@ pub struct CpuSet {
 ///
 /// # Errors
 /// When the mask can't be read: on a machine with more than 1024 possible CPUs.
-pub fn allowed() -> Result<CpuSet, CpusError> {
+pub(crate) fn allowed() -> Result<CpuSet, CpusError> {
     let _lifted = Lifted::new();
     let unreadable = || CpusError::Unreadable {
         error: io::Error::last_os_error(),
@@ -42,7 +42,7 @@ pub fn allowed() -> Result<CpuSet, CpusError> {
 ///
 /// # Errors
 /// When more than [`SHARDS_MAX`] are requested, or the CPUs can't be determined.
-pub fn shard_cpus(requested: Option<NonZeroUsize>) -> Result<Vec<usize>, CpusError> {
+pub(crate) fn shard_cpus(requested: Option<NonZeroUsize>) -> Result<Vec<usize>, CpusError> {
     place(&allowed()?, requested)
 }
 
@@ -71,7 +71,7 @@ fn place(allowed: &CpuSet, requested: Option<NonZeroUsize>) -> Result<Vec<usize>
 }
 
 /// Most shards of one server.
-pub const SHARDS_MAX: usize = 1024;
+pub(crate) const SHARDS_MAX: usize = 1024;
 
 /// Why shards can't be placed on CPUs.
 #[derive(Debug)]

@@ -4,17 +4,17 @@
 //! may be raised), [`uring::probe`] (is io_uring usable), [`cpus`] (how many shards, and where), [`pin`].
 
 mod cgroup;
-pub mod cpus;
-pub mod environment;
+pub(crate) mod cpus;
+pub(crate) mod environment;
 mod holder;
-pub mod listen;
-pub mod pin;
-pub mod rlimit;
-pub mod shortage;
+pub(crate) mod listen;
+pub(crate) mod pin;
+pub(crate) mod rlimit;
+pub(crate) mod shortage;
 mod unix_file;
 mod unpinned;
 #[cfg(feature = "uring")]
-pub mod uring;
+pub(crate) mod uring;
 #[cfg(not(feature = "uring"))]
 #[path = "without_uring.rs"]
-pub mod uring;
+pub(crate) mod uring;

@@ -27,27 +27,27 @@ impl fmt::Display for Limit {
 }
 
 /// `RLIMIT_MEMLOCK`, in bytes. The kernel counts what it bounds per user, not per process.
-pub fn memlock_limit() -> Limit {
+pub(crate) fn memlock_limit() -> Limit {
     limit(Resource::Memlock)
 }
 
 /// `RLIMIT_NOFILE`, in descriptors.
-pub fn nofile_limit() -> Limit {
+pub(crate) fn nofile_limit() -> Limit {
     limit(Resource::Nofile)
 }
 
 /// `RLIMIT_NPROC`, in threads. The kernel counts what it bounds per user, not per process.
-pub fn nproc_limit() -> Limit {
+pub(crate) fn nproc_limit() -> Limit {
     limit(Resource::Nproc)
 }
 
 /// `RLIMIT_AS`, in bytes of address space.
-pub fn address_space_limit() -> Limit {
+pub(crate) fn address_space_limit() -> Limit {
     limit(Resource::As)
 }
 
 /// Raises the soft `RLIMIT_NOFILE` to the hard one, and returns what is in force then.
-pub fn raise_nofile() -> Limit {
+pub(crate) fn raise_nofile() -> Limit {
     raise(Resource::Nofile)
 }
 

@@ -54,7 +54,7 @@ impl std::error::Error for Shortage {
 }
 
 /// The likely cause and the remedy, if an error says that something is short.
-pub fn explained(error: &io::Error) -> Option<String> {
+pub(crate) fn explained(error: &io::Error) -> Option<String> {
     let (cause, remedy) = explain(error.raw_os_error()?)?;
     Some(format!("likely cause: {cause}; remedy: {remedy}"))
 }
@@ -100,7 +100,7 @@ fn explain(errno: i32) -> Option<(String, String)> {
 ///
 /// # Errors
 /// What is short, and what to do.
-pub fn room_for(what: &str, bytes: usize) -> Result<(), Shortage> {
+pub(crate) fn room_for(what: &str, bytes: usize) -> Result<(), Shortage> {
     let what = || format!("memory for {what}, {} MiB,", bytes >> 20);
     map_and_unmap(bytes).map_err(|error| Shortage::new(what(), error))
 }
@@ -125,9 +125,9 @@ fn map_and_unmap(bytes: usize) -> io::Result<()> {
 }
 
 /// What to do when a process has used up its descriptors.
-pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
+pub(crate) const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
 /// What to do when the whole system has no files left.
-pub const NFILE_REMEDY: &str = "close what leaks them, or raise it: `sysctl fs.file-max`";
+pub(crate) const NFILE_REMEDY: &str = "close what leaks them, or raise it: `sysctl fs.file-max`";
 const THREADS_REMEDY: &str = "raise it (LimitNPROC= and TasksMax= of a systemd unit, `--pids-limit` of a container, `ulimit -u` and \
      `ulimit -v` of a shell), or run fewer shards";
 const MEMORY_REMEDY: &str = "raise it (`ulimit -v`, the memory limit of the container), or use fewer shards, or fewer or smaller \

@@ -5,40 +5,40 @@ use std::fmt;
 
 /// What would be used of io_uring. There is no value of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Features {}
+pub(crate) enum Features {}
 
 /// That there is no io_uring in this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal;
+pub(crate) struct Refusal;
 
 /// Refuses.
 ///
 /// # Errors
 /// Always.
-pub fn probe() -> Result<Features, Refusal> {
+pub(crate) fn probe() -> Result<Features, Refusal> {
     Err(Refusal)
 }
 
 impl Features {
     /// There is nothing to advise.
-    pub fn advice(&self, _shards: usize, _ring_bytes: u64) -> Vec<String> {
+    pub(crate) fn advice(&self, _shards: usize, _ring_bytes: u64) -> Vec<String> {
         match *self {}
     }
 }
 
 impl Refusal {
     /// What failed.
-    pub fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         "this program was built without ringcall's Cargo feature `uring`".into()
     }
 
     /// Why.
-    pub fn cause(&self) -> String {
+    pub(crate) fn cause(&self) -> String {
         "its Cargo.toml, or that of a crate between, takes ringcall's default features off".into()
     }
 
     /// What to do about it.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         "name the feature there (`features = [\"uring\"]`), or use Engine::Epoll or Engine::Auto"
             .into()
     }

@@ -197,8 +197,8 @@ impl From<StartError> for ServeError {
     }
 }
 
-impl From<ListenError> for ServeError {
-    fn from(failed: ListenError) -> Self {
+impl ServeError {
+    pub(super) fn of_listening(failed: ListenError) -> Self {
         Self::Listen {
             advice: failed.advice(),
             address: failed.address,
@@ -206,10 +206,8 @@ impl From<ListenError> for ServeError {
             error: failed.error,
         }
     }
-}
 
-impl From<Refusal> for ServeError {
-    fn from(refusal: Refusal) -> Self {
+    pub(super) fn of_refusal(refusal: &Refusal) -> Self {
         Self::Engine {
             failure: refusal.failure(),
             cause: refusal.cause(),

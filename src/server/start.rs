@@ -80,7 +80,8 @@ impl ServerBuilder {
         let mut bound = Vec::new();
         for text in &self.addresses {
             let address: Address = text.parse().map_err(ConfigurationError::Address)?;
-            bound.push(listen(&address, shards, &options)?);
+            let listening = listen(&address, shards, &options);
+            bound.push(listening.map_err(ServeError::of_listening)?);
         }
         Ok(bound)
     }
@@ -257,7 +258,7 @@ pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeErr
     }
     match probe() {
         Ok(features) => Ok((Engine::Uring, features.to_string())),
-        Err(refusal) if wanted == Engine::Uring => Err(refusal.into()),
+        Err(refusal) if wanted == Engine::Uring => Err(ServeError::of_refusal(&refusal)),
         Err(refusal) => {
             say_fallback(&refusal);
             Ok((Engine::Epoll, String::new()))

@@ -6,13 +6,13 @@ use rustix::process::Resource;
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// Raises the soft `RLIMIT_MEMLOCK` to the hard one, and returns what is in force then.
-pub fn raise_memlock() -> Limit {
+pub(super) fn raise_memlock() -> Limit {
     raise(Resource::Memlock)
 }
 
 /// Whether the executor that hosts a shard will start: it refuses to below
 /// [`EXECUTOR_MEMLOCK_BYTES_MIN`], even for root, who is never charged.
-pub fn memlock_sufficient() -> Result<(), Refusal> {
+pub(super) fn memlock_sufficient() -> Result<(), Refusal> {
     if memlock_limit().allows(EXECUTOR_MEMLOCK_BYTES_MIN) {
         Ok(())
     } else {
@@ -26,7 +26,7 @@ pub fn memlock_sufficient() -> Result<(), Refusal> {
 ///
 /// It is no error: root is not charged, nor is anybody by kernels 5.12 to 6.13. Where memory is
 /// charged and short, a shard fails at its start with `ENOMEM`.
-pub fn memlock_warning(shards: usize, shard_bytes: u64) -> Option<String> {
+pub(super) fn memlock_warning(shards: usize, shard_bytes: u64) -> Option<String> {
     warning(memlock_limit(), is_charged(), shards, shard_bytes)
 }
 
@@ -50,10 +50,10 @@ fn is_charged() -> bool {
 }
 
 /// The soft limit below which glommio 0.9 declines to create an executor, in bytes.
-pub const EXECUTOR_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub(super) const EXECUTOR_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// What one glommio executor locks where memory is charged: three rings of depth 128 (16 KiB each)
 /// and its smallest buffer area (64 KiB, chosen by `io_memory(0)`) registered with each of them.
-pub const EXECUTOR_MEMLOCK_BYTES: u64 = 3 * (16 + 64) * 1024;
+pub(super) const EXECUTOR_MEMLOCK_BYTES: u64 = 3 * (16 + 64) * 1024;
 
 #[cfg(test)]
 mod tests {

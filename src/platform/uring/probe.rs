@@ -12,8 +12,7 @@ use std::fmt;
 
 /// What the engine uses of this kernel beyond what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Features {
+pub(crate) struct Features {
     /// Flags that a ring is built with.
     pub setup: SetupFlags,
 }
@@ -26,7 +25,7 @@ pub struct Features {
 ///
 /// # Errors
 /// The first thing that is missing, with its likely cause and remedy.
-pub fn probe() -> Result<Features, Refusal> {
+pub(crate) fn probe() -> Result<Features, Refusal> {
     raise_memlock();
     memlock_sufficient()?;
     let (mut ring, setup) = build_ring(PROBE_ENTRIES, PROBE_CQ_ENTRIES)
@@ -81,7 +80,7 @@ fn require_features(ring: &IoUring) -> Result<(), Refusal> {
 impl Features {
     /// What is missing or may be too little for `shards` shards whose rings lock `ring_bytes` each, with its
     /// remedy.
-    pub fn advice(&self, shards: usize, ring_bytes: u64) -> Vec<String> {
+    pub(crate) fn advice(&self, shards: usize, ring_bytes: u64) -> Vec<String> {
         let missing = self.missing();
         let advice = (!missing.is_empty()).then(|| {
             format!(
