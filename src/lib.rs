@@ -79,6 +79,13 @@
 #![warn(missing_docs, clippy::print_stdout)]
 // Of the library alone, and so not in the manifest: nothing is reachable in tests and programs.
 #![warn(unnameable_types, unreachable_pub)]
+#![cfg_attr(
+    not(feature = "server"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the documentation speaks of the whole"
+    )
+)]
 
 pub(crate) mod buf;
 mod client;
