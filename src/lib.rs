@@ -61,48 +61,94 @@
 //! [`Client`] is for tokio programs, [`LocalClient`] for handlers and load generators on a shard,
 //! [`BlockingClient`] for scripts. All end every call with a response or a [`Status`].
 //!
+//! # Cargo features
+//!
+//! | Feature | Default | What it adds |
+//! |---|---|---|
+//! | `uring` | yes | the io_uring engine; implies `server` |
+//! | `server` | yes | servers, [`LocalRuntime`] and [`LocalClient`], on epoll where `uring` is off |
+//!
+//! Without either there are [`Client`] and [`BlockingClient`], and `#[ringcall::service]` makes the client
+//! alone. Such a program builds no C.
+//!
 //! # Bounds
 //!
 //! [`Limits`] and [`ServerBuilder`] hold what a peer may send or cause, each with its default.
 //! Whatever goes beyond is answered with a status, or ends that connection with a reason, and is
 //! counted in [`Metrics`].
 #![warn(missing_docs, clippy::print_stdout)]
+// Of the library alone, and so not in the manifest: nothing is reachable in tests and programs.
+#![warn(unnameable_types, unreachable_pub)]
+#![cfg_attr(
+    not(feature = "server"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the documentation speaks of the whole"
+    )
+)]
 
+#[cfg(feature = "server")]
 mod bench_api;
 pub(crate) mod buf;
 mod client;
 mod connection;
+#[cfg(feature = "server")]
 mod engine;
+mod net;
 mod panics;
+#[cfg_attr(
+    not(feature = "simulation"),
+    allow(dead_code, unreachable_pub, reason = "only the simulation plants them")
+)]
 mod planted_bugs;
-pub(crate) mod platform;
+#[cfg(feature = "server")]
+mod platform;
 mod rpc;
+#[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+#[cfg_attr(
+    not(feature = "uring"),
+    allow(dead_code, reason = "some of it is for the io_uring engine alone")
+)]
 mod shard;
 mod wire;
 
 pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
-pub use engine::{Engine, Idle};
-pub use platform::address::{Address, AddressError};
-pub use platform::environment::{Environment, IoUring};
-pub use platform::rlimit::Limit as ResourceLimit;
+pub use net::address::Address;
+pub use net::address_error::AddressError;
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
-pub use rpc::received::{LocalResponse, Received, Request, Response};
-pub use rpc::reply::Reply;
-pub use server::{LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server, ServerBuilder};
-pub use shard::context::{Context, Shard, Sleep};
-pub use shard::local_call::LocalCall;
-pub use shard::local_client::LocalClient;
-pub use shard::service::{IncomingCall, IntoServices, Service};
+pub use rpc::received::{Received, Response};
 pub use wire::limits::Limits;
+pub use wire::limits_error::LimitsError;
 pub use wire::resolve::{MethodDescriptor, ServiceDescriptor};
 pub use wire::status::{Code, Status};
 
+#[cfg(feature = "server")]
+pub use {
+    engine::{Engine, Idle, ShardFailure, StartError},
+    platform::cpus::CpusError,
+    platform::environment::{Environment, IoUring},
+    platform::rlimit::Limit as ResourceLimit,
+    platform::shortage::Shortage,
+    rpc::reply::Reply,
+    rpc::request::{LocalResponse, Request},
+    server::{
+        ConfigurationError, LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server,
+        ServerBuilder,
+    },
+    shard::context::{Context, Shard, Sleep},
+    shard::local_call::LocalCall,
+    shard::local_client::LocalClient,
+    shard::service::{IncomingCall, IntoServices, Service},
+};
+
 /// Looks at what this machine offers: CPUs, limits, io_uring. It takes about a millisecond. The CPUs are
 /// those of the calling thread, or of a shard's before it was pinned; call it before the program pins any.
+#[cfg(feature = "server")]
 pub fn environment() -> Environment {
     Environment::look(engine::ring_locked_bytes())
 }
@@ -110,16 +156,24 @@ pub fn environment() -> Environment {
 /// What the macros' expansion, this workspace's benches and the fuzz targets name; not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bench_api::{TimerName, TimerWheel, access, decode_status, encode};
-    pub use crate::buf::{AlignedBuf, Chunk, Part, RecvPool, SendQueue};
-    pub use crate::engine::memory::MemoryConnection;
+    pub use crate::buf::{
+        Account, AlignedBuf, Body, Chunk, Part, QueueEnd, RecvPool, SendQueue, TakenBuffer,
+    };
     #[cfg(feature = "simulation")]
     pub use crate::engine::sim;
     #[cfg(feature = "simulation")]
     pub use crate::planted_bugs::{Bug, plant};
     pub use crate::rpc::bounds::{greater, nests_within, request_bytes_max, sum};
+    pub use crate::rpc::encode::PayloadWriter;
     pub use crate::rpc::fingerprint::{Fingerprint, SELF, method as method_fingerprint};
-    pub use crate::shard::handler::Method;
+    pub use crate::rpc::received::{Payload, SharedPayload};
+    pub use crate::rpc::scratch::Scratch;
+    #[cfg(feature = "server")]
+    pub use crate::{
+        bench_api::{TimerName, TimerWheel, access, decode_status, encode},
+        engine::memory::MemoryConnection,
+        shard::handler::Method,
+    };
 
     /// What stands on the wire, to be fed with hostile bytes.
     pub mod wire {
@@ -130,8 +184,26 @@ pub mod __private {
 
     /// Both ends of a connection without input and output.
     pub mod connection {
-        pub use crate::connection::{client, server};
+        pub use crate::connection::{client, link, server};
     }
+}
+
+/// Takes what `#[ringcall::service]` makes for servers, which can't see the features of this crate. With
+/// `server` it stays as it is.
+#[cfg(feature = "server")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server {
+    ($($items:tt)*) => { $($items)* };
+}
+
+/// Takes what `#[ringcall::service]` makes for servers, and makes nothing of it: there are none without the
+/// feature `server`.
+#[cfg(not(feature = "server"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server {
+    ($($items:tt)*) => {};
 }
 
 /// Compiles the examples of the README.

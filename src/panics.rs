@@ -2,22 +2,11 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Waker;
 
 /// Runs code of the program's, such as a destructor, a waker or a factory. The error is what its panic
 /// said.
 pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(text)
-}
-
-/// Wakes a future, whose waker may be the program's own, of a future that polls others. Says whether it
-/// has not panicked.
-pub(crate) fn wake(waker: Waker) -> bool {
-    let woken = caught(|| waker.wake());
-    if let Err(text) = &woken {
-        tracing::error!(panic = text, "a waker panicked");
-    }
-    woken.is_ok()
 }
 
 /// What `panic!` said. The payload may be anything, so its destructor may panic too: it runs here, and

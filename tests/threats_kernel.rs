@@ -219,11 +219,11 @@ fn where_io_uring_is_forbidden_epoll_serves() {
         assert!(said.contains(word), "{word} is missing: {said}");
     }
     match Rig::try_with(Engine::Uring, |builder| builder) {
-        Err(ServeError::Engine(text)) => {
-            assert!(
-                text.contains("io_uring_setup failed") && text.contains("remedy"),
-                "{text}"
-            );
+        Err(ServeError::Engine {
+            failure, remedy, ..
+        }) => {
+            assert!(failure.contains("io_uring_setup failed"), "{failure}");
+            assert!(remedy.contains("seccomp"), "{remedy}");
         }
         other => panic!("{other:?}"),
     }

@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
-            ServeError::Configuration(text) => Self::Usage(text),
+            ServeError::Configuration(error) => Self::Usage(error.to_string()),
             other => Self::Other(other.to_string()),
         }
     }

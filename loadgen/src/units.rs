@@ -63,6 +63,7 @@ pub fn format_idle(idle: Idle) -> String {
             ns if ns % 1000 == 0 => format!("spin:{}us", ns / 1000),
             ns => format!("spin:{ns}ns"),
         },
+        other => format!("{other:?}"),
     }
 }
 

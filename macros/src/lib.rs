@@ -141,6 +141,8 @@ pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// - `KvClient`, with the same methods; each takes its argument, a reference to it, or a stand-in
 ///   such as `&str` for `String`. `connect` and `connect_blocking` make one, and `new` makes one of
 ///   any `Caller`.
+///
+/// Handler and server are made if ringcall has its Cargo feature `server`, as by default.
 #[proc_macro_attribute]
 pub fn service(arguments: TokenStream, item: TokenStream) -> TokenStream {
     service::expand(arguments.into(), item.into()).into()

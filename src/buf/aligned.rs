@@ -26,6 +26,10 @@ const _: () = assert!(align_of::<u128>() == 16);
 const WORD: usize = size_of::<u128>();
 
 impl AlignedBuf {
+    /// All that a thread keeps for buffers to come.
+    pub const CACHED_BYTES_MAX: usize = LARGE_CACHED_BYTES_MAX
+        + CACHED_PER_CLASS_MAX * (CLASS_WORDS[0] + CLASS_WORDS[1] + CLASS_WORDS[2]) * WORD;
+
     /// A buffer of `len` bytes. Its content is unspecified: zeros, or what a recycled one held.
     pub fn with_len(len: usize) -> Self {
         let memory = match class_of(len.div_ceil(WORD)) {
@@ -136,9 +140,6 @@ const PAGES_BYTES_MIN: usize = 64 << 10;
 /// Bytes of larger buffers that one thread keeps: 16 MiB. Fresh memory of this size comes from the
 /// kernel page by page, which costs more than receiving into it.
 const LARGE_CACHED_BYTES_MAX: usize = 16 << 20;
-/// All that a thread keeps for buffers to come.
-pub(crate) const CACHED_BYTES_MAX: usize = LARGE_CACHED_BYTES_MAX
-    + CACHED_PER_CLASS_MAX * (CLASS_WORDS[0] + CLASS_WORDS[1] + CLASS_WORDS[2]) * WORD;
 
 thread_local! {
     static LARGE: RefCell<LargeCache> = const { RefCell::new(LargeCache { buffers: Vec::new(), bytes: 0 }) };

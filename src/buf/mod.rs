@@ -9,7 +9,6 @@ mod send_queue;
 
 pub use account::Account;
 pub use aligned::AlignedBuf;
-pub(crate) use aligned::CACHED_BYTES_MAX;
 pub use chunk::Chunk;
 pub use pool::{RecvPool, TakenBuffer};
-pub use send_queue::{Part, QueueEnd, SendQueue};
+pub use send_queue::{Body, Part, QueueEnd, SendQueue};

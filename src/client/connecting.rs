@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use socket2::{SockRef, Socket, Type};
 
 use crate::client::core::target::Target;
-use crate::platform::options::{StreamOptions, set_stream_options};
+use crate::net::options::{StreamOptions, set_stream_options};
 
 /// A socket that never blocks, and that is being connected: it is writable once that is done, and
 /// then its pending error says how it went.

@@ -20,8 +20,9 @@ pub use self::shared::{Call, Client, ClientBuilder};
 
 /// Something that calls can be made on: a [`Client`](crate::Client), a
 /// [`LocalClient`](crate::LocalClient) or a [`BlockingClient`](crate::BlockingClient).
-/// `#[ringcall::service]` makes its `…Client` type generic over it.
-pub trait Caller {
+/// `#[ringcall::service]` makes its `…Client` type generic over it. There are no others: what a call takes may
+/// become more.
+pub trait Caller: Sealed {
     /// A call that was prepared; it may get a deadline, and is sent when it is awaited.
     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>
     where
@@ -35,6 +36,31 @@ pub trait Caller {
         request: E,
     ) -> Self::Call<'a, Req, Resp, E>;
 }
+
+/// Keeps [`Caller`] to the clients of this crate.
+///
+/// ```compile_fail,E0277
+/// use ringcall::{Caller, Encode, Message, ServiceDescriptor};
+///
+/// struct Recorder;
+///
+/// impl Caller for Recorder {
+///     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = ();
+///
+///     fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
+///         &'a self,
+///         _: &'static ServiceDescriptor,
+///         _: u16,
+///         _: E,
+///     ) {
+///     }
+/// }
+/// ```
+#[expect(
+    unnameable_types,
+    reason = "that is what keeps others from implementing it"
+)]
+pub trait Sealed {}
 
 /// A time-out as it travels. One that is longer than 71.6 minutes has no room there: the server is told
 /// of none, and this side keeps the time alone.

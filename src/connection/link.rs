@@ -437,7 +437,7 @@ impl Link {
 
 /// Nanoseconds of a time; one that is longer than any clock runs becomes the longest that, added to
 /// such a clock, still is a time.
-pub const fn nanos(time: Duration) -> u64 {
+pub(crate) const fn nanos(time: Duration) -> u64 {
     let ns = time.as_nanos();
     if ns > NANOS_MAX as u128 {
         NANOS_MAX

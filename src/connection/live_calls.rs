@@ -2,11 +2,11 @@
 
 /// Call ids and their tasks. Ids arrive in increasing order, so the list is sorted by itself.
 #[derive(Debug, Default)]
-pub struct LiveCalls(Vec<(u64, u32)>);
+pub(super) struct LiveCalls(Vec<(u64, u32)>);
 
 impl LiveCalls {
     /// Adds a call, whose id is above all before it.
-    pub fn insert(&mut self, call_id: u64, task: u32) {
+    pub(super) fn insert(&mut self, call_id: u64, task: u32) {
         debug_assert!(
             self.0.last().is_none_or(|&(last, _)| last < call_id),
             "ids increase"
@@ -15,12 +15,12 @@ impl LiveCalls {
     }
 
     /// The task of a call.
-    pub fn find(&self, call_id: u64) -> Option<u32> {
+    pub(super) fn find(&self, call_id: u64) -> Option<u32> {
         self.position(call_id).map(|at| self.0[at].1)
     }
 
     /// Removes a call; nothing happens when it is not there.
-    pub fn remove(&mut self, call_id: u64) {
+    pub(super) fn remove(&mut self, call_id: u64) {
         if let Some(at) = self.position(call_id) {
             self.0.remove(at);
             // An idle connection keeps no table.
@@ -32,12 +32,12 @@ impl LiveCalls {
 
     /// Number of calls.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Removes all and returns their tasks.
-    pub fn take_tasks(&mut self) -> Vec<u32> {
+    pub(super) fn take_tasks(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.0)
             .into_iter()
             .map(|(_, task)| task)

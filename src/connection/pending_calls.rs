@@ -5,7 +5,7 @@ use crate::planted_bugs::{Bug, is_planted};
 /// A slab of waiters. A call's id holds its slot in the low bits, so a response finds it without
 /// hashing, and a sequence number in the high bits, so ids strictly increase.
 #[derive(Debug)]
-pub struct Calls<W> {
+pub(super) struct Calls<W> {
     slots: Vec<Slot<W>>,
     free: Vec<u32>,
     sequence: u64,
@@ -22,7 +22,7 @@ struct Slot<W> {
 /// Bits of a call id that hold the slot.
 const SLOT_BITS: u32 = 20;
 /// Calls that one connection can wait for at once.
-pub const CALLS_MAX: usize = 1 << SLOT_BITS;
+pub(super) const CALLS_MAX: usize = 1 << SLOT_BITS;
 
 impl<W> Default for Calls<W> {
     fn default() -> Self {
@@ -37,12 +37,12 @@ impl<W> Default for Calls<W> {
 
 impl<W> Calls<W> {
     /// Whether no call is waited for.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
     /// Number of calls that are waited for.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
@@ -51,7 +51,7 @@ impl<W> Calls<W> {
     ///
     /// # Panics
     /// When [`CALLS_MAX`] calls wait: the limits of both sides are far below.
-    pub fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         let slot = self.free.last().copied().unwrap_or_else(|| {
             assert!(
                 self.slots.len() < CALLS_MAX,
@@ -64,7 +64,7 @@ impl<W> Calls<W> {
 
     /// Adds the waiter of the call with the id that [`Calls::next_id`] gives. `end` is where its
     /// request ends among all that was ever to be sent, in bytes.
-    pub fn insert(&mut self, waiter: W, end: u64) -> u64 {
+    pub(super) fn insert(&mut self, waiter: W, end: u64) -> u64 {
         let call_id = self.next_id();
         let slot = Slot {
             call_id,
@@ -81,12 +81,12 @@ impl<W> Calls<W> {
     }
 
     /// Takes the waiter of a call, if it still waits.
-    pub fn remove(&mut self, call_id: u64) -> Option<W> {
+    pub(super) fn remove(&mut self, call_id: u64) -> Option<W> {
         self.answer(call_id).map(|(waiter, _)| waiter)
     }
 
     /// The same, and where the call's request ends.
-    pub fn answer(&mut self, call_id: u64) -> Option<(W, u64)> {
+    pub(super) fn answer(&mut self, call_id: u64) -> Option<(W, u64)> {
         let slot = (call_id & (CALLS_MAX as u64 - 1)) as u32;
         let found = self.slots.get_mut(slot as usize)?;
         if found.call_id != call_id && !is_planted(Bug::GenerationUnchecked) {
@@ -102,7 +102,7 @@ impl<W> Calls<W> {
 
     /// Whether a call with this id may have been made: of those that have ended only the last in each
     /// place is known.
-    pub fn was_made(&self, call_id: u64) -> bool {
+    pub(super) fn was_made(&self, call_id: u64) -> bool {
         let slot = (call_id & (CALLS_MAX as u64 - 1)) as usize;
         let is_sequenced = call_id >> SLOT_BITS > 0;
         is_sequenced
@@ -113,7 +113,7 @@ impl<W> Calls<W> {
     }
 
     /// Takes the waiters of the calls whose id is at least this one, in the order of their calls.
-    pub fn take_from(&mut self, call_id: u64) -> Vec<W> {
+    pub(super) fn take_from(&mut self, call_id: u64) -> Vec<W> {
         let taken = |slot: &&Slot<W>| slot.waiter.is_some() && slot.call_id >= call_id;
         let found = self.slots.iter().filter(taken).map(|slot| slot.call_id);
         let mut ids: Vec<u64> = found.collect();
@@ -122,7 +122,7 @@ impl<W> Calls<W> {
     }
 
     /// Takes all waiters.
-    pub fn take_all(&mut self) -> Vec<W> {
+    pub(super) fn take_all(&mut self) -> Vec<W> {
         self.take_from(0)
     }
 }

@@ -9,8 +9,8 @@ use socket2::SockRef;
 
 use super::sharing::{Sharer, Sharing};
 
-use crate::platform::options::{StreamOptions, set_stream_options};
-use crate::platform::refusal::NOFILE_REMEDY;
+use crate::net::options::{StreamOptions, set_stream_options};
+use crate::platform::shortage::NOFILE_REMEDY;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 use crate::wire::frame_writer::append_goaway;

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use super::{EngineConfig, Idle, ShardStart};
 use crate::buf::Chunk;
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::conn::{Conn, Stage};
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
@@ -127,8 +127,8 @@ mod tests {
 
     use super::*;
     use crate::connection::client::ClientConnection;
-    use crate::rpc::received::Request;
     use crate::rpc::reply::Reply;
+    use crate::rpc::request::Request;
     use crate::shard::context::Context;
     use crate::shard::handler::Method;
     use crate::shard::service::{IncomingCall, Service};

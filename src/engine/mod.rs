@@ -5,13 +5,20 @@
 
 mod accept;
 mod epoll;
+mod failure;
 pub(crate) mod memory;
 mod outgoing;
 mod sharing;
 #[cfg(feature = "simulation")]
 pub mod sim;
+#[cfg(feature = "uring")]
+mod uring;
+#[cfg(not(feature = "uring"))]
+#[path = "without_uring.rs"]
 mod uring;
 
+pub(crate) use self::failure::Failures;
+pub use self::failure::{ShardFailure, StartError};
 pub(crate) use self::sharing::Sharer;
 pub(crate) use self::uring::locked_bytes as ring_locked_bytes;
 
@@ -19,27 +26,29 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::platform::pin::pin_current_thread;
-use crate::platform::shortage::lacking;
+use crate::platform::shortage::Shortage;
 use crate::shard::context::{Shard, TimeSource};
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
-use crate::shard::service::Service;
+use crate::shard::service::{Service, ServiceTable};
 use crate::shard::{Place, ShardConfig, ShardCore};
 
 /// Which engine a server uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Engine {
     /// io_uring where it is allowed and complete, else epoll, with one line in the log that says
-    /// why. The default.
+    /// why. The default. Without ringcall's Cargo feature `uring` it is epoll.
     #[default]
     Auto,
-    /// io_uring, or an error at start that says why not.
+    /// io_uring, or an error at start that says why not: it is not allowed, not complete, or not built, without
+    /// ringcall's Cargo feature `uring`.
     Uring,
     /// epoll, with a system call for each receive and each send.
     Epoll,
@@ -47,6 +56,7 @@ pub enum Engine {
 
 /// What a shard does when it has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Idle {
     /// Sleeps at once: no CPU is used, each wake-up costs what the machine takes for it.
     Park,
@@ -102,43 +112,13 @@ pub(crate) struct ShardStart {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) factory: Box<Factory>,
     /// Told once whether the shard has started.
-    pub(crate) ready: Sender<Result<(), StartFailure>>,
-}
-
-/// Why a shard can't start, in words.
-#[derive(Clone, Debug)]
-pub(crate) enum StartFailure {
-    /// Its engine can't be had; the other one may be.
-    Engine(String),
-    /// A thread, a descriptor or memory; the other engine may need less of it.
-    Shortage(String),
-    /// Its services, or anything else that no engine can help.
-    Other(String),
-}
-
-impl StartFailure {
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            Self::Engine(text) | Self::Shortage(text) | Self::Other(text) => text,
-        }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Self::Engine(text) | Self::Shortage(text) | Self::Other(text) => text,
-        }
-    }
-
-    /// Whether it may be otherwise with another engine.
-    pub(crate) fn is_of_engine(&self) -> bool {
-        !matches!(self, Self::Other(_))
-    }
+    pub(crate) ready: Sender<Result<(), StartError>>,
 }
 
 impl ShardStart {
     /// Pins the thread and makes the shard with its services. Without pinning it goes on: the CPU
     /// may have been taken away since it was chosen.
-    fn make_shard(&mut self, factory: Box<Factory>) -> Result<Rc<ShardCore>, String> {
+    fn make_shard(&mut self, factory: Box<Factory>) -> Result<Rc<ShardCore>, StartError> {
         if let Some(cpu) = self.place.cpu
             && let Err(error) = pin_current_thread(cpu)
         {
@@ -152,9 +132,19 @@ impl ShardStart {
             Arc::clone(&self.mailbox),
             TimeSource::System,
         )
-        .map_err(|why| format!("shard {} can't start: {why}", self.place.id))?;
+        .ok_or(StartError::RecvBuffers {
+            shard: self.place.id,
+            count: self.shard_config.recv_buffers,
+            bytes: self.shard_config.recv_buffer_bytes,
+        })?;
         shard.begin_turn();
-        shard.make_services(factory)?;
+        let id = self.place.id;
+        shard
+            .make_services(factory)
+            .map_err(|cause| StartError::Services { shard: id, cause })?;
+        if self.place.serves && shard.services.get().is_none_or(ServiceTable::is_empty) {
+            return Err(StartError::NoMethod);
+        }
         // Until its first turn it may take its time: it serves nobody yet.
         shard.end_turn();
         Ok(shard)
@@ -171,7 +161,7 @@ impl ShardStart {
         let shard = match self.make_shard(factory) {
             Ok(shard) => shard,
             Err(why) => {
-                self.report(Err(StartFailure::Other(why)));
+                self.report(Err(why));
                 return None;
             }
         };
@@ -181,23 +171,24 @@ impl ShardStart {
                 Some((engine, self.engine_config))
             }
             Err(error) if error.raw_os_error().is_some() => {
-                self.fail(&lacking("what its engine needs", &error));
+                let shortage = Shortage::new("what it needs", error);
+                self.fail(shortage.to_string());
                 None
             }
             Err(error) => {
-                self.fail(&error.to_string());
+                self.fail(error.to_string());
                 None
             }
         }
     }
 
     /// Reports that the shard can't have its engine.
-    fn fail(&self, why: &str) {
-        let text = format!("shard {} can't start: {why}", self.place.id);
-        self.report(Err(StartFailure::Engine(text)));
+    fn fail(&self, cause: String) {
+        let shard = self.place.id;
+        self.report(Err(StartError::Engine { shard, cause }));
     }
 
-    fn report(&self, report: Result<(), StartFailure>) {
+    fn report(&self, report: Result<(), StartError>) {
         if self.ready.send(report).is_err() {
             tracing::debug!("nobody waits for the start of shard {}", self.place.id);
         }
@@ -242,22 +233,5 @@ impl Drives {
 impl Drop for Drives {
     fn drop(&mut self) {
         DRIVES_A_SHARD.set(false);
-    }
-}
-
-/// Errors that end shards, kept for whoever waits for the server.
-#[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<Vec<String>>);
-
-impl Failures {
-    pub(crate) fn add(&self, failure: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(failure);
-    }
-
-    pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

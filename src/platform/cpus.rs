@@ -2,11 +2,13 @@
 
 use super::cgroup;
 use super::pin::{CPUS_MAX, Lifted};
+use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 
 /// The CPUs that this process may use.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CpuSet {
+pub(crate) struct CpuSet {
     /// Numbers of the CPUs in the affinity mask, ascending. Cpusets of control groups, `taskset`
     /// and the like all show here.
     pub cpus: Vec<usize>,
@@ -19,15 +21,12 @@ pub struct CpuSet {
 ///
 /// # Errors
 /// When the mask can't be read: on a machine with more than 1024 possible CPUs.
-pub fn allowed() -> Result<CpuSet, String> {
+pub(crate) fn allowed() -> Result<CpuSet, CpusError> {
     let _lifted = Lifted::new();
-    let cores = core_affinity::get_core_ids().ok_or_else(|| {
-        format!(
-            "the CPU affinity mask can't be read: {}; a machine with more than {CPUS_MAX} possible CPUs must be booted \
-             with nr_cpus={CPUS_MAX}",
-            io::Error::last_os_error()
-        )
-    })?;
+    let unreadable = || CpusError::Unreadable {
+        error: io::Error::last_os_error(),
+    };
+    let cores = core_affinity::get_core_ids().ok_or_else(unreadable)?;
     Ok(CpuSet {
         cpus: cores.into_iter().map(|core| core.id).collect(),
         quota_cpus: cgroup::cpu_quota(),
@@ -42,23 +41,23 @@ pub fn allowed() -> Result<CpuSet, String> {
 /// in turn, which serves for tests but costs latency.
 ///
 /// # Errors
-/// When 0 or more than [`SHARDS_MAX`] are requested, or the CPUs can't be determined.
-pub fn shard_cpus(requested: Option<usize>) -> Result<Vec<usize>, String> {
+/// When more than [`SHARDS_MAX`] are requested, or the CPUs can't be determined.
+pub(crate) fn shard_cpus(requested: Option<NonZeroUsize>) -> Result<Vec<usize>, CpusError> {
     place(&allowed()?, requested)
 }
 
-fn place(allowed: &CpuSet, requested: Option<usize>) -> Result<Vec<usize>, String> {
+fn place(allowed: &CpuSet, requested: Option<NonZeroUsize>) -> Result<Vec<usize>, CpusError> {
     let cpus = &allowed.cpus;
     if cpus.is_empty() {
-        return Err("the CPU affinity mask is empty; widen it with `taskset`".into());
+        return Err(CpusError::None);
     }
-    let shards = match requested {
-        Some(0) => return Err("0 shards are requested; a server needs at least 1".into()),
+    let shards = match requested.map(NonZeroUsize::get) {
         Some(shards) if shards > SHARDS_MAX => {
-            return Err(format!(
-                "{shards} shards are requested; at most {SHARDS_MAX} are possible, and one per CPU ({} here) is best",
-                cpus.len()
-            ));
+            return Err(CpusError::TooManyShards {
+                shards,
+                shards_max: SHARDS_MAX,
+                cpus: cpus.len(),
+            });
         }
         Some(shards) => shards,
         None => {
@@ -72,7 +71,59 @@ fn place(allowed: &CpuSet, requested: Option<usize>) -> Result<Vec<usize>, Strin
 }
 
 /// Most shards of one server.
-pub const SHARDS_MAX: usize = 1024;
+pub(crate) const SHARDS_MAX: usize = 1024;
+
+/// Why shards can't be placed on CPUs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CpusError {
+    /// The affinity mask can't be read.
+    Unreadable {
+        /// The error of the system.
+        error: io::Error,
+    },
+    /// The affinity mask is empty.
+    None,
+    /// More shards are requested than a server may have.
+    TooManyShards {
+        /// How many are requested.
+        shards: usize,
+        /// How many there may be.
+        shards_max: usize,
+        /// CPUs that the process may use.
+        cpus: usize,
+    },
+}
+
+impl fmt::Display for CpusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { error } => write!(
+                f,
+                "the CPU affinity mask can't be read: {error}; a machine with more than {CPUS_MAX} possible CPUs must \
+                 be booted with nr_cpus={CPUS_MAX}"
+            ),
+            Self::None => f.write_str("the CPU affinity mask is empty; widen it with `taskset`"),
+            Self::TooManyShards {
+                shards,
+                shards_max,
+                cpus,
+            } => write!(
+                f,
+                "{shards} shards are requested; at most {shards_max} are possible, and one per CPU ({cpus} here) is best"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CpusError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { error } => Some(error),
+            Self::None | Self::TooManyShards { .. } => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -103,18 +154,20 @@ mod tests {
     #[test]
     fn a_request_is_met_even_beyond_the_cpus() {
         let two = set(&[3, 4], Some(1.0));
-        assert_eq!(place(&two, Some(1)).unwrap(), [3]);
-        assert_eq!(place(&two, Some(5)).unwrap(), [3, 4, 3, 4, 3]);
-        assert_eq!(place(&two, Some(SHARDS_MAX)).unwrap().len(), SHARDS_MAX);
+        let placed = |shards| place(&two, NonZeroUsize::new(shards)).unwrap();
+        assert_eq!(placed(1), [3]);
+        assert_eq!(placed(5), [3, 4, 3, 4, 3]);
+        assert_eq!(placed(SHARDS_MAX).len(), SHARDS_MAX);
     }
 
     #[test]
     fn a_senseless_request_is_refused_with_words() {
         let one = set(&[0], None);
-        assert!(place(&one, Some(0)).unwrap_err().contains("at least 1"));
-        let text = place(&one, Some(SHARDS_MAX + 1)).unwrap_err();
+        let error = place(&one, NonZeroUsize::new(SHARDS_MAX + 1)).unwrap_err();
+        let text = error.to_string();
         assert!(text.contains("1025") && text.contains("1024"), "{text}");
-        assert!(place(&set(&[], None), None).unwrap_err().contains("empty"));
+        let error = place(&set(&[], None), None).unwrap_err();
+        assert!(error.to_string().contains("taskset"), "{error}");
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fmt;
 use std::fs::read_to_string;
 
 use super::cpus;
-use super::probe::{Features, probe};
-use super::refusal::Refusal;
-use super::rlimit::{Limit, memlock_limit, memlock_warning, nofile_limit};
+use super::rlimit::{Limit, memlock_limit, nofile_limit};
+use super::shortage::NOFILE_REMEDY;
+use super::uring::{Features, Refusal, probe};
 
 /// What this machine offers to a server; [`environment`](crate::environment) looks.
 ///
@@ -63,7 +63,7 @@ impl Environment {
         let (cpus, quota_cpus) = match cpus::allowed() {
             Ok(allowed) => (allowed.cpus, allowed.quota_cpus),
             Err(error) => {
-                advice.push(error);
+                advice.push(error.to_string());
                 (Vec::new(), None)
             }
         };
@@ -88,8 +88,10 @@ impl Environment {
             advice: Vec::new(),
         };
         advice.extend(environment.advice_on_cpus());
-        advice.extend(environment.advice_on_limits(ring_bytes));
-        advice.extend(probed.ok().and_then(|found| advice_on_features(&found)));
+        advice.extend(environment.advice_on_descriptors());
+        if let Ok(found) = probed {
+            advice.extend(found.advice(environment.cpus.len(), ring_bytes));
+        }
         Self {
             advice,
             ..environment
@@ -124,23 +126,11 @@ impl Environment {
         advice
     }
 
-    fn advice_on_limits(&self, ring_bytes: u64) -> Vec<String> {
-        let mut advice: Vec<_> = match self.io_uring {
-            IoUring::Usable { .. } => memlock_warning(self.cpus.len(), ring_bytes),
-            // The refusal has its own words for it.
-            IoUring::Refused { .. } => None,
-        }
-        .into_iter()
-        .collect();
-        if let Some(hard) = self.nofile.hard
-            && hard < DESCRIPTORS_USUAL
-        {
-            advice.push(format!(
-                "RLIMIT_NOFILE is at most {hard}, and each connection takes a descriptor: raise it (LimitNOFILE= of a \
-                 systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)"
-            ));
-        }
-        advice
+    fn advice_on_descriptors(&self) -> Option<String> {
+        let hard = self.nofile.hard.filter(|&hard| hard < DESCRIPTORS_USUAL)?;
+        Some(format!(
+            "RLIMIT_NOFILE is at most {hard}, and each connection takes a descriptor: {NOFILE_REMEDY}"
+        ))
     }
 }
 
@@ -162,26 +152,6 @@ impl IoUring {
             remedy: refusal.remedy(),
         }
     }
-}
-
-/// Names what of a new kernel is missing.
-fn advice_on_features(found: &Features) -> Option<String> {
-    let expected = [
-        (found.setup.submit_all, "submit_all (Linux 5.18)"),
-        (found.setup.cooperative, "coop_taskrun (5.19)"),
-        (found.setup.deferred, "defer_taskrun (6.1)"),
-        (found.setup.no_sqarray, "no_sqarray (6.6)"),
-    ];
-    let missing: Vec<_> = expected
-        .into_iter()
-        .filter_map(|(there, name)| (!there).then_some(name))
-        .collect();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "this kernel lacks {}: everything works, and faster on one that has them",
-            missing.join(", ")
-        )
-    })
 }
 
 impl fmt::Display for Environment {
@@ -305,7 +275,7 @@ mod tests {
         ] {
             assert!(advice.contains(word), "{word}: {advice}");
         }
-        let advice = modest().advice_on_limits(1).join("\n");
+        let advice = modest().advice_on_descriptors().expect("too few");
         assert!(advice.contains("at most 4096") && advice.contains("LimitNOFILE="));
     }
 

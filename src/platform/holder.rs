@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use socket2::{SockAddr, Socket, Type};
 
-use super::address::{Address, resolve};
 use super::unix_file;
+use crate::net::address::{Address, resolve};
 
 /// Whether somebody listens at an address, or where it overlaps.
 pub(super) fn is_live(address: &Address) -> bool {

@@ -1,10 +1,10 @@
 //! Listening sockets, one set per shard.
 
-use super::address::{Address, resolve};
 use super::holder::is_live;
-use super::options::{StreamOptions, set_stream_options};
 use super::shortage;
 use super::unix_file::{self, SocketFile};
+use crate::net::address::{Address, resolve};
+use crate::net::options::{StreamOptions, set_stream_options};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How to listen. Plain data; see each field's default.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ListenOptions {
+pub(crate) struct ListenOptions {
     /// Connections that may wait to be accepted, on each shard's socket (in all, for a unix
     /// address). The kernel caps it at `net.core.somaxconn`, 4096 by default. Default 4096.
     pub backlog: u32,
@@ -40,7 +39,7 @@ impl Default for ListenOptions {
 
 /// What listens at one address. Dropping it frees the address, and removes the socket file.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// The sockets of each shard: one per resolved address, so usually one. Give them away with
     /// `take` and keep the rest of this until the end.
     pub shards: Vec<Vec<Socket>>,
@@ -51,7 +50,7 @@ pub struct Listening {
 
 impl Listening {
     /// The address with the port that was really bound, where 0 was asked for.
-    pub fn bound_address(&self) -> &Address {
+    pub(crate) fn bound_address(&self) -> &Address {
         &self.address
     }
 }
@@ -75,7 +74,7 @@ impl Listening {
 ///
 /// # Panics
 /// When `shards` is 0.
-pub fn listen(
+pub(crate) fn listen(
     address: &Address,
     shards: usize,
     options: &ListenOptions,
@@ -235,7 +234,7 @@ fn listen_unix(
 /// Why a server can't listen at an address. Its `Display` is one line with what to do; whoever
 /// shows it says which address it was.
 #[derive(Debug)]
-pub struct ListenError {
+pub(crate) struct ListenError {
     /// The address.
     pub address: Address,
     /// What failed: `resolve`, `bind`, …
@@ -266,7 +265,12 @@ impl ListenError {
         self
     }
 
-    fn advice(&self) -> &'static str {
+    /// What to do.
+    pub(crate) fn advice(&self) -> String {
+        shortage::explained(&self.error).unwrap_or_else(|| self.advice_on_address().into())
+    }
+
+    fn advice_on_address(&self) -> &'static str {
         match (self.error.kind(), self.address.is_tcp()) {
             (io::ErrorKind::AddrInUse, true) if self.is_live == Some(false) => {
                 "nobody listens there, but a socket still holds it: the kernel has not yet freed those of a server that \
@@ -308,9 +312,6 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = shortage::explained(&self.error) {
-            return write!(f, "{}: {text}", self.step);
-        }
         write!(f, "{}: {}; {}", self.step, self.error, self.advice())
     }
 }

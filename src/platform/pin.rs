@@ -25,7 +25,7 @@ thread_local! {
 ///
 /// # Errors
 /// `EINVAL` when this process may not use that CPU or there is none of that number.
-pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
     if cpu >= CPUS_MAX {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -47,18 +47,18 @@ pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
 }
 
 /// Ends the pin of the calling thread, if it has one.
-pub fn unpin_current_thread() {
+pub(crate) fn unpin_current_thread() {
     lift();
     PIN.set(None);
 }
 
 /// While it exists, the calling thread is not pinned, and nor is what it starts.
-pub struct Lifted(bool);
+pub(crate) struct Lifted(bool);
 
 impl Lifted {
     /// Takes the pin off. Without one, or when the program has changed the thread's CPUs since, it does
     /// nothing.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(lift())
     }
 }
@@ -107,7 +107,7 @@ fn only(cpu: usize) -> CpuSet {
 }
 
 /// CPUs in an affinity mask.
-pub const CPUS_MAX: usize = CpuSet::MAX_CPU;
+pub(crate) const CPUS_MAX: usize = CpuSet::MAX_CPU;
 
 #[cfg(test)]
 mod tests {

@@ -16,10 +16,10 @@ use super::fingerprint::Fingerprint;
 use crate::wire::limits::NESTING_LEVELS_MAX;
 
 /// Validates archives: bounds and depth, and no shared pointers at all (`()` can't check them).
-pub type Checker<'a> = Strategy<Validator<ArchiveValidator<'a>, ()>, Failure>;
+pub(crate) type Checker<'a> = Strategy<Validator<ArchiveValidator<'a>, ()>, Failure>;
 
 /// Rebuilds owned values from archives.
-pub type Reader = Strategy<(), Failure>;
+pub(crate) type Reader = Strategy<(), Failure>;
 
 /// A type that can be a request, a response, or a part of one.
 ///

@@ -1,10 +1,15 @@
 //! Typed messages: what may travel, how it is serialised, and how it is read in place.
 
-pub mod bounds;
-pub mod encode;
-pub mod fingerprint;
-pub mod message;
-pub mod received;
+pub(crate) mod bounds;
+pub(crate) mod encode;
+pub(crate) mod fingerprint;
+#[cfg(feature = "server")]
+mod kept_payloads;
+pub(crate) mod message;
+pub(crate) mod received;
 pub(crate) mod refusal;
-pub mod reply;
+#[cfg(feature = "server")]
+pub(crate) mod reply;
+#[cfg(feature = "server")]
+pub(crate) mod request;
 pub(crate) mod scratch;

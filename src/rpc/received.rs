@@ -61,7 +61,8 @@ impl SharedPayload {
 pub struct Received<T, P> {
     /// The archived `T` in the payload's bytes.
     root: NonNull<u8>,
-    payload: P,
+    /// The valid bytes.
+    pub(super) payload: P,
     message: PhantomData<fn() -> T>,
 }
 
@@ -70,12 +71,6 @@ pub struct Received<T, P> {
 unsafe impl<T, P: Send> Send for Received<T, P> {}
 // SAFETY: as above.
 unsafe impl<T, P: Sync> Sync for Received<T, P> {}
-
-/// A request in a handler. It stays on its shard.
-pub type Request<T> = Received<T, Chunk>;
-
-/// A response to a call made on a shard.
-pub type LocalResponse<T> = Received<T, Chunk>;
 
 /// A response to a call made from a tokio program or a script. It may go to other threads.
 ///
@@ -100,11 +95,6 @@ impl<T: Message, P: Payload> Received<T, P> {
     /// The message as an owned value.
     pub fn to_owned(&self) -> T {
         to_owned::<T>(self)
-    }
-
-    /// The valid bytes.
-    pub(crate) fn into_payload(self) -> P {
-        self.payload
     }
 
     /// Length of the message on the wire, in bytes.
@@ -161,7 +151,7 @@ mod tests {
             })
             .unwrap()
             .expect("filled");
-        let request = Request::<Vec<u32>>::validate(chunk).expect("valid");
+        let request = Received::<Vec<u32>, Chunk>::validate(chunk).expect("valid");
         assert_eq!(pool.free_count(), 0);
         assert_eq!((request.len(), request.to_owned()), (3, vec![1, 2, 3]));
         assert_eq!(

@@ -27,17 +27,6 @@ impl Unsendable {
             Self::TooDeep => Status::invalid_argument(format!("the request {}", nests_too_deep())),
         }
     }
-
-    /// How the call ends whose response this is, where a response may have so many bytes.
-    #[cold]
-    pub(crate) fn response(self, bytes_max: u32) -> Status {
-        match self {
-            Self::TooLong => Status::internal(format!(
-                "the response is longer than the {bytes_max} bytes that both sides accept"
-            )),
-            Self::TooDeep => Status::internal(format!("the response {}", nests_too_deep())),
-        }
-    }
 }
 
 impl fmt::Display for Unsendable {
@@ -51,7 +40,7 @@ impl fmt::Display for Unsendable {
 
 impl std::error::Error for Unsendable {}
 
-fn nests_too_deep() -> String {
+pub(super) fn nests_too_deep() -> String {
     format!(
         "nests deeper than {NESTING_LEVELS_MAX} levels, the most that a receiver follows (each Vec, each Box and \
          each String of more than {INLINE_CAPACITY} bytes within another is one); send a list of parts that name each other by index"
@@ -86,19 +75,13 @@ impl Unreadable {
         }
     }
 
-    /// How the call ends whose request this is.
-    #[cold]
-    pub(crate) fn request(self) -> Status {
-        Status::invalid_argument(self.describe("request"))
-    }
-
     /// How the call ends whose response this is.
     #[cold]
     pub(crate) fn response(self) -> Status {
         Status::data_loss(self.describe("response"))
     }
 
-    fn describe(self, what: &str) -> String {
+    pub(super) fn describe(self, what: &str) -> String {
         match self {
             Self::Invalid => format!(
                 "the {what} is not a valid archive of the method's {what} type, or nests deeper than \

@@ -5,14 +5,16 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 
 use super::encode::{Encode, encode_payload};
+use super::kept_payloads;
 use super::message::Message;
 use super::received::Received;
-use super::refusal::Unsendable;
+use super::refusal::{Unsendable, nests_too_deep};
 use crate::buf::{Chunk, Part, SendQueue};
 use crate::wire::frame_writer;
 use crate::wire::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
 use crate::wire::header::{Header, Kind};
 use crate::wire::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use crate::wire::status::Status;
 
 /// A successful result of a handler. Make it from the value, `Ok(value.into())`: it is serialised
 /// straight into the connection's send buffer when the handler has returned. [`Reply::of`] saves
@@ -46,7 +48,7 @@ impl<T: Message> Reply<T> {
     /// `Option<&[u8]>` for an `Option<Vec<u8>>`. It is serialised now, so the handler need not
     /// clone what it holds.
     pub fn of(value: impl Encode<T>) -> Self {
-        let mut payload = super::scratch::take();
+        let mut payload = kept_payloads::take();
         // The receiver's limit is checked when the reply is sent; archives end at 2 GiB.
         let encoded = encode_payload::<T>(&value, u32::MAX >> 1, &mut payload);
         Self {
@@ -108,7 +110,7 @@ impl<T> Content<T> {
                     return send_part(part, header, payload_bytes_max, queue);
                 }
                 let sent = send_copy(&payload, header, payload_bytes_max, queue);
-                super::scratch::put(payload);
+                kept_payloads::put(payload);
                 sent
             }
             Self::Body(body) => {
@@ -155,12 +157,25 @@ fn send_part(
     Ok(())
 }
 
+impl Unsendable {
+    /// How the call ends whose response this is, where a response may have so many bytes.
+    #[cold]
+    pub(crate) fn response(self, bytes_max: u32) -> Status {
+        match self {
+            Self::TooLong => Status::internal(format!(
+                "the response is longer than the {bytes_max} bytes that both sides accept"
+            )),
+            Self::TooDeep => Status::internal(format!("the response {}", nests_too_deep())),
+        }
+    }
+}
+
 impl<T: Message> From<Received<T, Chunk>> for Reply<T> {
     /// Answers with a message as it was received, such as the response of a server that was asked
     /// in turn. Its bytes are not serialised again.
     fn from(received: Received<T, Chunk>) -> Self {
         Self {
-            content: Content::Received(Some(received.into_payload())),
+            content: Content::Received(Some(received.payload)),
         }
     }
 }

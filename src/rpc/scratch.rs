@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "rkyv's allocator trait hands out raw memory")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use rkyv::ser::Allocator;
@@ -26,7 +26,6 @@ const BLOCK_BYTES: usize = BLOCK_WORDS * size_of::<u128>();
 
 thread_local! {
     static KEPT_BLOCK: Cell<Option<Box<Block>>> = const { Cell::new(None) };
-    static KEPT_PAYLOADS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Scratch {
@@ -95,38 +94,6 @@ unsafe impl<E> Allocator<E> for Scratch {
         }
         Ok(())
     }
-}
-
-/// Payloads kept per thread, and the largest that is kept: bounds this to 256 KiB.
-const KEPT_PAYLOADS_MAX: usize = 8;
-const KEPT_PAYLOAD_BYTES_MAX: usize = 32 * 1024;
-
-/// An empty buffer for a payload that is serialised before it can be sent.
-#[inline]
-pub(crate) fn take() -> Vec<u8> {
-    KEPT_PAYLOADS
-        .try_with(|kept| kept.borrow_mut().pop())
-        .ok()
-        .flatten()
-        .unwrap_or_default()
-}
-
-/// Gives a payload's buffer back.
-#[inline]
-pub(crate) fn put(mut payload: Vec<u8>) {
-    if payload.capacity() > KEPT_PAYLOAD_BYTES_MAX {
-        return;
-    }
-    payload.clear();
-    // At thread exit there may be nowhere to keep it; then it is freed.
-    KEPT_PAYLOADS
-        .try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < KEPT_PAYLOADS_MAX {
-                kept.push(payload);
-            }
-        })
-        .unwrap_or_default();
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! The description of a server, and how it is started.
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Server;
+use super::error::{ConfigurationError, ServeError};
 use super::start::{SharedFactory, choose_engine, say_fallback};
-use crate::engine::{Engine, Idle, StartFailure};
+use crate::engine::{Engine, Idle, StartError};
+use crate::net::options::StreamOptions;
 use crate::platform::cpus::shard_cpus;
-use crate::platform::options::StreamOptions;
 use crate::platform::rlimit;
 use crate::shard::ShardConfig;
 use crate::shard::context::Shard;
@@ -21,7 +21,7 @@ use crate::wire::limits::Limits;
 #[must_use = "nothing listens before `serve`"]
 pub struct ServerBuilder {
     pub(super) addresses: Vec<String>,
-    shards: Option<usize>,
+    shards: Option<NonZeroUsize>,
     pub(super) is_pinned: bool,
     engine: Engine,
     pub(super) idle: Idle,
@@ -42,8 +42,13 @@ const STALL_THRESHOLD_MIN: Duration = Duration::from_millis(4);
 pub(super) const RECV_BUFFERS: u16 = 256;
 pub(super) const RECV_BUFFER_BYTES: usize = 32 * 1024;
 
+/// Receive buffers that a ring can have, and the bytes that each may have.
+pub(super) const RECV_BUFFERS_MAX: u16 = 32_768;
+pub(super) const RECV_BUFFER_BYTES_MIN: usize = 1 << 10;
+pub(super) const RECV_BUFFER_BYTES_MAX: usize = 1 << 20;
+
 /// Less memory would not serve a few connections.
-const MEMORY_PER_SHARD_MIN: usize = 1 << 20;
+pub(super) const MEMORY_PER_SHARD_MIN: usize = 1 << 20;
 
 impl ServerBuilder {
     pub(super) fn new() -> Self {
@@ -74,7 +79,7 @@ impl ServerBuilder {
     /// Number of shards. Default: one for each CPU that the process may use, by its affinity mask
     /// and its cgroup's quota.
     pub fn shards(mut self, count: NonZeroUsize) -> Self {
-        self.shards = Some(count.get());
+        self.shards = Some(count);
         self
     }
 
@@ -171,61 +176,47 @@ impl ServerBuilder {
     {
         self.check()?;
         rlimit::raise_nofile();
-        let cpus = shard_cpus(self.shards).map_err(ServeError::Configuration)?;
+        let cpus = shard_cpus(self.shards).map_err(ConfigurationError::Cpus)?;
         self.check_room(cpus.len())?;
         let (engine, features) = choose_engine(self.engine)?;
         let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
         let mut started = self.start(engine, features, &cpus, &factory)?;
-        if let Err(failures) = &started
+        if let Err(failures) = &mut started
             && (self.engine, engine) == (Engine::Auto, Engine::Uring)
-            && let Some(why) = failures.first().filter(|first| first.is_of_engine())
+            && failures.first().is_some_and(StartError::is_of_engine)
         {
             // What the probe found was not enough: locked memory for all shards, as a rule.
-            say_fallback(why.text());
-            let first = why.clone();
+            let first = failures.swap_remove(0);
+            say_fallback(&first);
             started = self.start(Engine::Epoll, String::new(), &cpus, &factory)?;
             if let Err(failures) = &mut started {
                 failures.insert(0, first);
             }
         }
-        started.map_err(|failures| {
-            let is_short = |failure: &StartFailure| matches!(failure, StartFailure::Shortage(_));
-            let is_start = failures.iter().all(is_short);
-            let texts: Vec<_> = failures.into_iter().map(StartFailure::into_text).collect();
-            if is_start {
-                ServeError::Start(texts.join("; "))
-            } else {
-                ServeError::Shards(texts)
-            }
-        })
+        started.map_err(ServeError::Start)
     }
 
-    fn check(&self) -> Result<(), ServeError> {
-        let wrong = |text: String| Err(ServeError::Configuration(text));
-        self.limits.check().map_err(ServeError::Configuration)?;
+    fn check(&self) -> Result<(), ConfigurationError> {
+        self.limits.check().map_err(ConfigurationError::Limits)?;
         if self.memory_per_shard < MEMORY_PER_SHARD_MIN {
-            return wrong(format!(
-                "memory_per_shard is {} bytes; use at least {MEMORY_PER_SHARD_MIN}",
-                self.memory_per_shard
-            ));
+            return Err(ConfigurationError::MemoryPerShard {
+                bytes: self.memory_per_shard,
+            });
         }
         if self.addresses.is_empty() {
-            return wrong("no address to listen on: call listen(\"tcp://127.0.0.1:7411\")".into());
+            return Err(ConfigurationError::NoAddress);
         }
-        if !(1..=32_768).contains(&self.recv_buffers) {
-            return wrong(format!(
-                "{} receive buffers: use 1 to 32768",
-                self.recv_buffers
-            ));
+        let count = self.recv_buffers;
+        if !(1..=RECV_BUFFERS_MAX).contains(&count) {
+            return Err(ConfigurationError::RecvBuffers { count });
         }
         let bytes = self.recv_buffer_bytes;
-        if !bytes.is_multiple_of(16) || !(1024..=1 << 20).contains(&bytes) {
-            return wrong(format!(
-                "receive buffers of {bytes} bytes: use a multiple of 16 from 1 KiB to 1 MiB"
-            ));
+        let may_be = RECV_BUFFER_BYTES_MIN..=RECV_BUFFER_BYTES_MAX;
+        if !bytes.is_multiple_of(16) || !may_be.contains(&bytes) {
+            return Err(ConfigurationError::RecvBufferBytes { bytes });
         }
         if self.connections_max == 0 {
-            return wrong("connections_max is 0: no connection would be accepted".into());
+            return Err(ConfigurationError::NoConnections);
         }
         Ok(())
     }
@@ -241,41 +232,3 @@ impl ServerBuilder {
         }
     }
 }
-
-/// Why a server did not start, or ended before its time.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// A setting or an address is wrong; the text says which and how to mend it.
-    Configuration(String),
-    /// An address can't be bound.
-    Listen {
-        /// The address as it was given.
-        address: String,
-        /// Why not, and what to do.
-        cause: String,
-    },
-    /// io_uring was asked for and is refused; the text says why and what to do.
-    Engine(String),
-    /// A thread, a descriptor or memory can't be had; the text says which, why, and how to mend it.
-    Start(String),
-    /// Shards failed, each with its reason.
-    Shards(Vec<String>),
-    /// A thread that drives a shard was to wait for one; the text says what to do instead.
-    OwnThread(&'static str),
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Configuration(text) => f.write_str(text),
-            Self::Listen { address, cause } => write!(f, "can't listen on {address}: {cause}"),
-            Self::Engine(text) => write!(f, "io_uring was asked for but can't be used: {text}"),
-            Self::Start(text) => write!(f, "the server can't be started: {text}"),
-            Self::Shards(failures) => f.write_str(&failures.join("; ")),
-            Self::OwnThread(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::builder::ServeError;
+use super::error::ServeError;
 use super::start::choose_engine;
 use super::tokio_thread::TokioThread;
-use crate::engine::{Engine, EngineConfig, Idle, ShardStart, drives_a_shard, run_shard};
-use crate::platform::options::StreamOptions;
+use crate::engine::{
+    Engine, EngineConfig, Idle, ShardFailure, ShardStart, StartError, drives_a_shard, run_shard,
+};
+use crate::net::options::StreamOptions;
 use crate::platform::pin::unpin_current_thread;
-use crate::platform::shortage::{lacking, room_for};
+use crate::platform::shortage::{Shortage, room_for};
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
@@ -94,28 +97,23 @@ impl LocalRuntimeBuilder {
     ///
     /// # Errors
     /// A wrong limit, an engine that can't be had, or its failure; also a panic of the future.
-    /// [`ServeError::OwnThread`] within a handler or another such future, whose shard would stand still.
+    /// [`ServeError::RuntimeOnShard`] within a handler or another such future, whose shard would stand still.
     pub fn run<T, F, Fut>(self, main: F) -> Result<T, ServeError>
     where
         T: 'static,
         F: FnOnce(Shard) -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
     {
-        self.limits.check().map_err(ServeError::Configuration)?;
+        self.limits.check()?;
         if drives_a_shard() {
-            return Err(ServeError::OwnThread(
-                "LocalRuntime::run was called on a thread that drives a shard already, by a handler or within \
-                 another LocalRuntime, and would hold up all that is served there: call it on a thread of its own, or \
-                 make the calls with Shard::client",
-            ));
+            return Err(ServeError::RuntimeOnShard);
         }
-        room_for("a shard", super::start::LOCAL_BYTES).map_err(ServeError::Start)?;
+        room_for("a shard", super::start::LOCAL_BYTES).map_err(StartError::from)?;
         let (engine, _) = choose_engine(self.engine)?;
         let mailbox = Mailbox::new(engine == Engine::Epoll)
-            .map_err(|error| ServeError::Start(lacking("the shard's eventfd", &error)))?;
-        let tokio_thread = TokioThread::start().map_err(|error| {
-            ServeError::Start(lacking("the runtime for futures that use tokio", &error))
-        })?;
+            .map_err(|error| lacking("the shard's eventfd", error))?;
+        let tokio_thread = TokioThread::start()
+            .map_err(|error| lacking("the runtime for futures that use tokio", error))?;
         let result = Rc::new(RefCell::new(None));
         let (ready, started) = channel();
         let run_main = {
@@ -159,13 +157,17 @@ impl LocalRuntimeBuilder {
         };
         let _pin = PinEnds;
         unbudgeted(|| run_shard(engine, start, &tokio_thread.handle()))
-            .map_err(|error| ServeError::Shards(vec![format!("the shard failed: {error}")]))?;
+            .map_err(|error| ServeError::Shards(vec![ShardFailure::Engine { shard: 0, error }]))?;
         if let Ok(Err(failure)) = started.try_recv() {
-            return Err(ServeError::Shards(vec![failure.into_text()]));
+            return Err(failure.into());
         }
         let value = result.borrow_mut().take();
-        value.ok_or_else(|| ServeError::Shards(vec!["the future panicked; see the log".into()]))
+        value.ok_or_else(|| ServeError::Shards(vec![ShardFailure::FuturePanicked]))
     }
+}
+
+fn lacking(what: &str, error: io::Error) -> StartError {
+    Shortage::new(what, error).into()
 }
 
 /// Runs a shard where the caller may be a task of tokio's. Such a task has a budget, which is renewed when

@@ -1,6 +1,7 @@
 //! Building, running and ending a server.
 
 mod builder;
+mod error;
 mod local_runtime;
 mod metrics;
 mod stack;
@@ -8,7 +9,8 @@ mod start;
 mod tokio_thread;
 mod watchdog;
 
-pub use self::builder::{ServeError, ServerBuilder};
+pub use self::builder::ServerBuilder;
+pub use self::error::{ConfigurationError, ServeError};
 pub use self::local_runtime::{LocalRuntime, LocalRuntimeBuilder};
 pub use self::metrics::Metrics;
 
@@ -19,7 +21,7 @@ use std::thread::JoinHandle;
 
 use self::tokio_thread::TokioThread;
 use self::watchdog::Watchdog;
-use crate::engine::Failures;
+use crate::engine::{Failures, ShardFailure};
 use crate::panics;
 use crate::platform::listen::Listening;
 use crate::shard::counters::Counters;
@@ -112,15 +114,11 @@ impl Server {
     /// Waits until the server has ended, which [`Server::shut_down`] brings about.
     ///
     /// # Errors
-    /// What ended a shard before its time. [`ServeError::OwnThread`] at once when a handler of the server,
+    /// What ended a shard before its time. [`ServeError::WaitOnOwnThread`] at once when a handler of the server,
     /// or what one has spawned, waits for it: the server shuts down then.
     pub fn wait(mut self) -> Result<(), ServeError> {
         if self.is_on_own_thread() {
-            return Err(ServeError::OwnThread(
-                "Server::wait was called on a thread of the server itself, by a handler or by what one has spawned, \
-                 where it would wait for itself; the server shuts down now. Call Server::shut_down there, and \
-                 Server::wait where the server was started",
-            ));
+            return Err(ServeError::WaitOnOwnThread);
         }
         self.join();
         match self.failures.take() {
@@ -136,9 +134,8 @@ impl Server {
         drop(self.watchdog.take());
         for shard in &mut self.shards {
             if let Some(Err(panic)) = shard.thread.take().map(JoinHandle::join) {
-                let panic = panics::text(panic);
-                self.failures
-                    .add(format!("a shard's thread panicked: {panic}; see the log"));
+                let text = panics::text(panic);
+                self.failures.add(ShardFailure::Panicked { text });
             }
         }
     }

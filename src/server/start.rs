@@ -5,22 +5,25 @@
 //! server that was begun is dropped, which ends and awaits the threads that were started; nothing here
 //! may keep a sender of theirs beyond that.
 
+use std::fmt;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use super::builder::{ServeError, ServerBuilder};
+use super::builder::ServerBuilder;
+use super::error::{ConfigurationError, ServeError};
 use super::tokio_thread::TokioThread;
 use super::watchdog::Watchdog;
 use super::{Server, ShardHandle};
 use crate::engine::{
-    Engine, EngineConfig, Failures, Listener, ShardStart, Sharer, StartFailure, run_shard,
+    Engine, EngineConfig, Failures, Listener, ShardFailure, ShardStart, Sharer, StartError,
+    run_shard,
 };
-use crate::platform::address::Address;
+use crate::net::address::Address;
 use crate::platform::listen::{ListenOptions, Listening, listen};
-use crate::platform::probe;
-use crate::platform::shortage::{lacking, room_for};
+use crate::platform::shortage::{Shortage, room_for};
+use crate::platform::uring::probe;
 use crate::shard::Place;
 use crate::shard::context::Shard;
 use crate::shard::counters::Counters;
@@ -51,7 +54,8 @@ impl ServerBuilder {
             "{shards} shards with {} receive buffers of {} bytes each",
             self.recv_buffers, self.recv_buffer_bytes
         );
-        room_for(&what, shards * shard_bytes + SERVER_BYTES).map_err(ServeError::Start)
+        room_for(&what, shards * shard_bytes + SERVER_BYTES)
+            .map_err(|shortage| StartError::from(shortage).into())
     }
 
     /// Starts all shards on an engine, or none. What no engine can help comes first among the
@@ -62,7 +66,7 @@ impl ServerBuilder {
         features: String,
         cpus: &[usize],
         factory: &Arc<SharedFactory>,
-    ) -> Result<Result<Server, Vec<StartFailure>>, ServeError> {
+    ) -> Result<Result<Server, Vec<StartError>>, ServeError> {
         let listening = self.bind(cpus.len(), engine)?;
         Ok(self.start_on(engine, features, cpus, factory, listening))
     }
@@ -75,16 +79,9 @@ impl ServerBuilder {
         };
         let mut bound = Vec::new();
         for text in &self.addresses {
-            let address: Address = text
-                .parse()
-                .map_err(|error| ServeError::Configuration(format!("{error}")))?;
-
-            bound.push(
-                listen(&address, shards, &options).map_err(|error| ServeError::Listen {
-                    address: text.clone(),
-                    cause: error.to_string(),
-                })?,
-            );
+            let address: Address = text.parse().map_err(ConfigurationError::Address)?;
+            let listening = listen(&address, shards, &options);
+            bound.push(listening.map_err(ServeError::of_listening)?);
         }
         Ok(bound)
     }
@@ -96,11 +93,14 @@ impl ServerBuilder {
         cpus: &[usize],
         factory: &Arc<SharedFactory>,
         mut listening: Vec<Listening>,
-    ) -> Result<Server, Vec<StartFailure>> {
-        let short = |text: String| vec![StartFailure::Shortage(text)];
-        let members = self.members(engine, cpus).map_err(short)?;
-        let tokio_thread = TokioThread::start()
-            .map_err(|error| short(lacking("the runtime for handlers that use tokio", &error)))?;
+    ) -> Result<Server, Vec<StartError>> {
+        let members = self.members(engine, cpus).map_err(one)?;
+        let tokio_thread = TokioThread::start().map_err(|error| {
+            one(Shortage::new(
+                "the runtime for handlers that use tokio",
+                error,
+            ))
+        })?;
         let listeners = share(&mut listening, &members);
         let (running, ended) = channel();
         let mut server = Server {
@@ -130,7 +130,7 @@ impl ServerBuilder {
     }
 
     /// What each shard shares with other threads. It takes all descriptors of theirs.
-    fn members(&self, engine: Engine, cpus: &[usize]) -> Result<Vec<Member>, String> {
+    fn members(&self, engine: Engine, cpus: &[usize]) -> Result<Vec<Member>, Shortage> {
         let members = cpus.iter().enumerate().map(|(id, &cpu)| {
             let place = Place {
                 id,
@@ -140,7 +140,7 @@ impl ServerBuilder {
             };
             // The io_uring engine waits in a read of the eventfd, which must not fail at once.
             let mailbox = Mailbox::new(engine == Engine::Epoll)
-                .map_err(|error| lacking(&format!("the eventfd of shard {id}"), &error))?;
+                .map_err(|error| Shortage::new(format!("the eventfd of shard {id}"), error))?;
             Ok(Member {
                 place,
                 mailbox,
@@ -159,8 +159,7 @@ impl ServerBuilder {
         listeners: Vec<Vec<Listener>>,
         factory: &Arc<SharedFactory>,
         running: Sender<()>,
-    ) -> Result<(), Vec<StartFailure>> {
-        let short = |text: String| vec![StartFailure::Shortage(text)];
+    ) -> Result<(), Vec<StartError>> {
         let count = members.len();
         let (ready, started) = channel();
         let tokio_thread = server.tokio_thread.as_ref();
@@ -186,27 +185,31 @@ impl ServerBuilder {
             let (tokio, running) = (tokio.clone(), running.clone());
             let make_start = move || (make_start(), tokio, running);
             let thread = spawn(engine, id, make_start, &server.failures)
-                .map_err(|error| short(lacking(&format!("the thread of shard {id}"), &error)))?;
+                .map_err(|error| one(Shortage::new(format!("the thread of shard {id}"), error)))?;
             server.shards[id].thread = Some(thread);
         }
         drop((ready, running));
         let watchdog = Watchdog::start(&server.shards, self.stall_threshold)
-            .map_err(|error| short(lacking("the thread of the watchdog", &error)))?;
+            .map_err(|error| one(Shortage::new("the thread of the watchdog", error)))?;
         server.watchdog = Some(watchdog);
         // Each shard reports once; one that panics before closes the channel instead.
-        let mut reports: Vec<Result<(), StartFailure>> = started.iter().collect();
+        let mut reports: Vec<Result<(), StartError>> = started.iter().collect();
         if reports.len() < count {
-            let text = "a shard's thread panicked while it started; see the log";
-            reports.push(Err(StartFailure::Other(text.into())));
+            reports.push(Err(StartError::Panicked));
         }
         let mut failures: Vec<_> = reports.into_iter().filter_map(Result::err).collect();
-        failures.sort_by_key(StartFailure::is_of_engine);
+        failures.sort_by_key(StartError::is_of_engine);
         if failures.is_empty() {
             Ok(())
         } else {
             Err(failures)
         }
     }
+}
+
+/// The one thing that a start lacked.
+fn one(shortage: Shortage) -> Vec<StartError> {
+    vec![shortage.into()]
 }
 
 /// What a shard's thread and all others hold of it.
@@ -248,20 +251,22 @@ fn share(listening: &mut [Listening], members: &[Member]) -> Vec<Vec<Listener>> 
 
 /// Settles which engine is used, and with which features.
 pub(super) fn choose_engine(wanted: Engine) -> Result<(Engine, String), ServeError> {
-    if wanted == Engine::Epoll {
+    // Who has left io_uring out at build time needs no line in the log about it.
+    let is_built = cfg!(feature = "uring");
+    if wanted == Engine::Epoll || (wanted == Engine::Auto && !is_built) {
         return Ok((Engine::Epoll, String::new()));
     }
-    match probe::probe() {
+    match probe() {
         Ok(features) => Ok((Engine::Uring, features.to_string())),
-        Err(refusal) if wanted == Engine::Uring => Err(ServeError::Engine(refusal.to_string())),
+        Err(refusal) if wanted == Engine::Uring => Err(ServeError::of_refusal(&refusal)),
         Err(refusal) => {
-            say_fallback(&refusal.to_string());
+            say_fallback(&refusal);
             Ok((Engine::Epoll, String::new()))
         }
     }
 }
 
-pub(super) fn say_fallback(why: &str) {
+pub(super) fn say_fallback(why: &dyn fmt::Display) {
     tracing::warn!("io_uring can't be used, epoll is used instead: {why}");
 }
 
@@ -279,7 +284,7 @@ fn spawn(
             let (start, tokio, _running) = make_start();
             if let Err(error) = run_shard(engine, start, &tokio) {
                 tracing::error!(shard = id, %error, "a shard has failed");
-                failures.add(format!("shard {id} failed: {error}"));
+                failures.add(ShardFailure::Engine { shard: id, error });
             }
         })
 }

@@ -19,8 +19,8 @@ use super::context::Context;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
 use super::tasks::{Origin, Started, Tasks};
 use crate::rpc::message::Message;
-use crate::rpc::received::Request;
 use crate::rpc::reply::Reply;
+use crate::rpc::request::Request;
 use crate::wire::status::Status;
 
 /// One method of a service whose handlers are of type `H`. `#[ringcall::service]` implements it.

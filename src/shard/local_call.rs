@@ -15,8 +15,8 @@ use crate::client::timeout_us;
 use crate::connection::link::nanos;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
-use crate::rpc::received::LocalResponse;
 use crate::rpc::refusal::{Unreadable, Unsendable};
+use crate::rpc::request::LocalResponse;
 use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 

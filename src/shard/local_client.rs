@@ -12,7 +12,7 @@ use crate::client::core::DEFAULT_DEADLINE;
 use crate::client::core::backoff::Backoff;
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
-use crate::client::{CallTarget, Caller};
+use crate::client::{CallTarget, Caller, Sealed};
 use crate::connection::link::nanos;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
@@ -181,6 +181,8 @@ impl LocalClient {
         Ok(conn)
     }
 }
+
+impl Sealed for LocalClient {}
 
 impl Caller for LocalClient {
     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = LocalCall<'a, Req, Resp, E>;

@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use super::ShardCore;
 use super::conn::{Conn, Role, Stage};
+use super::running;
 use crate::buf::Chunk;
 use crate::client::core::slots::{CallSlots, Outcome};
 use crate::client::core::target::Target;
@@ -14,7 +15,6 @@ use crate::client::core::waiting::WaitQueue;
 use crate::client::perhaps_executed;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
 use crate::connection::link::Link;
-use crate::panics;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::status::Status;
 use crate::wire::violation::Violation;
@@ -58,7 +58,7 @@ const QUIET_NS: u64 = 1_000_000;
 
 fn wake(waker: Waker) {
     // That it has panicked is in the log, and costs nobody else anything.
-    panics::wake(waker);
+    running::wake(waker);
 }
 
 impl LocalLink {

@@ -43,6 +43,7 @@ use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
 use crate::buf::{Part, RecvPool};
+use crate::client::core::target::Target;
 use crate::connection::server::ServerConnection;
 use crate::panics;
 use crate::wire::limits::Limits;
@@ -93,7 +94,7 @@ pub(crate) struct ShardCore {
     conns: RefCell<ConnTable>,
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
-    pub(crate) connects: RefCell<Vec<(Rc<Conn>, crate::client::core::target::Target)>>,
+    pub(crate) connects: RefCell<Vec<(Rc<Conn>, Target)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     spare_bytes: Cell<usize>,
     /// Lists of what goes out together, emptied.
@@ -119,26 +120,17 @@ const SPARE_PARTS_MAX: usize = 64;
 const LOW_WATER_DIVISOR: usize = 4;
 
 impl ShardCore {
-    /// A shard without services yet.
-    ///
-    /// # Errors
-    /// When there is no memory for its receive buffers.
+    /// A shard without services yet. `None`: there is no memory for its receive buffers.
     pub(crate) fn new(
         place: Place,
         config: ShardConfig,
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
         time: TimeSource,
-    ) -> Result<Rc<Self>, String> {
+    ) -> Option<Rc<Self>> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
-        let pool = RecvPool::try_new(count, bytes).ok_or_else(|| {
-            format!(
-                "no memory for {count} receive buffers of {bytes} bytes: use fewer shards, or fewer or smaller \
-                 buffers (ServerBuilder::recv_buffers), or raise what limits the process (`ulimit -v`, the memory \
-                 limit of its container)"
-            )
-        })?;
-        Ok(Rc::new(Self {
+        let pool = RecvPool::try_new(count, bytes)?;
+        Some(Rc::new(Self {
             place,
             memory: Memory::new(&config),
             turn: Turn::default(),
@@ -174,17 +166,8 @@ impl ShardCore {
         };
         let made = panics::caught(|| ServiceTable::new(factory(&shard)?));
         let made = made.unwrap_or_else(|panic| Err(format!("the factory panicked: {panic}")));
-        let table = made.map_err(|why| {
-            // What the factory has spawned by then would keep the shard alive.
-            self.finish();
-            format!(
-                "the services of shard {} can't be made: {why}",
-                self.place.id
-            )
-        })?;
-        if table.is_empty() && self.place.serves {
-            return Err("the server has no method: the factory returned no service".into());
-        }
+        // What the factory has spawned by then would keep the shard alive.
+        let table = made.inspect_err(|_| self.finish())?;
         self.services
             .set(table)
             .map_err(|_| "services are made once".to_owned())

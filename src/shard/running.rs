@@ -14,6 +14,16 @@ use crate::panics;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::status::Status;
 
+/// Wakes a future, whose waker may be the program's own, of a future that polls others. Says whether it
+/// has not panicked.
+pub(super) fn wake(waker: Waker) -> bool {
+    let woken = panics::caught(|| waker.wake());
+    if let Err(text) = &woken {
+        tracing::error!(panic = text, "a waker panicked");
+    }
+    woken.is_ok()
+}
+
 impl ShardCore {
     /// Keeps the books of a call whose handler waits after its first poll.
     #[cold]
@@ -44,7 +54,7 @@ impl ShardCore {
 
     /// Wakes a future.
     pub(super) fn wake(&self, waker: Waker) {
-        if !panics::wake(waker) {
+        if !wake(waker) {
             self.counters.panics.add(1);
         }
     }

@@ -10,7 +10,7 @@ use super::handler::{Method, start_handler};
 use super::tasks::Started;
 use crate::buf::Chunk;
 use crate::panics;
-use crate::rpc::received::Request;
+use crate::rpc::request::Request;
 use crate::wire::limits::METHODS_MAX;
 use crate::wire::resolve::{Directory, ServiceDescriptor};
 

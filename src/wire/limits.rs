@@ -3,6 +3,7 @@
 //! Fixed numbers are part of the wire format or guard this implementation; [`Limits`] holds the
 //! ones that a deployment may set. Both ends enforce their own.
 
+use super::limits_error::LimitsError;
 use std::time::Duration;
 
 /// Bytes of every frame header.
@@ -121,35 +122,35 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Checks the relations between the fields; the text says which field to change and how.
-    pub fn check(&self) -> Result<(), String> {
+    /// Checks the fields and the relations between them.
+    ///
+    /// # Errors
+    /// The first that is wrong, and how to mend it.
+    pub fn check(&self) -> Result<(), LimitsError> {
         let payload = self.payload_bytes_max;
         if !(CONTROL_BYTES_MAX..=PAYLOAD_BYTES_CEILING).contains(&payload) {
-            return Err(format!(
-                "payload_bytes_max is {payload}; it must lie between {CONTROL_BYTES_MAX} and {PAYLOAD_BYTES_CEILING}"
-            ));
+            return Err(LimitsError::PayloadBytesMax {
+                bytes: payload,
+                bytes_min: CONTROL_BYTES_MAX,
+                bytes_max: PAYLOAD_BYTES_CEILING,
+            });
         }
         if self.calls_in_flight_max == 0 {
-            return Err("calls_in_flight_max is 0; at least one call must be possible".into());
+            return Err(LimitsError::NoCalls);
         }
         if self.request_bytes_in_flight_max == 0 {
-            return Err(
-                "request_bytes_in_flight_max is 0; at least one byte must be possible".into(),
-            );
+            return Err(LimitsError::NoRequestBytes);
         }
         if self.write_queue_bytes_high == 0 {
-            return Err(
-                "write_queue_bytes_high is 0; nothing is acted on above it, so at least one byte must be possible"
-                    .into(),
-            );
+            return Err(LimitsError::NoQueueBytes);
         }
         let frame_bytes_max = payload as usize + HEADER_BYTES + FRAME_ALIGN;
-        if self.write_queue_bytes_max < self.write_queue_bytes_high + frame_bytes_max {
-            return Err(format!(
-                "write_queue_bytes_max is {}; it must be at least write_queue_bytes_high + one frame = {}",
-                self.write_queue_bytes_max,
-                self.write_queue_bytes_high + frame_bytes_max
-            ));
+        let queue_bytes_min = self.write_queue_bytes_high.saturating_add(frame_bytes_max);
+        if self.write_queue_bytes_max < queue_bytes_min {
+            return Err(LimitsError::WriteQueueBytesMax {
+                bytes: self.write_queue_bytes_max,
+                bytes_min: queue_bytes_min,
+            });
         }
         let times = [
             ("handshake_timeout", self.handshake_timeout),
@@ -159,16 +160,23 @@ impl Limits {
             ("keepalive_timeout", self.keepalive_timeout),
             ("write_stall_timeout", self.write_stall_timeout),
         ];
-        for (name, time) in times {
-            if time < Duration::from_millis(1) || time > Duration::from_secs(86_400) {
-                return Err(format!(
-                    "{name} is {time:?}; it must lie between 1 ms and 24 h"
-                ));
+        for (field, time) in times {
+            if !(TIME_MIN..=TIME_MAX).contains(&time) {
+                return Err(LimitsError::Time {
+                    field,
+                    time,
+                    time_min: TIME_MIN,
+                    time_max: TIME_MAX,
+                });
             }
         }
         Ok(())
     }
 }
+
+/// What any time among the limits may be.
+const TIME_MIN: Duration = Duration::from_millis(1);
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `bytes` rounded up to the next multiple of [`FRAME_ALIGN`].
 #[inline]
@@ -186,31 +194,54 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_smaller_than_one_message_is_refused_by_name() {
-        let limits = Limits {
-            write_queue_bytes_max: 1 << 20,
-            ..Limits::default()
+    fn each_wrong_limit_is_refused_by_its_name_and_what_it_may_be() {
+        let wrong = |change: fn(&mut Limits)| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            let error = limits.check().unwrap_err();
+            (error.field(), error.to_string())
         };
-        assert!(
-            limits
-                .check()
-                .unwrap_err()
-                .contains("write_queue_bytes_max")
-        );
-    }
-
-    #[test]
-    fn a_queue_that_never_has_room_is_refused_by_name() {
-        let limits = Limits {
-            write_queue_bytes_high: 0,
-            ..Limits::default()
-        };
-        assert!(
-            limits
-                .check()
-                .unwrap_err()
-                .contains("write_queue_bytes_high is 0")
-        );
+        for ((field, text), expected, may_be) in [
+            (
+                wrong(|limits| limits.payload_bytes_max = 1 << 31),
+                "payload_bytes_max",
+                "between 65536 and 1073741824",
+            ),
+            (
+                wrong(|limits| limits.calls_in_flight_max = 0),
+                "calls_in_flight_max",
+                "at least one",
+            ),
+            (
+                wrong(|limits| limits.request_bytes_in_flight_max = 0),
+                "request_bytes_in_flight_max",
+                "at least one",
+            ),
+            (
+                wrong(|limits| limits.write_queue_bytes_high = 0),
+                "write_queue_bytes_high",
+                "at least one",
+            ),
+            (
+                wrong(|limits| limits.write_queue_bytes_max = 1 << 20),
+                "write_queue_bytes_max",
+                "at least 17039408",
+            ),
+            (
+                wrong(|limits| limits.write_queue_bytes_high = usize::MAX),
+                "write_queue_bytes_max",
+                "at least",
+            ),
+            (
+                wrong(|limits| limits.body_grace = Duration::ZERO),
+                "body_grace",
+                "between 1ms and 86400s",
+            ),
+        ] {
+            assert_eq!(field, expected);
+            assert!(text.contains(&format!("Limits::{field} is ")), "{text}");
+            assert!(text.contains(may_be), "{text}");
+        }
     }
 
     #[test]

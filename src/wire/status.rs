@@ -8,6 +8,7 @@ use super::limits::{STATUS_DETAILS_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX};
 /// gRPC's seventeen canonical status codes, with the same numbers and meanings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
+#[non_exhaustive]
 pub enum Code {
     /// Success; never travels in an ERROR frame.
     Ok = 0,
@@ -47,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, at the index of its number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: &'static [Self] = &[
         Self::Ok,
         Self::Cancelled,
         Self::Unknown,

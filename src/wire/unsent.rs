@@ -7,7 +7,7 @@ use super::header::{Header, Kind};
 use super::limits::HEADER_BYTES;
 
 /// The id of the first request among these whole frames that begins at `from_bytes` or later.
-pub fn first_request(frames: &[u8], from_bytes: usize) -> Option<u64> {
+pub(crate) fn first_request(frames: &[u8], from_bytes: usize) -> Option<u64> {
     let mut requests = frames_of(frames)
         .filter(|(at, header, _)| *at >= from_bytes && header.kind == Kind::Request);
     requests.next().map(|(_, header, _)| header.call_id)
@@ -15,7 +15,7 @@ pub fn first_request(frames: &[u8], from_bytes: usize) -> Option<u64> {
 
 /// Removes all requests from these whole frames, and what was to be said of these calls. Gives the id
 /// of the first.
-pub fn remove_requests(frames: &mut Vec<u8>) -> Option<u64> {
+pub(crate) fn remove_requests(frames: &mut Vec<u8>) -> Option<u64> {
     let first = first_request(frames, 0)?;
     let mut kept = Vec::new();
     for (_, header, frame) in frames_of(frames) {

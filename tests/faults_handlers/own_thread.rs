@@ -84,7 +84,7 @@ impl OwnHandler for Handlers {
 
     async fn wait(&self, _cx: &Context) -> Result<Reply<String>, Status> {
         let waited = take(&self.server).wait();
-        assert!(matches!(waited, Err(ServeError::OwnThread(_))));
+        assert!(matches!(waited, Err(ServeError::WaitOnOwnThread)));
         Ok(waited
             .map_err(|error| error.to_string())
             .expect_err("asserted")

@@ -37,7 +37,7 @@ impl AlikeHandler for Handlers {
     async fn nest(&self, _cx: &Context) -> Result<Reply<String>, Status> {
         let nested = LocalRuntime::builder().run(|_| async {});
         let failed = nested.expect_err("it is refused");
-        assert!(matches!(failed, ServeError::OwnThread(_)));
+        assert!(matches!(failed, ServeError::RuntimeOnShard));
         Ok(failed.to_string().into())
     }
 }

@@ -156,8 +156,9 @@ fn an_address_where_somebody_listens_is_refused(engine: Engine) {
         let server = serve(builder(engine, 2).listen(address), &Keeper::new()).unwrap();
         let address = &server.addresses()[0];
         match serve(builder(engine, 2).listen(address), &Keeper::new()) {
-            Err(ServeError::Listen { cause, .. }) => {
-                assert!(cause.contains("another program"), "{cause}");
+            Err(ServeError::Listen { advice, error, .. }) => {
+                assert!(advice.contains("another program"), "{advice}");
+                assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
             }
             other => panic!("{other:?}"),
         }

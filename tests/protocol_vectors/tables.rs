@@ -16,7 +16,7 @@ fn the_tables_have_the_numbers_of_the_code() {
             Violation::reason_name(reason)
         ));
     }
-    for code in Code::ALL {
+    for &code in Code::ALL {
         rows.push(format!("| {} | `{code}` |", code as u16));
     }
     use Kind::*;

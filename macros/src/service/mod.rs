@@ -62,13 +62,16 @@ impl Service {
         let client_impls = client::implementations(self);
         quote! {
             #messages
-            #handler
-            #server
+            // Whether there are servers is known to ringcall alone, whose feature it is.
+            ::ringcall::__server! {
+                #handler
+                #server
+            }
             #client
             // Nothing outside sees the names in here; implementations count wherever they stand.
             const _: () = {
                 #descriptor
-                #server_impls
+                ::ringcall::__server! { #server_impls }
                 #client_impls
             };
         }

@@ -15,7 +15,7 @@ use self::kept::Kept;
 use self::turn::Turns;
 use self::wire::Wire;
 use super::core::DEFAULT_DEADLINE;
-use super::{CallTarget, Caller};
+use super::{CallTarget, Caller, Sealed};
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 use crate::wire::limits::Limits;
@@ -83,6 +83,8 @@ fn moment_in(time: Option<Duration>) -> Instant {
     let at = time.and_then(|time| now.checked_add(time));
     at.unwrap_or(now + CENTURY)
 }
+
+impl Sealed for BlockingClient {}
 
 impl Caller for BlockingClient {
     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> =

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::platform::address::{Address, resolve};
+use crate::net::address::{Address, resolve};
 use crate::wire::status::Status;
 
 /// One address of a server: what a socket connects to.

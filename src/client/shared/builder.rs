@@ -8,6 +8,7 @@ use super::channel::Channel;
 use crate::client::CallTarget;
 use crate::client::core::DEFAULT_DEADLINE;
 use crate::wire::limits::Limits;
+use crate::wire::limits_error::LimitsError;
 use crate::wire::status::Status;
 
 /// A client to be; see [`Client::builder`]. Every setting has a default.
@@ -103,7 +104,8 @@ impl ClientBuilder {
     /// # Errors
     /// INVALID_ARGUMENT when `target` is no address or a setting is out of its range.
     pub fn connect_lazy(self, target: &str) -> Result<Client, Status> {
-        self.limits.check().map_err(Status::invalid_argument)?;
+        let wrong = |error: LimitsError| Status::invalid_argument(error.to_string());
+        self.limits.check().map_err(wrong)?;
         let target = CallTarget::parse(target)?;
         let config = Config {
             limits: Arc::new(self.limits),

@@ -26,7 +26,7 @@ pub use self::builder::ClientBuilder;
 pub use self::call::Call;
 use self::channel::Channel;
 use self::ticket::poll_admitted;
-use super::Caller;
+use super::{Caller, Sealed};
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 use crate::wire::resolve::ServiceDescriptor;
@@ -109,6 +109,8 @@ impl Client {
         .await
     }
 }
+
+impl Sealed for Client {}
 
 impl Caller for Client {
     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = Call<'a, Req, Resp, E>;

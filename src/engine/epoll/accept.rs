@@ -10,7 +10,7 @@ use super::readiness::Readiness;
 use super::sockets::Sockets;
 use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, SharedListener, admit};
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 

@@ -13,7 +13,7 @@ use super::transfer::{receive, send};
 use crate::client::connecting::refuse_itself;
 use crate::client::core::target::Target;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::options::{StreamOptions, set_stream_options};
+use crate::net::options::{StreamOptions, set_stream_options};
 use crate::shard::ShardCore;
 use crate::shard::conn::{Conn, Stage};
 

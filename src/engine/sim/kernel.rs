@@ -13,7 +13,7 @@ use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::uring::kernel::{Completion, Kernel};
 use crate::engine::uring::operation::{OpKey, Operation, Operations, Vectors};
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 

@@ -8,7 +8,7 @@ use super::kernel::{SimKernel, SimSocket};
 use super::network::SharedNetwork;
 use crate::engine::uring::Engine;
 use crate::engine::{EngineConfig, Idle};
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::context::{Shard, TimeSource};
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;

@@ -9,7 +9,7 @@ use super::operation::Operation;
 use super::sockets::Sockets;
 use crate::engine::accept::{AcceptBackoff, SharedListener};
 use crate::engine::sharing::Sharer;
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 

@@ -15,9 +15,9 @@ use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use io_uring::{IoUring, Probe};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::platform::refusal::{Refusal, Step};
-use crate::platform::ring::retry_memory;
-use crate::platform::shortage::{lacking, room_for};
+use crate::platform::shortage::{Shortage, room_for};
+use crate::platform::uring::refusal::{Refusal, Step};
+use crate::platform::uring::ring::retry_memory;
 
 /// The executor's preemption timer would give its tasks a turn, but must never fire: glommio 0.9 arms
 /// it, then asks whether it has fired before it runs the first task, and if so sleeps although tasks
@@ -45,7 +45,7 @@ pub(super) fn make_executor() -> Result<LocalExecutor, String> {
         drop(has_looked);
         return make();
     }
-    room_for("the shard's executor", EXECUTOR_BYTES)?;
+    room_for("the shard's executor", EXECUTOR_BYTES).map_err(|error| error.to_string())?;
     rehearse_look()?;
     let executor = make()?;
     *has_looked = true;
@@ -59,7 +59,8 @@ fn rehearse_look() -> Result<(), String> {
     let fds: io::Result<Vec<OwnedFd>> = (0..EXECUTOR_FDS)
         .map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC)?))
         .collect();
-    drop(fds.map_err(|error| lacking("what the shard's executor needs", &error))?);
+    let lacking = |error| Shortage::new("what the shard's executor needs", error).to_string();
+    drop(fds.map_err(lacking)?);
     let look = || {
         let ring = IoUring::new(LOOK_ENTRIES)?;
         ring.submitter().register_probe(&mut Probe::new())
@@ -95,7 +96,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     };
     if text.contains("failed to spawn thread") {
         let error = io::Error::from_raw_os_error(libc::EAGAIN);
-        return lacking("the thread of the shard's executor", &error);
+        return Shortage::new("the thread of the shard's executor", error).to_string();
     }
     if text.contains("poisoned") || text.contains("Failed to register a probe") {
         return "glommio looked for io_uring once in this process when descriptors or memory were short, and does not \

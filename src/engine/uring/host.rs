@@ -36,7 +36,7 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
     let executor = match make_executor() {
         Ok(executor) => executor,
         Err(why) => {
-            start.fail(&why);
+            start.fail(why);
             return Ok(());
         }
     };

@@ -8,7 +8,7 @@ use crate::buf::TakenBuffer;
 use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
-use crate::platform::options::StreamOptions;
+use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 use io_uring::types::Timespec;

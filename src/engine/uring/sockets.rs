@@ -9,8 +9,8 @@ use crate::buf::TakenBuffer;
 use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::engine::outgoing::Outgoing;
+use crate::net::options::StreamOptions;
 use crate::planted_bugs::{Bug, is_planted};
-use crate::platform::options::StreamOptions;
 use crate::shard::conn::{Conn, Stage};
 use crate::wire::framer::DirectBody;
 

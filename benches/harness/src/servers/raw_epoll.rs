@@ -97,6 +97,7 @@ impl Server {
             Idle::Park => return self.poll(None, events),
             Idle::Spin => return self.poll(Some(&NO_TIME), events),
             Idle::SpinThenPark(time) => Instant::now() + time,
+            other => panic!("no server of the benches is idle like {other:?}"),
         };
         while Instant::now() < until {
             self.poll(Some(&NO_TIME), events)?;

@@ -84,6 +84,7 @@ impl Ring {
             Idle::Park => return self.enter(1),
             Idle::Spin => return self.look(),
             Idle::SpinThenPark(time) => Instant::now() + time,
+            other => panic!("no server of the benches is idle like {other:?}"),
         };
         loop {
             self.look()?;

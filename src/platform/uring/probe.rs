@@ -3,16 +3,16 @@
 //! The answer comes from trying, never from the kernel's version: distributions carry features
 //! back, and containers take them away.
 
+use super::memlock::{memlock_sufficient, memlock_warning, raise_memlock};
 use super::refusal::{Refusal, Step};
 use super::ring::{SetupFlags, build_ring, retry_memory};
-use super::{rlimit, selftest};
+use super::selftest;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use std::fmt;
 
 /// What the engine uses of this kernel beyond what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Features {
+pub(crate) struct Features {
     /// Flags that a ring is built with.
     pub setup: SetupFlags,
 }
@@ -25,9 +25,9 @@ pub struct Features {
 ///
 /// # Errors
 /// The first thing that is missing, with its likely cause and remedy.
-pub fn probe() -> Result<Features, Refusal> {
-    rlimit::raise_memlock();
-    rlimit::memlock_sufficient()?;
+pub(crate) fn probe() -> Result<Features, Refusal> {
+    raise_memlock();
+    memlock_sufficient()?;
     let (mut ring, setup) = build_ring(PROBE_ENTRIES, PROBE_CQ_ENTRIES)
         .map_err(|error| Refusal::from_io(Step::Setup, &error))?;
     // One of the executor's rings polls its devices; it sets that up without asking before.
@@ -75,6 +75,34 @@ fn require_features(ring: &IoUring) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+impl Features {
+    /// What is missing or may be too little for `shards` shards whose rings lock `ring_bytes` each, with its
+    /// remedy.
+    pub(crate) fn advice(&self, shards: usize, ring_bytes: u64) -> Vec<String> {
+        let missing = self.missing();
+        let advice = (!missing.is_empty()).then(|| {
+            format!(
+                "this kernel lacks {}: everything works, and faster on one that has them",
+                missing.join(", ")
+            )
+        });
+        let warning = memlock_warning(shards, ring_bytes);
+        warning.into_iter().chain(advice).collect()
+    }
+
+    /// What only newer kernels have.
+    fn missing(&self) -> Vec<&'static str> {
+        let expected = [
+            (self.setup.submit_all, "submit_all (Linux 5.18)"),
+            (self.setup.cooperative, "coop_taskrun (5.19)"),
+            (self.setup.deferred, "defer_taskrun (6.1)"),
+            (self.setup.no_sqarray, "no_sqarray (6.6)"),
+        ];
+        let missing = expected.into_iter().filter(|(there, _)| !there);
+        missing.map(|(_, name)| name).collect()
+    }
 }
 
 impl fmt::Display for Features {
@@ -132,7 +160,7 @@ const EXECUTOR_OPCODES: Opcodes = &[
 ];
 
 #[cfg(test)]
-#[path = "../../tests/support/refuse.rs"]
+#[path = "../../../tests/support/refuse.rs"]
 mod refuse;
 
 #[cfg(test)]
@@ -171,7 +199,10 @@ mod tests {
         for errno in [libc::EPERM, libc::ENOSYS] {
             // A filter can't be taken off again, so it goes onto a process of its own.
             let child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "platform::probe::tests::child_without_io_uring"])
+                .args([
+                    "--exact",
+                    "platform::uring::probe::tests::child_without_io_uring",
+                ])
                 .env(CHILD_ERRNO, errno.to_string())
                 .output()
                 .unwrap();

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 /// Options of connected sockets. Plain data; see each field's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StreamOptions {
+pub(crate) struct StreamOptions {
     /// Size asked for the kernel's receive buffer of a TCP connection, in bytes; `None` leaves it to
     /// the kernel's tuning, which may grow to `net.ipv4.tcp_rmem` (6 MiB by default) each. The kernel
     /// doubles it for its bookkeeping and caps it at `net.core.rmem_max` (208 KiB by default).
@@ -50,13 +49,13 @@ impl Default for StreamOptions {
 
 /// Sets `options` on a connected or still unconnected `socket`.
 ///
-/// What a TCP listener accepts inherits all of them, so that [`listen`](super::listen::listen)
-/// sets them once. What a unix listener accepts does not: set them again there. A connecting
+/// What a TCP listener accepts inherits all of them, so that `listen` sets them
+/// once. What a unix listener accepts does not: set them again there. A connecting
 /// socket takes them before `connect`, since the receive buffer decides on TCP's window scale.
 ///
 /// # Errors
 /// `EBADF` and the like; the kernel refuses no value of these options.
-pub fn set_stream_options(
+pub(crate) fn set_stream_options(
     socket: &impl AsFd,
     is_tcp: bool,
     options: &StreamOptions,

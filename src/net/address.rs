@@ -1,5 +1,6 @@
 //! Where a server listens and a client connects to: `tcp://host:port`, `unix:/path`, `unix:@name`.
 
+use super::address_error::AddressError;
 use socket2::SockAddr;
 use std::fmt;
 use std::io;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 ///
 /// `Display` gives the first form of each; parsing what it wrote gives an equal address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// Host name or IP address (IPv6 without its brackets), and port.
     Tcp(String, u16),
@@ -26,101 +28,62 @@ pub enum Address {
     UnixAbstract(String),
 }
 
-/// Why a text is no [`Address`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressError {
-    input: String,
-    problem: String,
-    /// A right address of the kind that was probably meant.
-    example: String,
-}
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            input,
-            problem,
-            example,
-        } = self;
-        write!(
-            f,
-            "address {input:?}: {problem}; write for example {example:?}"
-        )
-    }
-}
-
-impl std::error::Error for AddressError {}
-
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(input: &str) -> Result<Self, Self::Err> {
-        let parsed = if let Some(rest) = input.strip_prefix("tcp://") {
-            parse_tcp(rest)
+        if let Some(rest) = input.strip_prefix("tcp://") {
+            parse_tcp(input, rest)
         } else if let Some(rest) = input.strip_prefix("unix:") {
-            parse_unix(rest)
+            parse_unix(input, rest)
         } else {
             Err(unknown_scheme(input))
-        };
-        parsed.map_err(|(problem, example)| AddressError {
-            input: input.into(),
-            problem,
-            example,
-        })
+        }
     }
 }
 
-/// What is wrong, and a right example.
-type Problem = (String, String);
-
-fn tcp_problem(problem: impl Into<String>) -> Problem {
-    (problem.into(), TCP_EXAMPLE.into())
-}
-
-fn unix_problem(problem: impl Into<String>) -> Problem {
-    (problem.into(), UNIX_EXAMPLE.into())
-}
-
-fn parse_tcp(rest: &str) -> Result<Address, Problem> {
+/// Reads what follows the scheme of `input`.
+fn parse_tcp(input: &str, rest: &str) -> Result<Address, AddressError> {
+    let address = || input.to_owned();
     if rest.contains('/') {
-        return Err(tcp_problem("nothing may follow the port"));
+        return Err(AddressError::AfterPort { address: address() });
     }
     if let Some(bracketed) = rest.strip_prefix('[') {
         let (host, port) = bracketed
             .split_once(']')
-            .ok_or_else(|| tcp_problem("the bracket of the IPv6 address is not closed"))?;
+            .ok_or_else(|| AddressError::OpenBracket { address: address() })?;
         let port = port.strip_prefix(':').unwrap_or("");
-        return Ok(Address::Tcp(parse_ipv6(host)?, parse_port(port)?));
+        return Ok(Address::Tcp(
+            parse_ipv6(input, host)?,
+            parse_port(input, port)?,
+        ));
     }
     let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
     if host.contains(':') {
-        return Err((
-            "an IPv6 address needs brackets".into(),
-            "tcp://[::1]:7411".into(),
-        ));
+        return Err(AddressError::NoBrackets { address: address() });
     }
     if host.is_empty() {
-        return Err(tcp_problem(
-            "the host is missing (0.0.0.0 to listen on every interface)",
-        ));
+        return Err(AddressError::NoHost { address: address() });
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if !host.bytes().all(is_name) {
-        return Err(tcp_problem(format!(
-            "host {host:?} has characters that no host name has (international names are written in their xn-- form)"
-        )));
+        return Err(AddressError::WrongHost {
+            address: address(),
+            host: host.into(),
+        });
     }
-    Ok(Address::Tcp(host.to_ascii_lowercase(), parse_port(port)?))
+    Ok(Address::Tcp(
+        host.to_ascii_lowercase(),
+        parse_port(input, port)?,
+    ))
 }
 
-fn parse_ipv6(host: &str) -> Result<String, Problem> {
+fn parse_ipv6(input: &str, host: &str) -> Result<String, AddressError> {
     // A link-local address may name its interface: fe80::1%eth0.
     let (address, zone) = host.split_once('%').unwrap_or((host, ""));
-    let address: Ipv6Addr = address.parse().map_err(|_| {
-        (
-            format!("{host:?} is no IPv6 address"),
-            "tcp://[::1]:7411".into(),
-        )
+    let address: Ipv6Addr = address.parse().map_err(|_| AddressError::NoIpv6 {
+        address: input.into(),
+        host: host.into(),
     })?;
     Ok(if zone.is_empty() {
         address.to_string()
@@ -129,73 +92,72 @@ fn parse_ipv6(host: &str) -> Result<String, Problem> {
     })
 }
 
-fn parse_port(port: &str) -> Result<u16, Problem> {
+fn parse_port(input: &str, port: &str) -> Result<u16, AddressError> {
     if port.is_empty() {
-        return Err(tcp_problem("the port is missing"));
+        return Err(AddressError::NoPort {
+            address: input.into(),
+        });
     }
     // `parse` would take a sign.
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    port.parse()
-        .ok()
-        .filter(|_| digits)
-        .ok_or_else(|| tcp_problem(format!("port {port:?} is no number from 0 to 65535")))
+    let number = port.parse().ok().filter(|_| digits);
+    number.ok_or_else(|| AddressError::WrongPort {
+        address: input.into(),
+        port: port.into(),
+    })
 }
 
-fn parse_unix(rest: &str) -> Result<Address, Problem> {
+fn parse_unix(input: &str, rest: &str) -> Result<Address, AddressError> {
+    let address = || input.to_owned();
     if rest.contains('\0') {
-        return Err(unix_problem("it contains a zero byte"));
+        return Err(AddressError::ZeroByte { address: address() });
     }
     if let Some(name) = rest.strip_prefix('@') {
         if name.is_empty() {
-            return Err(("the name after the @ is missing".into(), "unix:@kv".into()));
+            return Err(AddressError::NoName { address: address() });
         }
-        return check_length(name).map(|()| Address::UnixAbstract(name.into()));
+        return check_length(input, name).map(|()| Address::UnixAbstract(name.into()));
     }
-    let path = match rest.strip_prefix("//") {
-        Some(path) if !path.starts_with('/') => {
-            return Err(unix_problem("unix:// must be followed by an absolute path"));
-        }
-        Some(path) => path,
-        None => rest,
-    };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
     if !path.starts_with('/') {
-        return Err(unix_problem("the path of a unix socket must be absolute"));
+        return Err(AddressError::RelativePath { address: address() });
     }
     if path.ends_with('/') {
-        return Err(unix_problem("the path of a unix socket must name a file"));
+        return Err(AddressError::NoFile { address: address() });
     }
-    check_length(path).map(|()| Address::Unix(path.into()))
+    check_length(input, path).map(|()| Address::Unix(path.into()))
 }
 
-fn check_length(name: &str) -> Result<(), Problem> {
+fn check_length(input: &str, name: &str) -> Result<(), AddressError> {
     if name.len() <= UNIX_NAME_BYTES_MAX {
         return Ok(());
     }
-    Err(unix_problem(format!(
-        "it has {} bytes, but the system takes at most {UNIX_NAME_BYTES_MAX}",
-        name.len()
-    )))
+    Err(AddressError::TooLong {
+        address: input.into(),
+        bytes: name.len(),
+        bytes_max: UNIX_NAME_BYTES_MAX,
+    })
 }
 
 /// Explains a text that begins neither with `tcp://` nor with `unix:`, guessing what was meant.
-fn unknown_scheme(input: &str) -> Problem {
+fn unknown_scheme(input: &str) -> AddressError {
+    let address = input.to_owned();
+    let of_tcp = |rest: &str| parse_tcp(rest, rest).ok().map(|guess| guess.to_string());
     if input.is_empty() {
-        return tcp_problem("it is empty");
+        return AddressError::Empty;
     }
     if input.starts_with('/') {
-        return ("the scheme is missing".into(), format!("unix:{input}"));
+        let meant = Some(format!("unix:{input}"));
+        return AddressError::NoScheme { address, meant };
     }
-    if let Some((scheme, rest)) = input.split_once("://") {
-        let problem = format!("scheme {scheme:?} is not spoken here, only tcp and unix");
-        let rest = rest.split('/').next().unwrap_or("");
-        return match parse_tcp(rest) {
-            Ok(address) => (problem, address.to_string()),
-            Err(_) => tcp_problem(problem),
-        };
-    }
-    match parse_tcp(input) {
-        Ok(address) => ("the scheme is missing".into(), address.to_string()),
-        Err(_) => tcp_problem("it begins neither with tcp:// nor with unix:"),
+    let Some((scheme, rest)) = input.split_once("://") else {
+        let meant = of_tcp(input);
+        return AddressError::NoScheme { address, meant };
+    };
+    AddressError::UnknownScheme {
+        address,
+        scheme: scheme.into(),
+        meant: of_tcp(rest.split('/').next().unwrap_or("")),
     }
 }
 
@@ -223,7 +185,7 @@ impl Address {
 ///
 /// # Errors
 /// The resolver's, with the host in the text.
-pub fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
+pub(crate) fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
     match address {
         Address::Tcp(host, port) => {
             let lookup = |error: io::Error| {
@@ -250,14 +212,15 @@ pub fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
     }
 }
 
-const TCP_EXAMPLE: &str = "tcp://127.0.0.1:7411";
-const UNIX_EXAMPLE: &str = "unix:/run/ringcall.sock";
 /// `sun_path` has 108 bytes, one of which ends a path, or begins an abstract name.
 const UNIX_NAME_BYTES_MAX: usize = 107;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TCP_EXAMPLE: &str = "tcp://127.0.0.1:7411";
+    const UNIX_EXAMPLE: &str = "unix:/run/ringcall.sock";
 
     #[test]
     fn right_addresses_are_read_and_written_canonically() {
@@ -312,10 +275,12 @@ mod tests {
             (long.as_str(), "108 bytes", UNIX_EXAMPLE),
         ] {
             let error = input.parse::<Address>().unwrap_err();
-            assert!(error.problem.contains(problem), "{error}");
-            assert_eq!(error.example, example, "{error}");
-            error.example.parse::<Address>().unwrap();
-            assert!(error.to_string().starts_with("address \""), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(problem), "{text}");
+            assert!(text.starts_with(&format!("address {input:?}: ")), "{text}");
+            assert_eq!(error.address(), input);
+            assert_eq!(error.example(), example, "{text}");
+            error.example().parse::<Address>().unwrap();
         }
     }
 

@@ -1,18 +1,14 @@
 //! Why io_uring can't be used here: the step that failed, the likely cause, and what to do.
 
-use super::rlimit::{
-    EXECUTOR_MEMLOCK_BYTES_MIN, Limit, address_space_limit, memlock_limit, nofile_limit,
-};
-use super::shortage::NFILE_REMEDY;
+use super::memlock::EXECUTOR_MEMLOCK_BYTES_MIN;
+use crate::platform::rlimit::{Limit, address_space_limit, memlock_limit, nofile_limit};
+use crate::platform::shortage::{NFILE_REMEDY, NOFILE_REMEDY};
 use std::fmt;
 use std::io;
 
-/// What to do when a process has used up its descriptors.
-pub const NOFILE_REMEDY: &str = "raise it (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n` of a shell)";
-
 /// What the probe was doing when it was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Comparing `RLIMIT_MEMLOCK` with what the shard's executor insists on.
     LockedMemory,
     /// `io_uring_setup`.
@@ -42,7 +38,7 @@ pub enum Step {
 /// Why io_uring can't be used here. Its `Display` is one line: step, error, cause, remedy.
 /// Whoever shows it says what can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// What failed.
     pub step: Step,
     /// The error that the kernel answered, if it answered one.
@@ -53,12 +49,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal without an errno.
-    pub fn new(step: Step) -> Self {
+    pub(crate) fn new(step: Step) -> Self {
         Self::in_surroundings(step, None, Surroundings::now())
     }
 
     /// A refusal by an error of the system.
-    pub fn from_io(step: Step, error: &io::Error) -> Self {
+    pub(crate) fn from_io(step: Step, error: &io::Error) -> Self {
         Self::in_surroundings(step, error.raw_os_error(), Surroundings::now())
     }
 
@@ -71,7 +67,7 @@ impl Refusal {
     }
 
     /// What failed, and the error that the kernel answered, in words.
-    pub fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         match self.errno {
             Some(errno) => format!("{}: {}", self.step, io::Error::from_raw_os_error(errno)),
             None => self.step.to_string(),
@@ -79,12 +75,12 @@ impl Refusal {
     }
 
     /// The likely cause, in words.
-    pub fn cause(&self) -> String {
+    pub(crate) fn cause(&self) -> String {
         self.explain().0
     }
 
     /// What to do about it, in words.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         self.explain().1
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The optional set-up flags that a ring was built with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SetupFlags {
+pub(crate) struct SetupFlags {
     /// `NO_SQARRAY` (Linux 6.6): submissions are read in order, without an index array between.
     pub no_sqarray: bool,
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (6.1): completions are worked out only when the owning
@@ -33,7 +33,7 @@ pub struct SetupFlags {
 ///
 /// # Panics
 /// When `entries` is 0 or `cq_entries` is smaller than `entries` rounded up.
-pub fn build_ring(entries: u32, cq_entries: u32) -> io::Result<(IoUring, SetupFlags)> {
+pub(crate) fn build_ring(entries: u32, cq_entries: u32) -> io::Result<(IoUring, SetupFlags)> {
     assert!(entries > 0, "a ring has at least one submission");
     assert!(
         cq_entries >= entries.next_power_of_two(),
@@ -44,13 +44,13 @@ pub fn build_ring(entries: u32, cq_entries: u32) -> io::Result<(IoUring, SetupFl
 
 /// Repeats an `attempt` that makes rings while it fails with `ENOMEM`, for up to half a second; see
 /// [`build_ring`], which needs no other retry around it.
-pub fn retry_memory<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn retry_memory<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     retry_memory_with(attempt, || std::thread::sleep(MEMORY_PAUSE))
 }
 
 /// Locked memory in bytes that kernels from 6.14 on charge for such a ring to an unprivileged
 /// user; earlier ones since 5.12 charge nothing.
-pub fn ring_bytes(entries: u32, cq_entries: u32) -> u64 {
+pub(crate) fn ring_bytes(entries: u32, cq_entries: u32) -> u64 {
     let pages = |bytes: u64| bytes.next_multiple_of(PAGE_BYTES);
     let entries = u64::from(entries.next_power_of_two());
     let cq_entries = u64::from(cq_entries.next_power_of_two());
@@ -108,7 +108,7 @@ fn retry_memory_with<T>(
 
 impl SetupFlags {
     /// Names of the flags that are on, as the kernel writes them.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         [
             (self.no_sqarray, "no_sqarray"),
             (self.deferred, "single_issuer"),
