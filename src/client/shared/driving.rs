@@ -38,10 +38,6 @@ pub(super) struct Blocked {
     pub(super) must_look: bool,
 }
 
-/// After so long without a read, what is to be sent waits for a look into the socket: the runtime may not
-/// have been driven, or the program stopped.
-const QUIET_NS: u64 = 1_000_000;
-
 impl State {
     /// Acts on received bytes. Says whether more of a large body follows; see `Framer::take_direct`.
     pub(super) fn receive(
@@ -157,7 +153,7 @@ impl State {
             // A multi-threaded runtime runs a woken driver before all others; with 64 tasks that
             // call in a loop, waiting for them takes 1.2 instead of 8 µs of CPU for a call.
             return Output::Later;
-        } else if link.connection.take_begins_anew() || now_ns - link.read_ns > QUIET_NS {
+        } else if link.must_look(now_ns) {
             return Output::Look;
         } else {
             std::mem::swap(&mut link.out, empty);
