@@ -69,7 +69,7 @@ impl State {
                     continue;
                 }
                 Some(ClientEvent::Goaway(goaway)) => {
-                    self.handle_goaway(id, goaway, target)?;
+                    self.handle_goaway(id, goaway, now_ns, target)?;
                     continue;
                 }
                 None => break,
@@ -84,7 +84,7 @@ impl State {
         link.read_ns = now_ns;
         let wants_direct = link.connection.link().wants_direct();
         if link.connection.has_served() && !std::mem::replace(&mut link.has_served, true) {
-            self.backoff.reset();
+            self.redial.served();
         }
         self.call_waiting();
         Ok(wants_direct)
@@ -109,7 +109,13 @@ impl State {
     /// The server takes no more calls here: the next one connects anew, at once if the server
     /// shuts down as planned, which is how rolling restarts begin. One that sends each connection away
     /// without an answer is asked less and less often.
-    fn handle_goaway(&mut self, id: u64, goaway: Goaway, target: &CallTarget) -> Result<(), Cause> {
+    fn handle_goaway(
+        &mut self,
+        id: u64,
+        goaway: Goaway,
+        now_ns: u64,
+        target: &CallTarget,
+    ) -> Result<(), Cause> {
         let is_ready = self.link(id).connection.is_ready();
         let invites_back = goaway.invites_back();
         let cause = Cause::Goaway(goaway);
@@ -117,7 +123,7 @@ impl State {
             return Err(cause);
         }
         if matches!(self.route, Route::Open(open) if open == id) {
-            self.set_ended(invites_back, target.lost(&cause));
+            self.set_ended(invites_back, target.lost(&cause), now_ns);
         }
         Ok(())
     }
