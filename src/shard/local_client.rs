@@ -9,11 +9,10 @@ use super::conn::{Conn, Role, Stage};
 use super::context::Shard;
 use super::local_call::LocalCall;
 use crate::client::core::DEFAULT_DEADLINE;
-use crate::client::core::backoff::Backoff;
+use crate::client::core::redial::Redial;
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, Caller, Sealed};
-use crate::connection::link::nanos;
 use crate::rpc::encode::Encode;
 use crate::rpc::message::Message;
 use crate::wire::resolve::ServiceDescriptor;
@@ -44,9 +43,7 @@ struct Inner {
     conn: RefCell<Option<Rc<Conn>>>,
     /// Calls that wait for room on a connection.
     waiting: Rc<RefCell<WaitQueue>>,
-    backoff: RefCell<Backoff>,
-    /// When the next attempt to connect may begin, and why not before.
-    retry: RefCell<Option<(u64, Status)>>,
+    redial: RefCell<Redial>,
 }
 
 impl Drop for Inner {
@@ -83,8 +80,7 @@ impl Shard {
             targets: RefCell::new(resolved),
             conn: RefCell::new(None),
             waiting: Rc::default(),
-            backoff: RefCell::new(Backoff::new()),
-            retry: RefCell::new(None),
+            redial: RefCell::new(Redial::new()),
         };
         Ok(LocalClient {
             inner: Rc::new(inner),
@@ -151,29 +147,29 @@ impl LocalClient {
             && let Role::Client(client) = &*last.role.borrow()
             && let Some(ended) = &client.ended
         {
-            let mut backoff = inner.backoff.borrow_mut();
+            let mut redial = inner.redial.borrow_mut();
             if client.connection.has_served() {
-                backoff.reset();
+                redial.served();
             }
             if !client.connection.is_ready() {
                 // An address that swallows what is sent to it must not keep the others from their turn.
                 inner.targets.borrow_mut().rotate_left(1);
             }
-            let pause_ns = nanos(backoff.after_end(ended.invites_back));
-            let retry_ns = ended.at_ns + pause_ns;
-            *inner.retry.borrow_mut() = Some((retry_ns, ended.status.clone()));
+            let why = format!(
+                "no connection to {}: {}",
+                inner.name,
+                ended.status.message()
+            );
+            redial.ended(ended.at_ns, ended.invites_back, Status::unavailable(why));
         }
         let now_ns = inner.shard.clock.now_ns();
-        if let Some((retry_ns, why)) = &*inner.retry.borrow()
-            && now_ns < *retry_ns
+        let redial = inner.redial.borrow();
+        if redial.pause_ns(now_ns) > 0
+            && let Some(refusal) = redial.refusal(now_ns)
         {
-            return Err(Status::unavailable(format!(
-                "no connection to {}: {}; the next attempt is in {:.0?}",
-                inner.name,
-                why.message(),
-                Duration::from_nanos(retry_ns - now_ns)
-            )));
+            return Err(refusal);
         }
+        drop(redial);
         let targets = inner.targets.borrow().clone();
         let waiting = Rc::clone(&inner.waiting);
         let conn = inner.shard.connect(&inner.name, targets, waiting);

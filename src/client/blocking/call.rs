@@ -76,7 +76,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
         loop {
             let wire = kept.connected(target, limits, deadline)?;
             let outcome = self.make(wire, deadline, target);
-            kept.settle();
+            kept.settle(target);
             match outcome? {
                 Outcome::Answered(payload) => {
                     return Response::validate(payload).map_err(Unreadable::response);

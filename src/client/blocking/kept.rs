@@ -1,11 +1,12 @@
 //! The connection that a client keeps between calls.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::wire::Wire;
 use crate::client::CallTarget;
-use crate::client::core::backoff::Backoff;
+use crate::client::core::redial::Redial;
+use crate::connection::link::nanos;
 use crate::wire::limits::Limits;
 use crate::wire::status::Status;
 
@@ -14,16 +15,17 @@ use crate::wire::status::Status;
 pub(super) struct Kept {
     /// `None` after a loss.
     wire: Option<Wire>,
-    backoff: Backoff,
-    not_before: Option<Instant>,
+    redial: Redial,
+    /// When the client was made: the clock of `redial` begins.
+    start: Instant,
 }
 
 impl Kept {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire: Some(wire),
-            backoff: Backoff::new(),
-            not_before: None,
+            redial: Redial::new(),
+            start: Instant::now(),
         }
     }
 
@@ -37,14 +39,14 @@ impl Kept {
     ) -> Result<&mut Wire, Status> {
         let is_usable = self.wire.as_mut().is_none_or(Wire::refresh);
         if !is_usable {
-            self.give_up();
+            self.give_up(target);
         }
         if self.wire.is_none() {
             self.pause(target, deadline)?;
             match Wire::open(target, limits, deadline) {
                 Ok(wire) => self.wire = Some(wire),
                 Err(status) => {
-                    self.not_before = Some(Instant::now() + self.backoff.next());
+                    self.redial.ended(self.now_ns(), false, status.clone());
                     return Err(status);
                 }
             }
@@ -53,36 +55,38 @@ impl Kept {
     }
 
     /// After a call: keeps the connection if it is in order.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, target: &CallTarget) {
         if self.wire.as_ref().is_some_and(|wire| !wire.is_usable()) {
-            self.give_up();
+            self.give_up(target);
         } else if self.wire.as_ref().is_some_and(Wire::has_served) {
-            self.backoff.reset();
+            self.redial.served();
         }
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self, target: &CallTarget) {
         let Some(wire) = self.wire.take() else {
             return;
         };
         if wire.has_served() {
-            self.backoff.reset();
+            self.redial.served();
         }
-        let pause = self.backoff.after_end(wire.invites_back());
-        self.not_before = Some(Instant::now() + pause);
+        let why = target.lost(&"it can't be used any more");
+        self.redial.ended(self.now_ns(), wire.invites_back(), why);
     }
 
     /// Waits until the next attempt to connect may begin.
     fn pause(&self, target: &CallTarget, deadline: Instant) -> Result<(), Status> {
-        let Some(not_before) = self.not_before else {
-            return Ok(());
-        };
-        let time = |until: Instant| until.saturating_duration_since(Instant::now());
-        std::thread::sleep(time(not_before.min(deadline)));
-        if deadline <= not_before {
+        let pause = Duration::from_nanos(self.redial.pause_ns(self.now_ns()));
+        let left = deadline.saturating_duration_since(Instant::now());
+        std::thread::sleep(pause.min(left));
+        if left <= pause && !pause.is_zero() {
             return Err(no_connection(target));
         }
         Ok(())
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanos(self.start.elapsed())
     }
 }
 

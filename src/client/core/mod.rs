@@ -4,8 +4,9 @@
 //! A front (tokio, blocking, or that of a shard) moves the bytes of a
 //! [`ClientConnection`](crate::connection::client::ClientConnection) and asks these what to do.
 
-pub(crate) mod backoff;
+mod backoff;
 pub(crate) mod cause;
+pub(crate) mod redial;
 pub(crate) mod slots;
 pub(crate) mod target;
 pub(crate) mod waiting;

@@ -15,10 +15,10 @@ use crate::client::core::cause::Cause;
 use crate::client::core::target::Target;
 use crate::wire::status::Status;
 
-/// Connects, not before the given time, and drives the connection until it ends.
-pub(super) async fn run(mut attempt: Attempt, not_before: Option<Instant>) {
-    if let Some(not_before) = not_before {
-        tokio::time::sleep_until(not_before.into()).await;
+/// Connects after a pause, and drives the connection until it ends.
+pub(super) async fn run(mut attempt: Attempt, pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
     let channel = Arc::clone(&attempt.channel);
     let stream = match connect(&channel.target, channel.config.connect_timeout).await {
@@ -65,14 +65,15 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         let target = &self.channel.target;
+        let now_ns = self.channel.now_ns();
         self.channel.with(|state| match &self.end {
             End::Dropped => {
                 // Another runtime may be there by now; if not, this one can't be asked for ever.
                 let status = target.cannot_connect(&Cause::TaskEnded);
-                state.set_ended(true, status);
+                state.set_ended(true, status, now_ns);
             }
-            End::NoConnection(status) => state.set_failed(status.clone()),
-            End::Link(id, cause) => state.remove_link(*id, cause, target),
+            End::NoConnection(status) => state.set_failed(status.clone(), now_ns),
+            End::Link(id, cause) => state.remove_link(*id, cause, target, now_ns),
         });
     }
 }

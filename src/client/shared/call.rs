@@ -234,7 +234,9 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         if let Stage::Sent(sent) = std::mem::replace(&mut self.stage, Stage::Ended) {
             self.channel.with(|state| state.cancel(sent));
         }
-        self.deadline = None;
+        if self.deadline.is_some() {
+            self.deadline = None;
+        }
     }
 
     fn is_waiting(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -67,8 +67,8 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an attempt to connect, not before the given time. The route is `Connecting`.
-    pub(super) fn connect(self: &Arc<Self>, not_before: Option<Instant>) -> Result<(), Status> {
+    /// Starts an attempt to connect, after a pause. The route is `Connecting`.
+    pub(super) fn connect(self: &Arc<Self>, pause: Duration) -> Result<(), Status> {
         let runtime = match (Handle::try_current(), &self.runtime) {
             (Ok(current), _) => current,
             (Err(_), Some(own)) => own.clone(),
@@ -80,7 +80,7 @@ impl Channel {
             }
         };
         // Not under the lock: a runtime that has shut down drops the task at once, which locks.
-        let task = runtime.spawn(attempt::run(Attempt::new(Arc::clone(self)), not_before));
+        let task = runtime.spawn(attempt::run(Attempt::new(Arc::clone(self)), pause));
         self.with(|state| state.attempt = Some(task.abort_handle()));
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Channel {
 
     /// The moment of a time of [`Channel::now_ns`].
     pub(super) fn instant(&self, time_ns: u64) -> Instant {
-        self.start + std::time::Duration::from_nanos(time_ns)
+        self.start + Duration::from_nanos(time_ns)
     }
 }
 

@@ -38,10 +38,6 @@ pub(super) struct Blocked {
     pub(super) must_look: bool,
 }
 
-/// After so long without a read, what is to be sent waits for a look into the socket: the runtime may not
-/// have been driven, or the program stopped.
-const QUIET_NS: u64 = 1_000_000;
-
 impl State {
     /// Acts on received bytes. Says whether more of a large body follows; see `Framer::take_direct`.
     pub(super) fn receive(
@@ -73,7 +69,7 @@ impl State {
                     continue;
                 }
                 Some(ClientEvent::Goaway(goaway)) => {
-                    self.handle_goaway(id, goaway, target)?;
+                    self.handle_goaway(id, goaway, now_ns, target)?;
                     continue;
                 }
                 None => break,
@@ -88,7 +84,7 @@ impl State {
         link.read_ns = now_ns;
         let wants_direct = link.connection.link().wants_direct();
         if link.connection.has_served() && !std::mem::replace(&mut link.has_served, true) {
-            self.backoff.reset();
+            self.redial.served();
         }
         self.call_waiting();
         Ok(wants_direct)
@@ -113,7 +109,13 @@ impl State {
     /// The server takes no more calls here: the next one connects anew, at once if the server
     /// shuts down as planned, which is how rolling restarts begin. One that sends each connection away
     /// without an answer is asked less and less often.
-    fn handle_goaway(&mut self, id: u64, goaway: Goaway, target: &CallTarget) -> Result<(), Cause> {
+    fn handle_goaway(
+        &mut self,
+        id: u64,
+        goaway: Goaway,
+        now_ns: u64,
+        target: &CallTarget,
+    ) -> Result<(), Cause> {
         let is_ready = self.link(id).connection.is_ready();
         let invites_back = goaway.invites_back();
         let cause = Cause::Goaway(goaway);
@@ -121,7 +123,7 @@ impl State {
             return Err(cause);
         }
         if matches!(self.route, Route::Open(open) if open == id) {
-            self.set_ended(invites_back, target.lost(&cause));
+            self.set_ended(invites_back, target.lost(&cause), now_ns);
         }
         Ok(())
     }
@@ -157,7 +159,7 @@ impl State {
             // A multi-threaded runtime runs a woken driver before all others; with 64 tasks that
             // call in a loop, waiting for them takes 1.2 instead of 8 µs of CPU for a call.
             return Output::Later;
-        } else if link.connection.take_begins_anew() || now_ns - link.read_ns > QUIET_NS {
+        } else if link.must_look(now_ns) {
             return Output::Look;
         } else {
             std::mem::swap(&mut link.out, empty);

@@ -49,6 +49,14 @@ pub(super) struct Looks {
     pub(super) wakers: Vec<Waker>,
 }
 
+/// After so long without a read, what is to be sent waits for a look into the socket: the runtime may not
+/// have been driven, or the program stopped.
+const QUIET_NS: u64 = 1_000_000;
+
+/// A server that has closed a connection within this time may have done so when the answer was read, over a
+/// network.
+const JUST_NOW_NS: u64 = 100_000;
+
 impl Link {
     /// A connection that has just been made; says hello.
     pub(super) fn new(id: u64, limits: Arc<Limits>, now_ns: u64) -> Self {
@@ -72,6 +80,16 @@ impl Link {
     #[inline]
     pub(super) fn room(&self) -> usize {
         self.connection.room(self.out.len() + self.unwritten_bytes)
+    }
+
+    /// Whether it must be looked whether the server has said or ended something, before more is sent: a
+    /// call whose connection had ended before goes to another. When many callers are at work and were
+    /// answered at once just now, that answer says as much as a look would, which costs a system call for
+    /// each batch.
+    pub(super) fn must_look(&mut self, now_ns: u64) -> bool {
+        let unread_ns = now_ns - self.read_ns;
+        let is_busy = self.ended_at_once > 1 && unread_ns < JUST_NOW_NS;
+        (self.connection.take_begins_anew() && !is_busy) || unread_ns > QUIET_NS
     }
 
     /// The first call of which nothing was written.

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use super::link::Link;
 use super::wakers::Wakers;
-use crate::client::core::backoff::Backoff;
 use crate::client::core::cause::Cause;
+use crate::client::core::redial::Redial;
 use crate::client::core::slots::{CallSlots, Outcome};
 use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, perhaps_executed};
@@ -29,7 +29,7 @@ pub(super) struct State {
     link_ids: u64,
     pub(super) calls: CallSlots<SharedPayload>,
     waiting: WaitQueue,
-    pub(super) backoff: Backoff,
+    pub(super) redial: Redial,
     /// The task of the last attempt to connect.
     pub(super) attempt: Option<AbortHandle>,
     /// Who is woken when the lock is released.
@@ -43,8 +43,8 @@ pub(super) enum Route {
     Idle,
     /// An attempt to connect is under way, or begins after its pause.
     Connecting,
-    /// An attempt has failed, and the next must not begin before this time.
-    Backoff { until: Instant, status: Status },
+    /// Nowhere: a connection or an attempt has ended, and a pause follows it.
+    Backoff,
     /// To the link of this id.
     Open(u64),
     /// Nowhere any more: the last clone of the client is gone.
@@ -56,8 +56,8 @@ pub(super) enum Route {
 pub(super) enum Detention {
     /// It waits, with this ticket.
     Wait(u64),
-    /// It waits, and its caller starts an attempt to connect, not before the given time.
-    Connect(u64, Option<Instant>),
+    /// It waits, and its caller starts an attempt to connect, not before this time has passed.
+    Connect(u64, Duration),
     /// It ends.
     Fail(Status),
 }
@@ -79,7 +79,7 @@ impl State {
             link_ids: 0,
             calls: CallSlots::new(),
             waiting: WaitQueue::default(),
-            backoff: Backoff::new(),
+            redial: Redial::new(),
             attempt: None,
             wakers: Wakers::default(),
         }
@@ -108,34 +108,36 @@ impl State {
         &mut self,
         ticket: Option<u64>,
         waits_for_ready: bool,
+        now_ns: u64,
         waker: &Waker,
     ) -> Detention {
-        let not_before = match &self.route {
+        let pause_ns = match &self.route {
             Route::Open(_) | Route::Connecting => {
                 return Detention::Wait(self.waiting.wait(ticket, waker));
             }
             Route::Closed => return Detention::Fail(Status::cancelled("the client was dropped")),
-            Route::Idle => None,
-            Route::Backoff { until, status } => {
-                let pause = until.saturating_duration_since(Instant::now());
+            Route::Idle => 0,
+            Route::Backoff => {
+                let pause_ns = self.redial.pause_ns(now_ns);
                 // One that has waited for the attempt fails with it, however late it is polled.
-                if !waits_for_ready && (ticket.is_some() || !pause.is_zero()) {
-                    return Detention::Fail(Status::unavailable(format!(
-                        "{}; the next attempt is in {pause:.0?}",
-                        status.message()
-                    )));
+                if !waits_for_ready
+                    && (ticket.is_some() || pause_ns > 0)
+                    && let Some(refusal) = self.redial.refusal(now_ns)
+                {
+                    return Detention::Fail(refusal);
                 }
-                Some(*until)
+                pause_ns
             }
         };
         self.route = Route::Connecting;
-        Detention::Connect(self.waiting.wait(ticket, waker), not_before)
+        let pause = Duration::from_nanos(pause_ns);
+        Detention::Connect(self.waiting.wait(ticket, waker), pause)
     }
 
     /// Why the last attempt to connect has failed, unless another has begun.
     pub(super) fn failure(&self) -> Option<Status> {
         match &self.route {
-            Route::Backoff { status, .. } => Some(status.clone()),
+            Route::Backoff => self.redial.why().cloned(),
             _ => None,
         }
     }
@@ -251,19 +253,19 @@ impl State {
     }
 
     /// An attempt to connect has failed.
-    pub(super) fn set_failed(&mut self, status: Status) {
-        self.set_ended(false, status);
+    pub(super) fn set_failed(&mut self, status: Status, now_ns: u64) {
+        self.set_ended(false, status, now_ns);
     }
 
     /// The connection that calls went to has ended, or takes no more. If `invites_back`, the next call
     /// connects at once, as long as connections are of use.
-    pub(super) fn set_ended(&mut self, invites_back: bool, status: Status) {
-        let pause = self.backoff.after_end(invites_back);
-        self.set_route(if pause.is_zero() {
+    pub(super) fn set_ended(&mut self, invites_back: bool, status: Status, now_ns: u64) {
+        self.redial.ended(now_ns, invites_back, status);
+        let is_at_once = self.redial.pause_ns(now_ns) == 0;
+        self.set_route(if is_at_once {
             Route::Idle
         } else {
-            let until = Instant::now() + pause;
-            Route::Backoff { until, status }
+            Route::Backoff
         });
     }
 
@@ -275,7 +277,7 @@ impl State {
     }
 
     /// A connection has ended: so have the calls on it, and the next one connects anew.
-    pub(super) fn remove_link(&mut self, id: u64, cause: &Cause, target: &CallTarget) {
+    pub(super) fn remove_link(&mut self, id: u64, cause: &Cause, target: &CallTarget, now_ns: u64) {
         let Some(at) = self.place_of(id) else {
             return;
         };
@@ -298,8 +300,8 @@ impl State {
         }
         self.wakers.extend(link.looks.wakers);
         match self.route {
-            Route::Open(open) if open == id => self.set_ended(invites_back, status),
-            Route::Connecting if !was_ready => self.set_ended(invites_back, status),
+            Route::Open(open) if open == id => self.set_ended(invites_back, status, now_ns),
+            Route::Connecting if !was_ready => self.set_ended(invites_back, status, now_ns),
             _ => (),
         }
     }

@@ -123,7 +123,7 @@ impl Model {
         let waker = Waker::from(Arc::clone(&call.woken));
         if let Stage::Waiting(ticket) = &mut call.stage {
             let Some(at) = self.state.way(*ticket) else {
-                match self.state.detain(*ticket, true, &waker) {
+                match self.state.detain(*ticket, true, 0, &waker) {
                     Detention::Wait(number) | Detention::Connect(number, _) => {
                         *ticket = Some(number);
                         return false;
@@ -177,7 +177,7 @@ impl Model {
             return;
         }
         if !succeeds {
-            return self.state.set_failed(Status::unavailable("no"));
+            return self.state.set_failed(Status::unavailable("no"), 0);
         }
         let link = self.state.add_link(Arc::clone(&self.limits), 0);
         let peer = Peer {
@@ -257,7 +257,7 @@ impl Model {
     }
 
     fn lose(&mut self, peer: Peer, cause: &Cause) {
-        self.state.remove_link(peer.link, cause, &self.target);
+        self.state.remove_link(peer.link, cause, &self.target, 0);
         self.release();
     }
 

@@ -26,7 +26,8 @@ pub(super) fn poll_admitted<'a, R>(
     let number = ticket.as_ref().map(|ticket| ticket.number);
     let admitted = channel.with(|state| {
         let Some(at) = state.way(number) else {
-            return Err(state.detain(number, channel.config.waits_for_ready, cx.waker()));
+            let waits_for_ready = channel.config.waits_for_ready;
+            return Err(state.detain(number, waits_for_ready, channel.now_ns(), cx.waker()));
         };
         let done = go(state, at);
         if number.is_some() {
@@ -54,14 +55,14 @@ fn poll_detained<'a>(
     ticket: &mut Option<Ticket<'a>>,
     detention: Detention,
 ) -> Poll<Status> {
-    let (number, not_before) = match detention {
+    let (number, pause) = match detention {
         Detention::Fail(status) => return Poll::Ready(status),
-        Detention::Connect(number, not_before) => (number, Some(not_before)),
+        Detention::Connect(number, pause) => (number, Some(pause)),
         Detention::Wait(number) => (number, None),
     };
     ticket.get_or_insert_with(|| Ticket { channel, number });
-    if let Some(not_before) = not_before
-        && let Err(status) = channel.connect(not_before)
+    if let Some(pause) = pause
+        && let Err(status) = channel.connect(pause)
     {
         return Poll::Ready(status);
     }
