@@ -43,15 +43,15 @@ fn several_agents_make_the_calls_of_one_schedule() {
     let together = fleet.run(&["--method", "echo=0.5,add=0.5", "--conns", "3"]);
     let output = together.end();
     assert_measured(&output);
-    let books = assert_consistent(&together.folder());
+    let counts = assert_consistent(&together.folder());
     // One generator with the same seed has the same schedule.
     let alone = Run::new(&["--method", "echo=0.5,add=0.5", "--target", &fleet.target]);
     assert_measured(&alone.end());
     assert_eq!(
-        books.scheduled,
+        counts.scheduled,
         assert_consistent(&alone.folder()).scheduled
     );
-    assert_eq!((books.ok, books.error), (books.scheduled, 0));
+    assert_eq!((counts.ok, counts.error), (counts.scheduled, 0));
     let reader = ResultReader::open(&together.folder()).unwrap();
     let manifest = reader.manifest().unwrap();
     assert_eq!(manifest.agents.len(), 2);
@@ -66,13 +66,13 @@ fn even_streams_and_callers_are_shared_out() {
     let fleet = Fleet::start(2);
     let even = fleet.run(&["--arrival", "uniform"]);
     assert_measured(&even.end());
-    let books = assert_consistent(&even.folder());
-    assert!((499..=501).contains(&books.scheduled), "{books:?}");
+    let counts = assert_consistent(&even.folder());
+    assert!((499..=501).contains(&counts.scheduled), "{counts:?}");
     let closed = Run::closed(&["--target", &fleet.target, "--agents", &fleet.addresses]);
     let output = closed.end();
     assert_measured(&output);
-    let books = assert_consistent(&closed.folder());
-    assert!(books.ok > 0, "{books:?}");
+    let counts = assert_consistent(&closed.folder());
+    assert!(counts.ok > 0, "{counts:?}");
     let point = &json(&output)["points"][0];
     // Three callers, whoever they belong to, wait for one answer each.
     let in_flight = point["in_flight_mean"].as_f64().unwrap();
@@ -95,7 +95,7 @@ fn an_agent_that_dies_leaves_a_partial_result_that_names_it() {
     let reader = ResultReader::open(&run.folder()).unwrap();
     let point = &reader.summary().unwrap().points[0];
     assert_eq!(point.completion, Completion::AgentLost);
-    assert!(point.books.ok > 0 && point.window_s < 30.0, "{point:?}");
+    assert!(point.counts.ok > 0 && point.window_s < 30.0, "{point:?}");
     // The other one was stopped, and is there for the next.
     fleet.agents.truncate(1);
     let address = fleet.addresses.split(',').next().unwrap();
@@ -120,8 +120,8 @@ fn a_busy_agent_refuses_and_is_free_after_an_interrupt() {
     let output = end(child, lines);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert_eq!(json(&output)["completion"], "interrupted");
-    let books = assert_consistent(&first.folder());
-    assert!(books.ok > 0, "{books:?}");
+    let counts = assert_consistent(&first.folder());
+    assert!(counts.ok > 0, "{counts:?}");
     assert_measured(&fleet.run(&[]).end());
 }
 

@@ -23,10 +23,10 @@ fn a_run_leaves_a_folder_that_agrees_with_itself() {
     let folder = one.folder();
     assert_eq!(report["folder"], folder.to_str().unwrap());
 
-    let books = assert_consistent(&folder);
+    let counts = assert_consistent(&folder);
     // A Poisson count of 500: ten standard deviations either side.
-    assert!((280..=720).contains(&books.scheduled), "{books:?}");
-    assert_eq!((books.ok, books.error), (books.scheduled, 0));
+    assert!((280..=720).contains(&counts.scheduled), "{counts:?}");
+    assert_eq!((counts.ok, counts.error), (counts.scheduled, 0));
     let reader = ResultReader::open(&folder).unwrap();
     let summary = reader.summary().unwrap();
     assert_eq!(summary.completion, Completion::Complete);
@@ -36,9 +36,9 @@ fn a_run_leaves_a_folder_that_agrees_with_itself() {
         point
             .methods
             .iter()
-            .map(|method| method.books.ok)
+            .map(|method| method.counts.ok)
             .sum::<u64>(),
-        books.ok
+        counts.ok
     );
     assert!(point.slo.as_ref().unwrap().is_met, "{:?}", point.slo);
     let server = point.server.expect("it was started here");
@@ -114,8 +114,8 @@ fn a_load_that_can_not_be_sent_is_invalid() {
         "{}",
         complaint(&output)
     );
-    let books = assert_consistent(&one.folder());
-    assert!(books.unsent > books.sent, "{books:?}");
+    let counts = assert_consistent(&one.folder());
+    assert!(counts.unsent > counts.sent, "{counts:?}");
 }
 
 #[test]
@@ -130,17 +130,17 @@ fn calls_that_take_too_long_are_counted_with_their_time() {
     ];
     let one = Run::new(&[&arguments[..], &["--rate", "50"]].concat());
     let output = one.end();
-    let books = assert_consistent(&one.folder());
+    let counts = assert_consistent(&one.folder());
     assert_eq!(
-        (books.ok, books.timeout),
-        (0, books.sent),
+        (counts.ok, counts.timeout),
+        (0, counts.sent),
         "{}",
         complaint(&output)
     );
     let reader = ResultReader::open(&one.folder()).unwrap();
     let service = &reader.summary().unwrap().points[0].latency.service;
     assert!(
-        service.count == books.timeout && service.min_ns >= 49_000_000,
+        service.count == counts.timeout && service.min_ns >= 49_000_000,
         "{service:?}"
     );
 }
@@ -157,8 +157,8 @@ fn a_closed_loop_is_labelled_so() {
     let output = run(&arguments);
     assert_measured(&output);
     assert_eq!(json(&output)["points"][0]["loop_kind"], "closed");
-    let books = assert_consistent(&one.folder());
-    assert!(books.ok > 4, "{books:?}");
+    let counts = assert_consistent(&one.folder());
+    assert!(counts.ok > 4, "{counts:?}");
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn connections_may_be_replaced_and_payloads_vary() {
     ]);
     let output = one.end();
     assert_measured(&output);
-    let books = assert_consistent(&one.folder());
+    let counts = assert_consistent(&one.folder());
     assert_eq!(
-        (books.ok, books.error),
-        (books.scheduled, 0),
+        (counts.ok, counts.error),
+        (counts.scheduled, 0),
         "{}",
         complaint(&output)
     );
@@ -197,10 +197,10 @@ fn tonic_is_measured_alike() {
     let output = one.end();
     assert_measured(&output);
     let report = json(&output);
-    let books = assert_consistent(&one.folder());
+    let counts = assert_consistent(&one.folder());
     let methods = report["points"][0]["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 8);
-    assert_eq!((books.ok, books.error), (books.scheduled, 0), "{report}");
+    assert_eq!((counts.ok, counts.error), (counts.scheduled, 0), "{report}");
 }
 
 #[test]
@@ -209,10 +209,10 @@ fn every_method_is_answered_by_ringcall() {
     let one = Run::new(&["--method", mix, "--service-time", "exp:50us"]);
     let output = one.end();
     assert_measured(&output);
-    let books = assert_consistent(&one.folder());
+    let counts = assert_consistent(&one.folder());
     assert_eq!(
-        (books.ok, books.error),
-        (books.scheduled, 0),
+        (counts.ok, counts.error),
+        (counts.scheduled, 0),
         "{}",
         json(&output)
     );
@@ -242,8 +242,8 @@ fn an_interrupted_run_keeps_what_it_has_and_marks_it() {
     let output = end(child, lines);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert_eq!(json(&output)["completion"], "interrupted");
-    let books = assert_consistent(&one.folder());
-    assert!(books.ok > 0, "{books:?}");
+    let counts = assert_consistent(&one.folder());
+    assert!(counts.ok > 0, "{counts:?}");
     let reader = ResultReader::open(&one.folder()).unwrap();
     let point = &reader.summary().unwrap().points[0];
     assert!(point.window_s > 0.2 && point.window_s < 30.0, "{point:?}");
@@ -259,8 +259,8 @@ fn a_server_that_dies_leaves_a_partial_result() {
     let output = end(child, lines);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert_eq!(json(&output)["completion"], "target_lost");
-    let books = assert_consistent(&one.folder());
-    assert!(books.ok > 0 && books.error > 0, "{books:?}");
+    let counts = assert_consistent(&one.folder());
+    assert!(counts.ok > 0 && counts.error > 0, "{counts:?}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn run_all(
         if outcome.completion == Completion::Interrupted {
             return Err("interrupted".into());
         }
-        if outcome.record.total().books.ok == 0 {
+        if outcome.record.total().counts.ok == 0 {
             let why = outcome.record.first_error;
             let why = why.unwrap_or_else(|| "no call has ended in time".into());
             return Err(format!("{step}: no call was answered: {why}"));

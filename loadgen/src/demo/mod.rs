@@ -22,7 +22,7 @@ use crate::cli::{DemoArgs, Format};
 use crate::failure::Failure;
 use crate::report::document::Document;
 use crate::results::Protocol;
-use crate::target::child::{IDLE_USUAL, ServerProcess, Wanted};
+use crate::target::child::{IDLE_USUAL, ServerOptions, ServerProcess};
 use crate::target::interrupts;
 use crate::target::placement::{self, Placement};
 use crate::{print, print_json};
@@ -58,13 +58,13 @@ fn measure(measure_in_all: Duration) -> Result<(Report, Document), String> {
         "tcp://127.0.0.1:0".to_owned(),
         format!("unix:{}", socket.display()),
     ];
-    let wanted = Wanted {
+    let options = ServerOptions {
         protocol: Protocol::Ringcall,
         shards: 1,
         cpus: placement.map(|placement| vec![placement.server]),
         idle: IDLE_USUAL.into(),
     };
-    let mut server = ServerProcess::start(&listen, &wanted)
+    let mut server = ServerProcess::start(&listen, &options)
         .map_err(|error| format!("the server's process: {error}"))?;
     let [tcp, unix] = server.addresses() else {
         return Err("the server's process listens on other addresses than it was told".into());

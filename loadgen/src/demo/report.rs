@@ -56,7 +56,7 @@ impl Row {
         let latency_ns = total.times.of(Kind::Response);
         let us = |quantile| latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
         let answered = outcome.record.answered as f64;
-        let books = total.books;
+        let counts = total.counts;
         Self {
             transport: step.transport.name(),
             mode: step.mode.name(),
@@ -64,12 +64,12 @@ impl Row {
             conns: step.load.conns,
             depth: step.load.depth,
             offered_per_s: step.load.rate_per_s,
-            calls: books.ok,
+            calls: counts.ok,
             calls_per_s: rounded(answered / outcome.window.as_secs_f64()),
             p50_us: us(0.5),
             p99_us: us(0.99),
             p999_us: us(0.999),
-            errors: books.scheduled - books.ok,
+            errors: counts.scheduled - counts.ok,
             server_cpu_us_per_call: outcome
                 .server_cpu_us_per_call()
                 .filter(|cost| cost.is_finite())
@@ -142,8 +142,8 @@ fn disturbance(load_cpus: f64) -> Option<String> {
 fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item = String> + 'a {
     let rows = steps.iter().zip(&measured.outcomes);
     let note = |(step, outcome): (&Step, &Outcome)| {
-        let books = outcome.record.total().books;
-        let failed = books.scheduled - books.ok;
+        let counts = outcome.record.total().counts;
+        let failed = counts.scheduled - counts.ok;
         let why = outcome.record.first_error.as_deref();
         let why = why.unwrap_or("no answer in time");
         (failed > 0).then(|| format!("{step}: {failed} calls failed, the first with {why}"))

@@ -9,7 +9,9 @@ use clap::Args;
 use ringcall::{Context, Idle, Reply, Request, Server, Status};
 
 use super::load::Load;
-use super::wire::{AgentHandler, AgentServer, Ask, Begin, Description, Happening, Order, VERSION};
+use super::wire::{
+    AgentHandler, AgentServer, Assignment, Begin, Description, LoadEvent, Poll, VERSION,
+};
 use crate::failure::Failure;
 use crate::run::generator_cpus;
 use crate::{environment, print, serve};
@@ -92,14 +94,18 @@ impl AgentHandler for Waiting {
         Ok(description.into())
     }
 
-    async fn prepare(&self, _cx: &Context, order: Request<Order>) -> Result<Reply<u64>, Status> {
+    async fn prepare(
+        &self,
+        _cx: &Context,
+        assignment: Request<Assignment>,
+    ) -> Result<Reply<u64>, Status> {
         let mut current = self.load.borrow_mut();
         if current.as_ref().is_some_and(|load| !load.is_over()) {
             return Err(Status::resource_exhausted(
                 "the agent makes calls for another coordinator; wait until that has ended",
             ));
         }
-        let plan = order.to_owned().plan(&self.cpus);
+        let plan = assignment.to_owned().plan(&self.cpus);
         let plan = plan.map_err(Status::invalid_argument)?;
         // Nobody else can name it by chance.
         let lease = fastrand::u64(1..);
@@ -124,10 +130,10 @@ impl AgentHandler for Waiting {
     async fn next(
         &self,
         _cx: &Context,
-        ask: Request<Ask>,
-    ) -> Result<Reply<Option<Happening>>, Status> {
-        let known = ask.known.to_native();
-        let next = self.with(ask.lease.to_native(), |load| load.next(known))?;
+        poll: Request<Poll>,
+    ) -> Result<Reply<Option<LoadEvent>>, Status> {
+        let known = poll.known.to_native();
+        let next = self.with(poll.lease.to_native(), |load| load.next(known))?;
         Ok(next.into())
     }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use ringcall::{BlockingClient, Status};
 
-use super::wire::{AgentClient, Ask, Begin, Description, Happening, Order, VERSION};
+use super::wire::{AgentClient, Assignment, Begin, Description, LoadEvent, Poll, VERSION};
 use crate::failure::Failure;
 use crate::load::generator::{Event, Outcome};
-use crate::load::merging::{Merging, Observe};
+use crate::load::merger::{IntervalMerger, Observe};
 use crate::load::plan::{Part, Plan};
 use crate::load::record::Record;
 use crate::results::{AgentInfo, Completion};
@@ -85,7 +85,7 @@ impl Fleet {
                 number,
                 of: self.agents.len(),
             };
-            match agent.prepare(&Order::of(args, plan, part), methods) {
+            match agent.prepare(&Assignment::of(args, plan, part), methods) {
                 Ok(prepared) => running.push(prepared),
                 Err(why) => {
                     stop_all(&running);
@@ -93,29 +93,29 @@ impl Fleet {
                 }
             }
         }
-        let mut gathering = Gathering {
-            merging: Merging::new(running.len(), methods),
+        let mut collector = Collector {
+            merger: IntervalMerger::new(running.len(), methods),
             running,
             window_ns: 0,
             completion: Completion::Complete,
             note: None,
         };
-        let begun = gathering.begin(stop, observe);
-        let gathered = begun.and_then(|()| gathering.gather(stop, observe));
-        if let Err(why) = gathered {
-            stop_all(&gathering.running);
+        let begun = collector.begin(stop, observe);
+        let collected = begun.and_then(|()| collector.collect(stop, observe));
+        if let Err(why) = collected {
+            stop_all(&collector.running);
             return Err(why);
         }
         Ok(Outcome {
-            record: gathering.merging.total,
-            parts: gathering
+            record: collector.merger.total,
+            parts: collector
                 .running
                 .into_iter()
                 .map(|agent| agent.record)
                 .collect(),
-            window: Duration::from_nanos(gathering.window_ns),
-            completion: gathering.completion,
-            note: gathering.note,
+            window: Duration::from_nanos(collector.window_ns),
+            completion: collector.completion,
+            note: collector.note,
             server: None,
         })
     }
@@ -153,10 +153,10 @@ impl Agent {
         })
     }
 
-    fn prepare(&self, order: &Order, methods: usize) -> Result<Running<'_>, Status> {
+    fn prepare(&self, assignment: &Assignment, methods: usize) -> Result<Running<'_>, Status> {
         let lease = self
             .client
-            .prepare(order.clone())
+            .prepare(assignment.clone())
             .deadline(PATIENCE)
             .wait()?;
         Ok(Running {
@@ -178,12 +178,12 @@ impl Agent {
 }
 
 impl Running<'_> {
-    fn next(&self) -> Result<Option<Happening>, Status> {
-        let ask = Ask {
+    fn next(&self) -> Result<Option<LoadEvent>, Status> {
+        let poll = Poll {
             lease: self.lease,
             known: self.known,
         };
-        let next = self.agent.client.next(ask).deadline(PATIENCE).wait()?;
+        let next = self.agent.client.next(poll).deadline(PATIENCE).wait()?;
         Ok(next.to_owned())
     }
 
@@ -225,15 +225,15 @@ fn stop_all(running: &[Running<'_>]) {
 }
 
 /// Listens to the agents and adds up.
-struct Gathering<'a> {
-    merging: Merging,
+struct Collector<'a> {
+    merger: IntervalMerger,
     running: Vec<Running<'a>>,
     window_ns: u64,
     completion: Completion,
     note: Option<String>,
 }
 
-impl Gathering<'_> {
+impl Collector<'_> {
     /// Waits until all are ready, and lets them begin together.
     fn begin(&mut self, stop: &AtomicBool, observe: &mut Observe<'_>) -> Result<(), String> {
         while !self.running.iter().all(|agent| agent.is_ready) {
@@ -243,11 +243,11 @@ impl Gathering<'_> {
             for running in self.running.iter_mut().filter(|agent| !agent.is_ready) {
                 let next = running.next();
                 match next.map_err(|status| running.agent.says(&status))? {
-                    Some(Happening::Ready) => {
+                    Some(LoadEvent::Ready) => {
                         running.known += 1;
                         running.is_ready = true;
                     }
-                    Some(Happening::Failed(why)) => {
+                    Some(LoadEvent::Failed(why)) => {
                         running.is_over = true;
                         return Err(running.agent.says(&why));
                     }
@@ -274,7 +274,7 @@ impl Gathering<'_> {
     }
 
     /// Adds up what happens until all have ended.
-    fn gather(&mut self, stop: &AtomicBool, observe: &mut Observe<'_>) -> Result<(), String> {
+    fn collect(&mut self, stop: &AtomicBool, observe: &mut Observe<'_>) -> Result<(), String> {
         let mut is_stopped = false;
         while !self.running.iter().all(|agent| agent.is_over) {
             let must_stop = stop.load(Ordering::Relaxed) || self.completion != Completion::Complete;
@@ -285,25 +285,25 @@ impl Gathering<'_> {
             }
             let mut is_quiet = true;
             for at in 0..self.running.len() {
-                is_quiet &= !self.ask(at)?;
+                is_quiet &= !self.poll(at)?;
             }
-            self.merging.tell_ended(observe)?;
+            self.merger.tell_ended(observe)?;
             if is_quiet {
                 observe(Event::Tick)?;
                 std::thread::sleep(ASK_AGAIN);
             }
         }
-        self.merging.tell_rest(observe)
+        self.merger.tell_rest(observe)
     }
 
     /// Asks one agent what has happened. Says whether there was something.
-    fn ask(&mut self, at: usize) -> Result<bool, String> {
+    fn poll(&mut self, at: usize) -> Result<bool, String> {
         let running = &mut self.running[at];
         if running.is_over {
             return Ok(false);
         }
-        let happening = match running.next() {
-            Ok(Some(happening)) => happening,
+        let event = match running.next() {
+            Ok(Some(event)) => event,
             Ok(None) => return Ok(false),
             Err(status) => {
                 self.lose(at, &status);
@@ -311,23 +311,23 @@ impl Gathering<'_> {
             }
         };
         running.known += 1;
-        match happening {
-            Happening::Interval(counts) => {
+        match event {
+            LoadEvent::Interval(counts) => {
                 let end_ns = counts.end_ns;
                 let record = counts.record(running.record.methods.len());
                 let record = record.map_err(|why| running.agent.says(&why))?;
                 running.until_ns = running.until_ns.max(end_ns);
                 running.record.add(&record);
-                self.merging.add(running.intervals, end_ns, &record);
+                self.merger.add(running.intervals, end_ns, &record);
                 running.intervals += 1;
             }
-            Happening::Done(ending) => {
+            LoadEvent::Done(ending) => {
                 running.is_over = true;
                 self.window_ns = self.window_ns.max(ending.window_ns);
                 self.completion = self.completion.max(ending.completion());
             }
-            Happening::Failed(why) => self.lose(at, &why),
-            Happening::Ready => return Err(running.agent.says(&"it is ready twice")),
+            LoadEvent::Failed(why) => self.lose(at, &why),
+            LoadEvent::Ready => return Err(running.agent.says(&"it is ready twice")),
         }
         Ok(true)
     }
@@ -343,8 +343,8 @@ impl Gathering<'_> {
     }
 }
 
-fn too_early(happening: &Happening) -> String {
-    format!("it is not ready, but says {happening:?}")
+fn too_early(event: &LoadEvent) -> String {
+    format!("it is not ready, but says {event:?}")
 }
 
 /// An agent that does not answer within this time is lost.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::LEASE;
-use super::wire::{Counts, Ending, Happening};
+use super::wire::{Counts, Ending, LoadEvent};
 use crate::load::generator::Event;
 use crate::load::plan::Plan;
 
@@ -25,7 +25,7 @@ struct Shared {
 
 struct State {
     /// What the coordinator has not confirmed yet, and how much it has before.
-    happened: VecDeque<Happening>,
+    events: VecDeque<LoadEvent>,
     known: u64,
     begins_at: Option<Instant>,
     renewed: Instant,
@@ -36,7 +36,7 @@ struct State {
 impl State {
     fn new() -> Self {
         Self {
-            happened: VecDeque::new(),
+            events: VecDeque::new(),
             known: 0,
             begins_at: None,
             renewed: Instant::now(),
@@ -61,30 +61,30 @@ impl State {
     ///
     /// # Errors
     /// When there is too much that it has not confirmed.
-    fn tell(&mut self, happening: Happening) -> Result<(), String> {
-        if self.happened.len() >= UNCONFIRMED_MAX {
+    fn tell(&mut self, event: LoadEvent) -> Result<(), String> {
+        if self.events.len() >= UNCONFIRMED_MAX {
             return Err(format!(
                 "the coordinator has not taken the last {UNCONFIRMED_MAX} intervals"
             ));
         }
-        self.happened.push_back(happening);
+        self.events.push_back(event);
         Ok(())
     }
 
     /// Keeps the last thing, for which there is always room.
-    fn tell_end(&mut self, happening: Happening) {
-        self.happened.push_back(happening);
+    fn tell_end(&mut self, event: LoadEvent) {
+        self.events.push_back(event);
         self.has_ended = true;
     }
 
     /// What happened after the first `known` things.
-    fn next(&mut self, known: u64) -> Option<Happening> {
+    fn next(&mut self, known: u64) -> Option<LoadEvent> {
         self.renewed = Instant::now();
-        while self.known < known && self.happened.pop_front().is_some() {
+        while self.known < known && self.events.pop_front().is_some() {
             self.known += 1;
         }
-        self.is_end_told |= self.has_ended && self.happened.len() <= 1;
-        self.happened.front().cloned()
+        self.is_end_told |= self.has_ended && self.events.len() <= 1;
+        self.events.front().cloned()
     }
 }
 
@@ -135,7 +135,7 @@ impl Load {
     }
 
     /// What happened after the first `known` things.
-    pub(super) fn next(&self, known: u64) -> Option<Happening> {
+    pub(super) fn next(&self, known: u64) -> Option<LoadEvent> {
         self.shared.state().next(known)
     }
 }
@@ -159,19 +159,19 @@ fn run(shared: &Shared, plan: &Plan) {
     let outcome = plan.run_from(&mut gate, &shared.stop, &mut |event| {
         shared.check_lease();
         match event {
-            Event::Ready => shared.state().tell(Happening::Ready),
+            Event::Ready => shared.state().tell(LoadEvent::Ready),
             Event::Interval(interval) => {
                 let end = interval.start + interval.length;
                 // Made before the lock is taken: the coordinator's questions don't wait for it.
                 let counts = Counts::of(&interval.record, end);
-                shared.state().tell(Happening::Interval(counts))
+                shared.state().tell(LoadEvent::Interval(counts))
             }
             Event::Begin | Event::Server(..) | Event::Tick => Ok(()),
         }
     });
     shared.state().tell_end(match outcome {
-        Ok(outcome) => Happening::Done(Ending::of(&outcome)),
-        Err(why) => Happening::Failed(why),
+        Ok(outcome) => LoadEvent::Done(Ending::of(&outcome)),
+        Err(why) => LoadEvent::Failed(why),
     });
 }
 
@@ -183,8 +183,8 @@ const UNCONFIRMED_MAX: usize = 1024;
 mod tests {
     use super::*;
 
-    fn done() -> Happening {
-        Happening::Done(Ending {
+    fn done() -> LoadEvent {
+        LoadEvent::Done(Ending {
             window_ns: 1,
             is_interrupted: false,
             is_target_lost: false,
@@ -195,12 +195,12 @@ mod tests {
     fn a_load_is_over_when_its_coordinator_has_heard_of_its_end() {
         let mut state = State::new();
         state.begins_at = Some(Instant::now());
-        state.tell(Happening::Ready).unwrap();
-        assert_eq!(state.next(0), Some(Happening::Ready));
+        state.tell(LoadEvent::Ready).unwrap();
+        assert_eq!(state.next(0), Some(LoadEvent::Ready));
         assert!(!state.is_over());
         state.tell_end(done());
         assert!(!state.is_over(), "nobody has heard of the end");
-        assert_eq!(state.next(0), Some(Happening::Ready));
+        assert_eq!(state.next(0), Some(LoadEvent::Ready));
         assert!(!state.is_over(), "asked again for the same");
         assert_eq!(state.next(1), Some(done()));
         assert!(state.is_over());
@@ -220,7 +220,7 @@ mod tests {
     fn a_load_that_never_began_is_over_at_its_end() {
         let mut state = State::new();
         assert!(!state.is_over());
-        state.tell_end(Happening::Failed("interrupted".into()));
+        state.tell_end(LoadEvent::Failed("interrupted".into()));
         assert!(state.is_over());
     }
 
@@ -228,14 +228,14 @@ mod tests {
     fn a_coordinator_that_confirms_nothing_ends_its_load() {
         let mut state = State::new();
         for _ in 0..UNCONFIRMED_MAX {
-            state.tell(Happening::Ready).unwrap();
-            assert_eq!(state.next(0), Some(Happening::Ready));
+            state.tell(LoadEvent::Ready).unwrap();
+            assert_eq!(state.next(0), Some(LoadEvent::Ready));
         }
-        let why = state.tell(Happening::Ready).unwrap_err();
+        let why = state.tell(LoadEvent::Ready).unwrap_err();
         assert!(why.contains("coordinator"), "{why}");
         // What is confirmed makes room, and the end has a place of its own.
-        assert_eq!(state.next(1), Some(Happening::Ready));
-        state.tell(Happening::Ready).unwrap();
+        assert_eq!(state.next(1), Some(LoadEvent::Ready));
+        state.tell(LoadEvent::Ready).unwrap();
         state.tell_end(done());
         assert_eq!(state.next(UNCONFIRMED_MAX as u64 + 1), Some(done()));
     }

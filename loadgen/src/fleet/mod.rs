@@ -1,7 +1,7 @@
 //! One load from several hosts: agents make the calls, a coordinator says what and when.
 //!
 //! The coordinator is `loadgen run` (or a study) with `--agents`. It gives each agent its part of one
-//! plan ([`wire::Order`]), waits until all have their connections, and lets them begin together. Each
+//! plan ([`wire::Assignment`]), waits until all have their connections, and lets them begin together. Each
 //! agent draws the same schedule from the same seed and keeps its own part, so what the server sees is
 //! the schedule of a single generator. While the load runs the coordinator asks for what was recorded,
 //! interval by interval, and adds up counts and histograms by the interval's number.

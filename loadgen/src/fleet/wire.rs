@@ -9,13 +9,13 @@ use crate::load::plan::{Arrivals, Part, Plan};
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
-use crate::results::{Books, Completion, Kind, Protocol};
+use crate::results::{CallCounts, Completion, Kind, Protocol};
 use crate::run::args::LoadArgs;
 
 /// One agent's part of a load. Texts are as on the command line.
 #[ringcall::message]
 #[derive(Clone, Debug, PartialEq)]
-pub struct Order {
+pub struct Assignment {
     /// Version of the coordinator's program; an agent of another one refuses.
     pub version: String,
     /// Where the server listens, seen from the agent.
@@ -83,7 +83,7 @@ pub struct Begin {
 /// Asks for the next thing that has happened.
 #[ringcall::message]
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct Poll {
     /// Which load.
     pub lease: u64,
     /// How many things are known already; the agent forgets those.
@@ -93,7 +93,7 @@ pub struct Ask {
 /// Something that has happened to a load.
 #[ringcall::message]
 #[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
+pub enum LoadEvent {
     /// All connections are there.
     Ready,
     /// An interval is over.
@@ -132,12 +132,12 @@ pub struct Counts {
     pub first_error: Option<String>,
 }
 
-/// Books and times of one method.
+/// Counts and times of one method.
 #[ringcall::message]
 #[derive(Clone, Debug, PartialEq)]
 pub struct MethodCounts {
     /// Scheduled, sent, unsent, ok, error, timed out, unfinished.
-    pub books: [u64; 7],
+    pub calls: [u64; 7],
     /// For each kind of time, the filled buckets of its histogram.
     pub times: [Vec<Bucket>; 3],
 }
@@ -159,16 +159,16 @@ pub trait Agent {
     #[idempotent]
     async fn describe() -> Description;
     /// Connects to the server. Returns the lease, which names this load from now on.
-    async fn prepare(order: Order) -> u64;
+    async fn prepare(assignment: Assignment) -> u64;
     /// Begins.
     async fn begin(begin: Begin);
     /// The next thing that has happened, or nothing yet. Renews the lease.
-    async fn next(ask: Ask) -> Option<Happening>;
+    async fn next(poll: Poll) -> Option<LoadEvent>;
     /// Ends the load early.
     async fn stop(lease: u64);
 }
 
-impl Order {
+impl Assignment {
     /// One part of a plan, whose texts are in `args`.
     pub(super) fn of(args: &LoadArgs, plan: &Plan, part: Part) -> Self {
         let (arrival, rate_per_s, callers) = match &plan.arrivals {
@@ -237,7 +237,7 @@ impl Order {
             && times.iter().all(|&time_ns| is_within(time_ns, TIME_NS_MAX))
             && (self.arrival.is_none() || (0.1..=1e8).contains(&self.rate_per_s));
         if !is_sound {
-            return Err(format!("the order is out of bounds: {self:?}"));
+            return Err(format!("the assignment is out of bounds: {self:?}"));
         }
         let workload = Workload::parse(&self.method, &self.payload, self.service_time.as_deref())?;
         let plan = Plan {
@@ -279,16 +279,16 @@ impl Counts {
             filled.collect::<Vec<_>>()
         };
         let methods = record.methods.iter().map(|tally| {
-            let books = tally.books;
+            let counts = tally.counts;
             MethodCounts {
-                books: [
-                    books.scheduled,
-                    books.sent,
-                    books.unsent,
-                    books.ok,
-                    books.error,
-                    books.timeout,
-                    books.unfinished,
+                calls: [
+                    counts.scheduled,
+                    counts.sent,
+                    counts.unsent,
+                    counts.ok,
+                    counts.error,
+                    counts.timeout,
+                    counts.unfinished,
                 ],
                 times: Kind::ALL.map(|kind| buckets(tally.times.of(kind))),
             }
@@ -318,14 +318,14 @@ impl Counts {
         }
         let mut record = Record::new(methods);
         for (tally, counts) in record.methods.iter_mut().zip(&self.methods) {
-            let [scheduled, sent, unsent, ok, error, timeout, unfinished] = counts.books;
-            if counts.books.iter().any(|&count| count > CALLS_MAX) {
+            let [scheduled, sent, unsent, ok, error, timeout, unfinished] = counts.calls;
+            if counts.calls.iter().any(|&count| count > CALLS_MAX) {
                 return Err(format!(
                     "it has more calls than there can be: {:?}",
-                    counts.books
+                    counts.calls
                 ));
             }
-            tally.books = Books {
+            tally.counts = CallCounts {
                 scheduled,
                 sent,
                 unsent,
@@ -382,8 +382,8 @@ const CALLS_MAX: u64 = 1 << 40;
 mod tests {
     use super::*;
 
-    fn order() -> Order {
-        Order {
+    fn assignment() -> Assignment {
+        Assignment {
             version: VERSION.into(),
             target: "tcp://127.0.0.1:1".into(),
             is_tonic: false,
@@ -408,34 +408,34 @@ mod tests {
 
     #[test]
     fn an_order_becomes_a_plan() {
-        let plan = order().plan(&[None]).unwrap();
+        let plan = assignment().plan(&[None]).unwrap();
         assert_eq!((plan.part, plan.conns), (Part { number: 1, of: 2 }, 2));
         assert_eq!(plan.duration, Duration::from_secs(1));
     }
 
     #[test]
-    fn orders_that_make_no_sense_are_refused() {
-        type Spoil = fn(&mut Order);
+    fn assignments_that_make_no_sense_are_refused() {
+        type Spoil = fn(&mut Assignment);
         let wrong: [(&str, Spoil); 11] = [
-            ("version", |order| order.version = "0.0.0".into()),
-            ("part", |order| order.part = 2),
-            ("parts", |order| order.parts = u32::MAX),
-            ("conns", |order| order.conns = 0),
-            ("depth", |order| order.depth = 1 << 20),
-            ("rate", |order| order.rate_per_s = f64::NAN),
-            ("calls", |order| order.rate_per_s = 1e8),
-            ("duration", |order| order.duration_ns = u64::MAX),
-            ("interval", |order| order.interval_ns = 1),
-            ("method", |order| order.method = "what".into()),
-            ("trace", |order| {
-                order.arrival = Some("trace:/etc/passwd".into())
+            ("version", |assignment| assignment.version = "0.0.0".into()),
+            ("part", |assignment| assignment.part = 2),
+            ("parts", |assignment| assignment.parts = u32::MAX),
+            ("conns", |assignment| assignment.conns = 0),
+            ("depth", |assignment| assignment.depth = 1 << 20),
+            ("rate", |assignment| assignment.rate_per_s = f64::NAN),
+            ("calls", |assignment| assignment.rate_per_s = 1e8),
+            ("duration", |assignment| assignment.duration_ns = u64::MAX),
+            ("interval", |assignment| assignment.interval_ns = 1),
+            ("method", |assignment| assignment.method = "what".into()),
+            ("trace", |assignment| {
+                assignment.arrival = Some("trace:/etc/passwd".into())
             }),
         ];
         for (what, spoil) in wrong {
-            let mut order = order();
-            order.duration_ns *= 10;
-            spoil(&mut order);
-            let why = order.plan(&[None]).expect_err(what);
+            let mut assignment = assignment();
+            assignment.duration_ns *= 10;
+            spoil(&mut assignment);
+            let why = assignment.plan(&[None]).expect_err(what);
             assert!(!why.contains("passwd"), "{why}");
         }
     }
@@ -443,13 +443,13 @@ mod tests {
     #[test]
     fn a_record_arrives_as_it_was() {
         let mut record = Record::new(2);
-        record.methods[1].books.ok = 3;
+        record.methods[1].counts.ok = 3;
         for ns in [1, 1500, 1_234_567_890] {
             record.methods[1].times.record_many(Kind::Response, ns, 2);
         }
         record.answered = 3;
         let arrived = Counts::of(&record, Duration::ZERO).record(2).unwrap();
-        assert_eq!(arrived.methods[1].books, record.methods[1].books);
+        assert_eq!(arrived.methods[1].counts, record.methods[1].counts);
         let times = |record: &Record| record.methods[1].times.of(Kind::Response).clone();
         assert_eq!(times(&arrived), times(&record));
         assert_eq!(arrived.answered, 3);
@@ -463,7 +463,7 @@ mod tests {
         odd.in_flight_ns = f64::NAN;
         assert!(odd.record(1).is_err());
         let mut many = counts.clone();
-        many.methods[0].books[0] = u64::MAX;
+        many.methods[0].calls[0] = u64::MAX;
         assert!(many.record(1).is_err());
         let mut full = counts;
         let count = u64::MAX;

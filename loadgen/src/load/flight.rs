@@ -33,7 +33,7 @@ pub struct Window {
 
 /// A call to be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
+pub struct DueCall {
     /// Its name, until its end.
     pub slot: u32,
     /// What it asks for.
@@ -42,7 +42,7 @@ pub struct Due {
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CallResult {
     /// With an answer.
     Ok,
     /// With an error.
@@ -193,7 +193,7 @@ impl Flight {
             waited_ns += now_ns - call.intended_ns;
             if call.intended_ns >= self.window.from_ns {
                 let method = usize::from(call.work.method);
-                self.record.methods[method].books.scheduled += 1;
+                self.record.methods[method].counts.scheduled += 1;
             }
         }
     }
@@ -201,7 +201,7 @@ impl Flight {
     /// The next call to be made at this time, if one is due and fewer than permitted are in flight.
     /// Otherwise it waits, and its clock runs.
     #[inline]
-    pub fn poll_due(&mut self, now_ns: u64) -> Option<Due> {
+    pub fn poll_due(&mut self, now_ns: u64) -> Option<DueCall> {
         let &slot = self.free.last()?;
         let (intended_ns, work) = match self.pacing {
             Pacing::Open => {
@@ -225,10 +225,10 @@ impl Flight {
         };
         if self.is_measured(intended_ns) {
             let tally = &mut self.record.methods[usize::from(work.method)];
-            tally.books.sent += 1;
+            tally.counts.sent += 1;
             tally.times.record(Kind::SendLag, now_ns - intended_ns);
         }
-        Some(Due { slot, work })
+        Some(DueCall { slot, work })
     }
 
     fn next_of_closed_loop(&mut self, now_ns: u64) -> Option<Work> {
@@ -241,14 +241,14 @@ impl Flight {
         self.begun.add(now_ns);
         if self.is_measured(now_ns) {
             let method = usize::from(work.method);
-            self.record.methods[method].books.scheduled += 1;
+            self.record.methods[method].counts.scheduled += 1;
         }
         Some(work)
     }
 
     /// A call has ended.
     #[inline]
-    pub fn handle_end(&mut self, slot: u32, end: End, now_ns: u64) {
+    pub fn handle_end(&mut self, slot: u32, end: CallResult, now_ns: u64) {
         let call = &mut self.slots[slot as usize];
         debug_assert!(call.is_in_flight, "a call ends once");
         call.is_in_flight = false;
@@ -256,7 +256,7 @@ impl Flight {
         self.free.push(slot);
         self.ended += 1;
         self.finished.add(now_ns);
-        if end == End::Ok {
+        if end == CallResult::Ok {
             self.record.answered += u64::from(self.is_measured(now_ns));
         } else {
             self.pause_until_ns = now_ns + ERROR_PAUSE_NS;
@@ -266,10 +266,10 @@ impl Flight {
         }
         let tally = &mut self.record.methods[usize::from(call.method)];
         match end {
-            End::Ok => tally.books.ok += 1,
-            End::Timeout => tally.books.timeout += 1,
-            End::Error(why) => {
-                tally.books.error += 1;
+            CallResult::Ok => tally.counts.ok += 1,
+            CallResult::Timeout => tally.counts.timeout += 1,
+            CallResult::Error(why) => {
+                tally.counts.error += 1;
                 self.record.first_error.get_or_insert(why);
                 return;
             }
@@ -318,7 +318,7 @@ impl Flight {
                 continue;
             }
             let tally = &mut self.record.methods[usize::from(slot.method)];
-            tally.books.unfinished += 1;
+            tally.counts.unfinished += 1;
             let times = &mut tally.times;
             times.record(Kind::Response, now_ns.saturating_sub(slot.intended_ns));
             times.record(Kind::Service, now_ns.saturating_sub(slot.sent_ns));
@@ -335,7 +335,7 @@ impl Flight {
             }
             if self.is_measured(call.intended_ns) {
                 let tally = &mut self.record.methods[usize::from(call.work.method)];
-                tally.books.unsent += 1;
+                tally.counts.unsent += 1;
                 tally
                     .times
                     .record(Kind::Response, now_ns.saturating_sub(call.intended_ns));

@@ -9,7 +9,7 @@ use crate::load::plan::Part;
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
-use crate::results::{Books, Latency, Spread};
+use crate::results::{CallCounts, Latency, Spread};
 use crate::selftest::theory;
 
 const NS_PER_S: f64 = 1e9;
@@ -52,7 +52,7 @@ fn simulate(mut flight: Flight, server: &mut Server, close_ns: u64) -> Box<Recor
             && end_ns <= now_ns
         {
             server.in_service.pop_front();
-            flight.handle_end(slot, End::Ok, end_ns);
+            flight.handle_end(slot, CallResult::Ok, end_ns);
         }
         flight.handle_turn(now_ns);
         while let Some(due) = flight.poll_due(now_ns) {
@@ -95,15 +95,15 @@ fn open(
     Flight::new(dealt.remove(0), Pacing::Open, window, in_flight_max, 1)
 }
 
-fn assert_balanced(record: &Record) -> Books {
+fn assert_balanced(record: &Record) -> CallCounts {
     let tally = record.total();
     let latency = Latency {
         response: Spread::of(tally.times.of(Kind::Response)),
         service: Spread::of(tally.times.of(Kind::Service)),
         send_lag: Spread::of(tally.times.of(Kind::SendLag)),
     };
-    assert_eq!(tally.books.check(&latency), [""; 0]);
-    tally.books
+    assert_eq!(tally.counts.check(&latency), [""; 0]);
+    tally.counts
 }
 
 const NO_STALL: std::ops::Range<u64> = 0..0;
@@ -164,7 +164,7 @@ fn queue(arrival: &Arrival, service: &str) -> (f64, f64) {
     // Little: the calls in the system are the rate times the mean time in it.
     let in_flight = record.in_flight_ns / (200.0 * NS_PER_S);
     let response = Spread::of(total.times.of(Kind::Response));
-    let rate_per_s = total.books.scheduled as f64 / 200.0;
+    let rate_per_s = total.counts.scheduled as f64 / 200.0;
     let by_little = rate_per_s * response.mean_ns / NS_PER_S;
     assert!(
         (in_flight / by_little - 1.0).abs() < 0.02,
@@ -203,9 +203,9 @@ fn what_never_ended_and_what_never_went_out_is_counted_with_the_time_it_waited()
     let flight = open(&Arrival::Uniform, 1000.0, 2, "fixed:100us", 4);
     let mut server = Server::new(2_000_000_000..NEVER_NS);
     let record = simulate(flight, &mut server, 5_000_000_000);
-    let books = assert_balanced(&record);
-    assert_eq!((books.scheduled, books.unfinished), (2000, 4));
-    assert!((990..=1000).contains(&books.unsent), "{books:?}");
+    let counts = assert_balanced(&record);
+    assert_eq!((counts.scheduled, counts.unfinished), (2000, 4));
+    assert!((990..=1000).contains(&counts.unsent), "{counts:?}");
     let response = Spread::of(record.total().times.of(Kind::Response));
     assert!(response.max_ns >= 2_990_000_000, "{response:?}");
     // All that were due after the stop waited at least 2 s: from 3 s, when the window ended, to 5 s.
@@ -214,15 +214,19 @@ fn what_never_ended_and_what_never_went_out_is_counted_with_the_time_it_waited()
         .times
         .of(Kind::Response)
         .count_between(1_900_000_000, u64::MAX);
-    assert_eq!(waited, books.unfinished + books.unsent);
+    assert_eq!(waited, counts.unfinished + counts.unsent);
 }
 
 #[test]
 fn failures_are_in_the_books_and_not_in_the_times() {
     let mut flight = open(&Arrival::Uniform, 1000.0, 1, "fixed:1us", 8);
-    let mut ends = [End::Ok, End::Error("refused".into()), End::Timeout]
-        .into_iter()
-        .cycle();
+    let mut ends = [
+        CallResult::Ok,
+        CallResult::Error("refused".into()),
+        CallResult::Timeout,
+    ]
+    .into_iter()
+    .cycle();
     for now_ns in (0..=2_000_000_000).step_by(1_000_000) {
         flight.handle_turn(now_ns);
         while let Some(due) = flight.poll_due(now_ns) {
@@ -232,14 +236,14 @@ fn failures_are_in_the_books_and_not_in_the_times() {
     assert!(flight.is_over(2_000_000_000));
     flight.handle_close(2_000_000_000);
     let record = flight.swap_record(Box::new(Record::new(1)));
-    let books = assert_balanced(&record);
-    assert_eq!(books.scheduled, 1000);
+    let counts = assert_balanced(&record);
+    assert_eq!(counts.scheduled, 1000);
     assert!(
-        books.error.abs_diff(333) <= 1 && books.timeout.abs_diff(333) <= 1,
-        "{books:?}"
+        counts.error.abs_diff(333) <= 1 && counts.timeout.abs_diff(333) <= 1,
+        "{counts:?}"
     );
     assert_eq!(record.first_error.as_deref(), Some("refused"));
-    assert_eq!(record.answered, books.ok);
+    assert_eq!(record.answered, counts.ok);
 }
 
 #[test]
@@ -248,16 +252,16 @@ fn a_stopped_load_owes_nothing_that_was_due_later() {
     for now_ns in (0..=2_000_000_000).step_by(1_000_000) {
         flight.handle_turn(now_ns);
         while let Some(due) = flight.poll_due(now_ns) {
-            flight.handle_end(due.slot, End::Ok, now_ns);
+            flight.handle_end(due.slot, CallResult::Ok, now_ns);
         }
     }
     flight.handle_stop(2_000_000_000);
     assert!(flight.is_over(2_000_000_001));
     flight.handle_close(2_100_000_000);
-    let books = assert_balanced(&flight.swap_record(Box::new(Record::new(1))));
+    let counts = assert_balanced(&flight.swap_record(Box::new(Record::new(1))));
     assert!(
-        books.ok.abs_diff(1000) <= 1 && books.unsent == 0,
-        "{books:?}"
+        counts.ok.abs_diff(1000) <= 1 && counts.unsent == 0,
+        "{counts:?}"
     );
 }
 
@@ -271,8 +275,8 @@ fn a_closed_loop_calls_again_when_it_has_its_answer() {
     let schedule = Schedule::of_closed_loop(&workload, 1, Part::WHOLE, 0);
     let flight = Flight::new(schedule, Pacing::Closed { callers: 4 }, window, 100, 1);
     let record = simulate(flight, &mut Server::new(NO_STALL), NEVER_NS);
-    let books = assert_balanced(&record);
-    assert!(books.ok.abs_diff(10_000) <= 4, "{books:?}");
+    let counts = assert_balanced(&record);
+    assert!(counts.ok.abs_diff(10_000) <= 4, "{counts:?}");
     let total = record.total();
     let service = Spread::of(total.times.of(Kind::Service));
     assert!(

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::collector::Collector;
 use super::flight::{Flight, Pacing, Window};
-use super::gathering::Gathering;
-use super::merging::Observe;
+use super::merger::Observe;
 pub use super::plan::{Arrivals, Part, Plan};
 use super::record::Record;
 use super::schedule::Schedule;
@@ -139,7 +139,7 @@ impl Plan {
             threads.push(spawn(number, self.protocol, job, sender.clone())?);
         }
         drop(sender);
-        let gathering = Gathering {
+        let collector = Collector {
             plan: self,
             control: &control,
             reports,
@@ -149,12 +149,12 @@ impl Plan {
         };
         // On a thread of its own: priorities can't be raised again.
         let result = thread::scope(|scope| {
-            let gathering = scope.spawn(|| {
+            let collector = scope.spawn(|| {
                 yield_to_the_load();
-                gathering.run(observe)
+                collector.run(observe)
             });
             let panicked = |_| Err("the thread that adds up panicked".to_owned());
-            gathering.join().unwrap_or_else(panicked)
+            collector.join().unwrap_or_else(panicked)
         });
         control.stop();
         for thread in threads {

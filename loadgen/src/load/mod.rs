@@ -12,20 +12,20 @@
 //! that was intended, so waiting for a slow server, or for this generator, is part of it; the
 //! *service time* counts from the actual sending; the *send lag* is what lies between.
 
+mod collector;
 pub mod cpu_time;
 pub mod flight;
-mod gathering;
 pub mod generator;
-mod kit;
-pub(crate) mod merging;
+pub(crate) mod merger;
 mod on_ringcall;
 mod on_tonic;
-mod pace;
 pub mod plan;
 pub mod record;
+mod request_data;
 pub mod schedule;
 mod sender;
 mod server_use;
+mod wait_mode;
 pub mod work;
 mod worker;
 

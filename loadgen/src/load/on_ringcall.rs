@@ -6,9 +6,9 @@ use std::time::Duration;
 use ringcall::{Code, Idle, LocalClient, LocalRuntime, Shard, Status};
 
 use super::generator::Job;
-use super::kit::{FILL_BYTES_MAX, KEYS, Kit};
-use super::pace::Pace;
+use super::request_data::{FILL_BYTES_MAX, KEYS, RequestData};
 use super::sender::{Fault, Pool, Sender, Transport};
+use super::wait_mode::WaitMode;
 use super::work::{Method, Work};
 use crate::samples::arithmetic::{ArithmeticClient, Operands};
 use crate::samples::delay::DelayClient;
@@ -22,20 +22,20 @@ use crate::samples::sum::SumClient;
 /// Runs a thread's load to its end.
 pub(super) fn run(job: Job) -> Result<(), String> {
     // With a CPU of its own it never sleeps, so that waking up is no part of what it measures.
-    let (idle, pace) = match job.cpu {
-        Some(_) => (Idle::Spin, Pace::Spin),
-        None => (Idle::Park, Pace::Sleep),
+    let (idle, wait_mode) = match job.cpu {
+        Some(_) => (Idle::Spin, WaitMode::Spin),
+        None => (Idle::Park, WaitMode::Sleep),
     };
     let runtime = LocalRuntime::builder().cpu(job.cpu).idle(idle);
-    let result = runtime.run(move |shard| drive(shard, pace, job));
+    let result = runtime.run(move |shard| drive(shard, wait_mode, job));
     result.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-async fn drive(shard: Shard, pace: Pace, job: Job) -> Result<(), String> {
+async fn drive(shard: Shard, wait_mode: WaitMode, job: Job) -> Result<(), String> {
     let transport = OnShard {
         shard: shard.clone(),
         address: job.address.clone(),
-        kit: Kit::new(&job.workload),
+        request_data: RequestData::new(&job.workload),
     };
     let mut connections = Vec::new();
     for _ in 0..job.conns {
@@ -46,13 +46,13 @@ async fn drive(shard: Shard, pace: Pace, job: Job) -> Result<(), String> {
         match job.control.origin() {
             Some(origin) => break origin,
             None if job.control.is_stopped() => return Ok(()),
-            None => pace.a_moment(&shard).await,
+            None => wait_mode.a_moment(&shard).await,
         }
     };
     let pool = Pool::new(connections, job.depth, job.churn_calls);
     let sender = Sender::new(transport, job.into_worker(origin), pool);
     while sender.turn() {
-        pace.a_moment(&shard).await;
+        wait_mode.a_moment(&shard).await;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ async fn drive(shard: Shard, pace: Pace, job: Job) -> Result<(), String> {
 struct OnShard {
     shard: Shard,
     address: String,
-    kit: Kit,
+    request_data: RequestData,
 }
 
 impl OnShard {
@@ -73,7 +73,9 @@ impl OnShard {
         let connection = Connection::new(&client);
         // The methods of each service are resolved by the first call of it.
         for method in 0..job.workload.methods.len() as u8 {
-            let first = connection.call(&self.kit, Work { method, amount: 0 }).await;
+            let first = connection
+                .call(&self.request_data, Work { method, amount: 0 })
+                .await;
             if let Err(status) = first
                 && status.code() == Code::Unavailable
             {
@@ -81,7 +83,7 @@ impl OnShard {
             }
         }
         if job.workload.calls(Method::Get) {
-            fill(&connection, &self.kit, job.connect_timeout).await?;
+            fill(&connection, &self.request_data, job.connect_timeout).await?;
         }
         Ok(connection)
     }
@@ -96,7 +98,7 @@ impl Transport for OnShard {
     }
 
     async fn call(&self, connection: &Connection, work: Work) -> Result<(), Fault> {
-        let answer = connection.call(&self.kit, work).await;
+        let answer = connection.call(&self.request_data, work).await;
         answer.map_err(|status| Fault {
             is_unreachable: status.code() == Code::Unavailable,
             text: status.to_string(),
@@ -132,12 +134,20 @@ impl Connection {
         }
     }
 
-    async fn call(&self, kit: &Kit, work: Work) -> Result<(), Status> {
+    async fn call(&self, request_data: &RequestData, work: Work) -> Result<(), Status> {
         let bytes = work.amount as usize;
         let us = f64::from(work.amount) / 1e3;
-        match kit.method(work) {
-            Method::Echo => self.echo.echo(&kit.payload[..bytes]).await.map(drop),
-            Method::Hello => self.greeter.hello(&kit.name[..bytes]).await.map(drop),
+        match request_data.method(work) {
+            Method::Echo => self
+                .echo
+                .echo(&request_data.payload[..bytes])
+                .await
+                .map(drop),
+            Method::Hello => self
+                .greeter
+                .hello(&request_data.name[..bytes])
+                .await
+                .map(drop),
             Method::Add => {
                 let operands = Operands { a: 40, b: 2 };
                 self.arithmetic.add(operands).await.map(drop)
@@ -146,18 +156,18 @@ impl Connection {
                 let values = vec![0.5; bytes / size_of::<f64>()];
                 self.sum.sum(values).await.map(drop)
             }
-            Method::Get => self.kv.get(kit.key()).await.map(drop),
-            Method::Put => self.kv.put(put(kit, bytes)).await.map(drop),
+            Method::Get => self.kv.get(request_data.key()).await.map(drop),
+            Method::Put => self.kv.put(put(request_data, bytes)).await.map(drop),
             Method::Spin => self.spin.spin(us).await.map(drop),
             Method::Sleep => self.delay.sleep(us.round() as u64).await.map(drop),
         }
     }
 }
 
-fn put(kit: &Kit, bytes: usize) -> Put {
+fn put(request_data: &RequestData, bytes: usize) -> Put {
     Put {
-        key: kit.key().to_owned(),
-        value: kit.payload[..bytes].to_vec(),
+        key: request_data.key().to_owned(),
+        value: request_data.payload[..bytes].to_vec(),
     }
 }
 
@@ -177,10 +187,18 @@ async fn greet(client: &LocalClient, timeout: Duration) -> Result<(), String> {
 }
 
 /// Gives every key a value in the store that this connection has come to.
-async fn fill(connection: &Connection, kit: &Kit, timeout: Duration) -> Result<(), String> {
-    let bytes = kit.payload.len().min(FILL_BYTES_MAX);
+async fn fill(
+    connection: &Connection,
+    request_data: &RequestData,
+    timeout: Duration,
+) -> Result<(), String> {
+    let bytes = request_data.payload.len().min(FILL_BYTES_MAX);
     for _ in 0..KEYS {
-        let put = connection.kv.put(put(kit, bytes)).deadline(timeout).await;
+        let put = connection
+            .kv
+            .put(put(request_data, bytes))
+            .deadline(timeout)
+            .await;
         put.map_err(|status| format!("the keys can't be written before the load: {status}"))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::generator::Job;
-use super::kit::{FILL_BYTES_MAX, KEYS, Kit};
+use super::request_data::{FILL_BYTES_MAX, KEYS, RequestData};
 use super::sender::{Fault, Pool, Sender, Transport};
 use super::work::{Method, Work};
 use crate::target::placement::pin;
@@ -63,7 +63,7 @@ async fn a_moment(is_pinned: bool) {
 /// Speaks from a runtime of this thread.
 struct OnTokio {
     endpoint: Endpoint,
-    kit: Kit,
+    request_data: RequestData,
     payload: Bytes,
 }
 
@@ -79,15 +79,15 @@ impl OnTokio {
         })?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.map_err(|error| format!("{}: {error}", job.address))?;
-        let kit = Kit::new(&job.workload);
+        let request_data = RequestData::new(&job.workload);
         Ok(Self {
             endpoint: endpoint
                 .tcp_nodelay(true)
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .connect_timeout(job.connect_timeout),
-            payload: Bytes::from(kit.payload.clone()),
-            kit,
+            payload: Bytes::from(request_data.payload.clone()),
+            request_data,
         })
     }
 
@@ -110,7 +110,7 @@ impl OnTokio {
 
     fn entry(&self, bytes: usize) -> Entry {
         Entry {
-            key: self.kit.key().to_owned(),
+            key: self.request_data.key().to_owned(),
             value: self.payload.slice(..bytes),
         }
     }
@@ -123,18 +123,21 @@ impl OnTokio {
         let text = |text: &str| Text {
             text: text.to_owned(),
         };
-        match self.kit.method(work) {
+        match self.request_data.method(work) {
             Method::Echo => {
                 let bytes = self.payload.slice(..bytes);
                 client.echo(Payload { bytes }).await.map(drop)
             }
-            Method::Hello => client.hello(text(&self.kit.name[..bytes])).await.map(drop),
+            Method::Hello => client
+                .hello(text(&self.request_data.name[..bytes]))
+                .await
+                .map(drop),
             Method::Add => client.add(Operands { a: 40, b: 2 }).await.map(drop),
             Method::Sum => {
                 let values = vec![0.5; bytes / size_of::<f64>()];
                 client.sum(Reals { values }).await.map(drop)
             }
-            Method::Get => client.get(text(self.kit.key())).await.map(drop),
+            Method::Get => client.get(text(self.request_data.key())).await.map(drop),
             Method::Put => client.put(self.entry(bytes)).await.map(drop),
             Method::Spin => client.spin(time).await.map(drop),
             Method::Sleep => client.sleep(time).await.map(drop),

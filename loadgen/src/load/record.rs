@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::results::{Books, Kind};
+use crate::results::{CallCounts, Kind};
 
 /// The times of the calls of one method. Values are nanoseconds with three significant digits.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Times {
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// What became of them.
-    pub books: Books,
+    pub counts: CallCounts,
     /// How long they took.
     pub times: Times,
 }
@@ -67,7 +67,7 @@ impl Record {
     /// Nothing yet.
     pub fn new(methods: usize) -> Self {
         let tally = || Tally {
-            books: Books::default(),
+            counts: CallCounts::default(),
             times: Times::new(),
         };
         let mut record = Self {
@@ -85,7 +85,7 @@ impl Record {
     /// Adds what another has recorded.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.methods.iter_mut().zip(&other.methods) {
-            mine.books += theirs.books;
+            mine.counts += theirs.counts;
             mine.times.add(&theirs.times);
         }
         self.answered += other.answered;
@@ -99,7 +99,7 @@ impl Record {
     pub fn total(&self) -> Tally {
         let mut total = Self::new(1).methods.remove(0);
         for method in &self.methods {
-            total.books += method.books;
+            total.counts += method.counts;
             total.times.add(&method.times);
         }
         total
@@ -108,7 +108,7 @@ impl Record {
     /// Forgets everything, and keeps the memory.
     pub fn clear(&mut self) {
         for tally in &mut self.methods {
-            tally.books = Books::default();
+            tally.counts = CallCounts::default();
             tally.times.clear();
         }
         self.answered = 0;

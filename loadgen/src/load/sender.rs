@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 
-use super::flight::{Due, End};
+use super::flight::{CallResult, DueCall};
 use super::work::Work;
 use super::worker::Worker;
 
@@ -71,24 +71,29 @@ impl<T: Transport> Sender<T> {
         while self.pool.borrow_mut().have_room()
             && let Some(due) = self.worker.next_due()
         {
-            let seat = self.pool.borrow_mut().next(|| self.transport.connect());
-            self.transport.spawn(make_call(Rc::clone(self), seat, due));
+            let pooled = self.pool.borrow_mut().next(|| self.transport.connect());
+            self.transport
+                .spawn(make_call(Rc::clone(self), pooled, due));
         }
         self.is_sending.set(false);
     }
 }
 
 /// One call, from its sending to its end.
-async fn make_call<T: Transport>(sender: Rc<Sender<T>>, seat: Rc<Seat<T::Connection>>, due: Due) {
+async fn make_call<T: Transport>(
+    sender: Rc<Sender<T>>,
+    pooled: Rc<PooledConnection<T::Connection>>,
+    due: DueCall,
+) {
     let answer = {
-        let call = pin!(sender.transport.call(&seat.connection, due.work));
+        let call = pin!(sender.transport.call(&pooled.connection, due.work));
         sender.worker.until_expired(due.slot, call).await
     };
-    seat.in_flight.set(seat.in_flight.get() - 1);
+    pooled.in_flight.set(pooled.in_flight.get() - 1);
     let (end, is_unreachable) = match answer {
-        Some(Ok(())) => (End::Ok, false),
-        Some(Err(fault)) => (End::Error(fault.text), fault.is_unreachable),
-        None => (End::Timeout, false),
+        Some(Ok(())) => (CallResult::Ok, false),
+        Some(Err(fault)) => (CallResult::Error(fault.text), fault.is_unreachable),
+        None => (CallResult::Timeout, false),
     };
     sender.worker.end(due.slot, end, is_unreachable);
     // Many answers come in one turn: what has come due meanwhile does not wait for the last.
@@ -100,18 +105,18 @@ pub(super) struct Pool<C> {
     depth: usize,
     /// Calls after which a connection is replaced.
     churn_calls: u64,
-    open: Vec<Rc<Seat<C>>>,
+    open: Vec<Rc<PooledConnection<C>>>,
     turn: usize,
 }
 
 /// A connection and the calls on it.
-struct Seat<C> {
+struct PooledConnection<C> {
     connection: C,
     in_flight: Cell<usize>,
     calls: Cell<u64>,
 }
 
-impl<C> Seat<C> {
+impl<C> PooledConnection<C> {
     fn new(connection: C) -> Rc<Self> {
         Rc::new(Self {
             connection,
@@ -128,7 +133,7 @@ impl<C> Pool<C> {
         Self {
             depth,
             churn_calls: churn_calls.unwrap_or(u64::MAX),
-            open: connections.into_iter().map(Seat::new).collect(),
+            open: connections.into_iter().map(PooledConnection::new).collect(),
             turn: 0,
         }
     }
@@ -145,18 +150,18 @@ impl<C> Pool<C> {
     }
 
     /// The connection for the next call. Call it after [`Pool::have_room`] has said so.
-    fn next(&mut self, connect: impl FnOnce() -> Option<C>) -> Rc<Seat<C>> {
-        let seat = Rc::clone(&self.open[self.turn]);
-        seat.in_flight.set(seat.in_flight.get() + 1);
-        seat.calls.set(seat.calls.get() + 1);
-        if seat.calls.get() == self.churn_calls
+    fn next(&mut self, connect: impl FnOnce() -> Option<C>) -> Rc<PooledConnection<C>> {
+        let pooled = Rc::clone(&self.open[self.turn]);
+        pooled.in_flight.set(pooled.in_flight.get() + 1);
+        pooled.calls.set(pooled.calls.get() + 1);
+        if pooled.calls.get() == self.churn_calls
             && let Some(connection) = connect()
         {
             // The old one goes when its calls have ended.
-            self.open[self.turn] = Seat::new(connection);
+            self.open[self.turn] = PooledConnection::new(connection);
         }
         self.advance();
-        seat
+        pooled
     }
 
     fn advance(&mut self) {
@@ -178,7 +183,7 @@ mod tests {
         while pool.have_room() {
             taken.push(pool.next(|| None));
         }
-        let order: String = taken.iter().map(|seat| seat.connection).collect();
+        let order: String = taken.iter().map(|pooled| pooled.connection).collect();
         assert_eq!(order, "abab");
         taken[2].in_flight.set(1);
         assert!(pool.have_room());

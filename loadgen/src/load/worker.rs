@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::flight::{Due, End, Flight, Window};
+use super::flight::{CallResult, DueCall, Flight, Window};
 use super::record::Record;
 
 /// What all threads of a load share.
@@ -171,13 +171,13 @@ impl Worker {
 
     /// The next call to be made now.
     #[inline]
-    pub(super) fn next_due(&self) -> Option<Due> {
+    pub(super) fn next_due(&self) -> Option<DueCall> {
         self.flight.borrow_mut().poll_due(self.now_ns())
     }
 
     /// A call has ended. `is_unreachable` says that it found no server.
     #[inline]
-    pub(super) fn end(&self, slot: u32, end: End, is_unreachable: bool) {
+    pub(super) fn end(&self, slot: u32, end: CallResult, is_unreachable: bool) {
         if self.is_closed.get() {
             return;
         }

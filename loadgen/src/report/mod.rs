@@ -1,8 +1,9 @@
 //! The capacity report: what a service carries, what it needs, and what breaks first.
 //!
-//! [`evidence`] reads result folders, [`verdict`] and [`outlook`] say what they mean, `parts` and
-//! `surroundings` write that into a [`document`], which [`markdown`] and [`html`] render.
+//! [`evidence`] reads result folders, [`verdict`] and [`bottleneck`] say what they mean, `parts` and
+//! `provenance` write that into a [`document`], which [`markdown`] and [`html`] render.
 
+pub mod bottleneck;
 mod comparison;
 pub mod document;
 pub mod evidence;
@@ -10,9 +11,8 @@ pub mod evidence;
 pub(crate) mod fixture;
 pub mod html;
 pub mod markdown;
-pub mod outlook;
 mod parts;
-mod surroundings;
+mod provenance;
 pub mod verdict;
 
 use std::fs;
@@ -125,7 +125,7 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
         ),
         sections: [
             parts::sections(evidence, slo, planning),
-            vec![surroundings::section(evidence)],
+            vec![provenance::section(evidence)],
         ]
         .concat(),
     }

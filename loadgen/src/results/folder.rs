@@ -13,7 +13,7 @@ use super::histograms::{self, HistogramKey, IntervalHistogram};
 use super::manifest::Manifest;
 use super::summary::Summary;
 use super::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
-use super::{SCHEMA_VERSION, hgrm};
+use super::{SCHEMA_VERSION, SCHEMA_VERSION_MIN, hgrm};
 
 /// What could not be done with a file, and why.
 #[derive(Debug)]
@@ -240,7 +240,7 @@ pub struct ResultReader {
 }
 
 impl ResultReader {
-    /// Opens a folder that was written by this version of the schema.
+    /// Opens a folder that was written in this version of the schema, or in one before it.
     ///
     /// # Errors
     /// When it is none.
@@ -249,9 +249,10 @@ impl ResultReader {
             path: path.to_owned(),
         };
         let version = reader.manifest()?.schema_version;
-        if version != SCHEMA_VERSION {
+        if !(SCHEMA_VERSION_MIN..=SCHEMA_VERSION).contains(&version) {
             let why = format!(
-                "its schema has version {version}, this program reads {SCHEMA_VERSION}; use the program that wrote it"
+                "its schema has version {version}, this program reads {SCHEMA_VERSION_MIN} to {SCHEMA_VERSION}; use \
+                 the program that wrote it"
             );
             let wrong = io::Error::new(io::ErrorKind::InvalidData, why);
             return Err(failed("read", path)(wrong));

@@ -137,6 +137,46 @@ fn a_folder_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_folder_of_version_1_is_read_alike() {
+    let folder = crate::report::fixture::search();
+    let expected = ResultReader::open(folder.path()).unwrap();
+    let expected = expected.summary().unwrap();
+    let summary = folder.path().join(SUMMARY);
+    let text = fs::read_to_string(&summary).unwrap();
+    assert!(text.contains("\"counts\":"), "{text}");
+    fs::write(&summary, text.replace("\"counts\":", "\"books\":")).unwrap();
+    let manifest = folder.path().join(MANIFEST);
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    value["schema_version"] = 1.into();
+    value["build"].as_object_mut().unwrap().remove("rustc");
+    fs::write(&manifest, value.to_string()).unwrap();
+
+    let reader = ResultReader::open(folder.path()).unwrap();
+    assert_eq!(reader.summary().unwrap(), expected);
+    assert_eq!(reader.manifest().unwrap().build.rustc, "");
+}
+
+/// Those that the README shows must stay readable, whatever the schema becomes.
+#[test]
+fn published_folders_are_read() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+    let entries = fs::read_dir(results)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut folders = 0;
+    for folder in entries.filter(|path| path.join(MANIFEST).exists()) {
+        let reader = ResultReader::open(&folder).unwrap();
+        assert_eq!(
+            reader.points().unwrap().len(),
+            reader.summary().unwrap().points.len()
+        );
+        folders += 1;
+    }
+    assert!(folders > 0);
+}
+
+#[test]
 fn another_schema_is_refused() {
     let parent = tempfile::tempdir().unwrap();
     let other = Manifest {

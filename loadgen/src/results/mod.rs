@@ -19,12 +19,12 @@
 //! host's name, a user's, or a path.
 //!
 //! A point counts only calls whose *intended* time lies in the measured window; warm-up is in none of
-//! the files. These always hold, and [`Books::check`] checks them:
+//! the files. These always hold, and [`CallCounts::check`] checks them:
 //!
 //! - scheduled = sent + unsent, and sent = ok + error + timeout + unfinished;
 //! - the response histogram has ok + timeout + unfinished + unsent values (the last three are
 //!   censored: they had waited at least that long), the service histogram the same without the
-//!   unsent, the lag histogram one value for each call that was sent. Failed calls are in the books
+//!   unsent, the lag histogram one value for each call that was sent. Failed calls are in the counts
 //!   alone: a server that refuses at once must not look fast.
 
 mod folder;
@@ -41,11 +41,14 @@ pub use self::manifest::{
     Pinning, Protocol, Uring,
 };
 pub use self::summary::{
-    Books, Ceiling, Completion, KeptRate, Latency, MethodSummary, PERCENTILES, Percentile,
+    CallCounts, Ceiling, Completion, KeptRate, Latency, MethodSummary, PERCENTILES, Percentile,
     PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
     is_reportable,
 };
 pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
 
-/// Version of the files' shape; a reader refuses others.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the files' shape. In version 1, `counts` of `summary.json` is `books`.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The oldest version that is still read; readers refuse those before it, and those that come after
+/// [`SCHEMA_VERSION`].
+pub const SCHEMA_VERSION_MIN: u32 = 1;

@@ -119,8 +119,9 @@ pub struct PointSummary {
     pub offered_per_s: f64,
     /// Calls answered within the window, per second, whenever they were intended.
     pub achieved_per_s: f64,
-    /// Counts over all methods.
-    pub books: Books,
+    /// What became of the calls, over all methods.
+    #[serde(alias = "books")]
+    pub counts: CallCounts,
     /// Latency over all methods.
     pub latency: Latency,
     /// Time average of the calls between their intended time and their end, seen by looking at each
@@ -144,8 +145,9 @@ pub struct PointSummary {
 pub struct MethodSummary {
     /// Its name.
     pub method: String,
-    /// Counts.
-    pub books: Books,
+    /// What became of its calls.
+    #[serde(alias = "books")]
+    pub counts: CallCounts,
     /// Latency.
     pub latency: Latency,
 }
@@ -183,7 +185,7 @@ pub struct SloCheck {
 
 /// What became of the calls of the measured window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Books {
+pub struct CallCounts {
     /// Calls that were due.
     pub scheduled: u64,
     /// Calls that went out.
@@ -200,7 +202,7 @@ pub struct Books {
     pub unfinished: u64,
 }
 
-impl Books {
+impl CallCounts {
     /// What is wrong with them, and with the histograms' counts; empty when they balance.
     pub fn check(&self, latency: &Latency) -> Vec<String> {
         let censored = self.timeout + self.unfinished;
@@ -232,7 +234,7 @@ impl Books {
             .filter(|(_, left, right)| left != right);
         wrong
             .map(|(equation, left, right)| {
-                format!("the books do not balance: {equation} does not hold: {left} and {right}")
+                format!("the counts do not balance: {equation} does not hold: {left} and {right}")
             })
             .collect()
     }
@@ -248,7 +250,7 @@ impl Books {
     }
 }
 
-impl AddAssign for Books {
+impl AddAssign for CallCounts {
     fn add_assign(&mut self, other: Self) {
         self.scheduled += other.scheduled;
         self.sent += other.sent;
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn books_that_do_not_balance_are_found_out() {
+    fn counts_that_do_not_balance_are_found_out() {
         let spread = |count| Spread {
             count,
             ..Spread::default()
@@ -380,7 +382,7 @@ mod tests {
             service: spread(7),
             send_lag: spread(8),
         };
-        let books = Books {
+        let counts = CallCounts {
             scheduled: 10,
             sent: 8,
             unsent: 2,
@@ -389,14 +391,14 @@ mod tests {
             timeout: 2,
             unfinished: 1,
         };
-        assert_eq!(books.check(&latency), [""; 0]);
+        assert_eq!(counts.check(&latency), [""; 0]);
         for break_it in [
-            |books: &mut Books| books.scheduled += 1,
-            |books: &mut Books| books.ok += 1,
-            |books: &mut Books| books.error -= 1,
-            |books: &mut Books| books.unsent -= 1,
+            |counts: &mut CallCounts| counts.scheduled += 1,
+            |counts: &mut CallCounts| counts.ok += 1,
+            |counts: &mut CallCounts| counts.error -= 1,
+            |counts: &mut CallCounts| counts.unsent -= 1,
         ] {
-            let mut broken = books;
+            let mut broken = counts;
             break_it(&mut broken);
             assert!(!broken.check(&latency).is_empty(), "{broken:?}");
         }
@@ -404,6 +406,6 @@ mod tests {
             send_lag: spread(7),
             ..latency
         };
-        assert_eq!(books.check(&lost).len(), 1);
+        assert_eq!(counts.check(&lost).len(), 1);
     }
 }

@@ -86,7 +86,7 @@ pub struct PointRow {
 /// A row of `timeseries.csv`: one interval of a point.
 ///
 /// Sent calls and answers are counted where they happened, so the sums over a point are near those
-/// in the books but not equal to them. After the window, while calls in flight are awaited, there
+/// in the counts but not equal to them. After the window, while calls in flight are awaited, there
 /// may be further rows: they hold answers of calls that were due within the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntervalRow {

@@ -1,20 +1,20 @@
 //! `loadgen run`: one load, measured, judged, and kept in a result folder.
 
 pub mod args;
-mod place;
+mod display;
+mod observer;
 pub(crate) mod point;
 mod progress;
 mod screen;
 pub mod session;
-mod shown;
+mod testbed;
 mod text;
-mod watch;
 
 use serde::Serialize;
 
 use self::args::RunArgs;
-pub(crate) use self::place::generator_cpus;
 use self::session::{Session, label};
+pub(crate) use self::testbed::generator_cpus;
 use self::text::Text;
 use crate::cli::Format;
 use crate::failure::Failure;

@@ -6,8 +6,8 @@ use crate::analysis::slo::{Metric, Slo};
 use crate::load::generator::{Arrivals, Outcome, Plan};
 use crate::load::record::{Tally, Times};
 use crate::results::{
-    Books, Completion, Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary, ServerUse,
-    SloCheck, SloOutcome, Spread, Validity, is_reportable,
+    CallCounts, Completion, Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary,
+    ServerUse, SloCheck, SloOutcome, Spread, Validity, is_reportable,
 };
 
 /// The summary of a point.
@@ -44,9 +44,9 @@ pub(crate) fn summarise(
         completion: outcome.completion,
         validity: validity(outcome, &total, &latency),
         slo: slo.map(|slo| judge(slo, &total)),
-        offered_per_s: per_s(total.books.scheduled),
+        offered_per_s: per_s(total.counts.scheduled),
         achieved_per_s: per_s(outcome.record.answered),
-        books: total.books,
+        counts: total.counts,
         latency,
         in_flight_mean: outcome.record.in_flight_ns / outcome.window.as_nanos().max(1) as f64,
         in_flight_max: (plan.conns * plan.depth) as u32,
@@ -56,7 +56,7 @@ pub(crate) fn summarise(
         methods: methods
             .map(|((method, _), tally)| MethodSummary {
                 method: method.name().into(),
-                books: tally.books,
+                counts: tally.counts,
                 latency: self::latency(&tally.times),
             })
             .collect(),
@@ -74,10 +74,10 @@ fn latency(times: &Times) -> Latency {
 /// Rule 3 of measurement: what makes a result worthless. It holds for the whole, and for each of
 /// several generators.
 fn validity(outcome: &Outcome, total: &Tally, whole: &Latency) -> Validity {
-    let mut reasons = faults(&total.books, whole, &total.times);
+    let mut reasons = faults(&total.counts, whole, &total.times);
     for (number, part) in (1..).zip(&outcome.parts) {
         let part = part.total();
-        let found = faults(&part.books, &latency(&part.times), &part.times);
+        let found = faults(&part.counts, &latency(&part.times), &part.times);
         reasons.extend(found.iter().map(|fault| format!("agent {number}: {fault}")));
     }
     let note = outcome.note.as_deref().unwrap_or("an agent was lost");
@@ -98,22 +98,22 @@ fn validity(outcome: &Outcome, total: &Tally, whole: &Latency) -> Validity {
 /// Why an outcome is no measurement; empty if it is one.
 pub(crate) fn faults_of(outcome: &Outcome) -> Vec<String> {
     let total = outcome.record.total();
-    faults(&total.books, &latency(&total.times), &total.times)
+    faults(&total.counts, &latency(&total.times), &total.times)
 }
 
-fn faults(books: &Books, latency: &Latency, times: &Times) -> Vec<String> {
-    let mut reasons = books.check(latency);
-    if books.scheduled == 0 {
+fn faults(counts: &CallCounts, latency: &Latency, times: &Times) -> Vec<String> {
+    let mut reasons = counts.check(latency);
+    if counts.scheduled == 0 {
         reasons.push("no call was due in the window: there is nothing to judge".into());
     }
-    let sent_ratio = books.sent as f64 / books.scheduled.max(1) as f64;
-    if books.scheduled > 0 && sent_ratio < SENT_RATIO_MIN {
+    let sent_ratio = counts.sent as f64 / counts.scheduled.max(1) as f64;
+    if counts.scheduled > 0 && sent_ratio < SENT_RATIO_MIN {
         reasons.push(format!(
             "only {:.2} % of the scheduled calls were sent, {} of {}: as many as permitted were in flight; the server \
              is overloaded, or --conns × --depth is too small",
             sent_ratio * 100.0,
-            books.sent,
-            books.scheduled
+            counts.sent,
+            counts.scheduled
         ));
     }
     // These decide even where there are too few values to report them.
@@ -135,7 +135,7 @@ fn judge(slo: &Slo, total: &Tally) -> SloOutcome {
     let response: &Histogram<u64> = total.times.of(Kind::Response);
     let is_empty = response.is_empty();
     let findings = slo.judge(|metric| match metric {
-        Metric::ErrorShare => (total.books.scheduled > 0).then(|| total.books.error_ratio()),
+        Metric::ErrorShare => (total.counts.scheduled > 0).then(|| total.counts.error_ratio()),
         _ if is_empty => None,
         Metric::Quantile(quantile) => is_reportable(response.len(), quantile * 100.0)
             .then(|| response.value_at_quantile(quantile) as f64),
@@ -208,12 +208,12 @@ pub(crate) fn row(point: &PointSummary, plan: &Plan, shards: Option<u32>) -> Poi
         p999_high_ns: None,
         service_p99_ns: point.latency.service.percentile_ns(99.0),
         send_lag_p99_ns: point.latency.send_lag.percentile_ns(99.0),
-        scheduled: point.books.scheduled,
-        sent: point.books.sent,
-        ok: point.books.ok,
-        error: point.books.error,
-        timeout: point.books.timeout,
-        unfinished: point.books.unfinished,
+        scheduled: point.counts.scheduled,
+        sent: point.counts.sent,
+        ok: point.counts.ok,
+        error: point.counts.error,
+        timeout: point.counts.timeout,
+        unfinished: point.counts.unfinished,
         in_flight_mean: point.in_flight_mean,
         server_cpu_us_per_call: point.server.map(|server| server.cpu_us_per_call),
         server_cpus_busy: point.server.map(|server| server.cpus_busy),

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::args::LoadArgs;
-use super::place::Place;
+use super::display::ProgressDisplay;
+use super::observer::PointObserver;
 use super::point;
-use super::shown::Shown;
-use super::watch::Watch;
+use super::testbed::Testbed;
 use crate::analysis::slo::Slo;
 use crate::environment;
 use crate::failure::Failure;
@@ -28,7 +28,7 @@ use crate::target::interrupts;
 pub struct Session {
     args: LoadArgs,
     slo: Option<Slo>,
-    place: Place,
+    testbed: Testbed,
     folder: ResultWriter,
     began: Instant,
     stop: Arc<AtomicBool>,
@@ -52,21 +52,21 @@ impl Session {
     /// When the options contradict each other, or something can't be started or written.
     pub fn start(args: &LoadArgs, study: &str) -> Result<Self, Failure> {
         // Before anything is started for it.
-        Shown::check(args.tui)?;
+        ProgressDisplay::check(args.tui)?;
         args.target.as_deref().map_or(Ok(()), check_address)?;
         args.plan("", vec![None], None).map_err(Failure::Usage)?;
         let slo = args.slo.as_deref().map(str::parse).transpose();
         let slo = slo.map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
         let stop = interrupts::watch()?;
-        let place = Place::find(args)?;
-        let manifest = manifest(args, study, &place);
+        let testbed = Testbed::find(args)?;
+        let manifest = manifest(args, study, &testbed);
         let other = |error: crate::results::FolderError| Failure::Other(error.to_string());
         let folder = ResultWriter::create(&args.out, &manifest, wall_clock()).map_err(other)?;
         folder.write_summary(&unfinished(&[])).map_err(other)?;
         Ok(Self {
             args: args.clone(),
             slo,
-            place,
+            testbed,
             folder,
             began: Instant::now(),
             stop,
@@ -82,7 +82,7 @@ impl Session {
 
     /// What a reader of the figures must know.
     pub fn caveats(&self) -> &[String] {
-        &self.place.caveats
+        &self.testbed.caveats
     }
 
     /// What was measured so far.
@@ -100,10 +100,10 @@ impl Session {
     /// # Errors
     /// When it contradicts itself.
     pub fn plan(&self) -> Result<Plan, Failure> {
-        let place = &self.place;
-        let cpus = place.generator_cpus.clone();
+        let testbed = &self.testbed;
+        let cpus = testbed.generator_cpus.clone();
         self.args
-            .plan(&place.address, cpus, place.server_pid)
+            .plan(&testbed.address, cpus, testbed.server_pid)
             .map_err(Failure::Usage)
     }
 
@@ -113,24 +113,25 @@ impl Session {
     /// When nothing could be measured: no server, no thread, or interrupted before it began.
     pub fn measure(&mut self, label: String, plan: &Plan) -> Result<Measured, Failure> {
         let number = self.points.len() as u32;
-        let before = self.place.shards(number);
+        let before = self.testbed.shards(number);
         let offset = self.began.elapsed() + plan.warmup;
-        let shown = Shown::new(self.args.tui, &label, plan.warmup, plan.duration)?;
-        let mut watch = Watch::new(number, shown, offset, plan, &self.folder, &self.stop);
+        let display = ProgressDisplay::new(self.args.tui, &label, plan.warmup, plan.duration)?;
+        let mut observer =
+            PointObserver::new(number, display, offset, plan, &self.folder, &self.stop);
         let outcome = {
-            let watch = &mut watch;
+            let observer = &mut observer;
             let mut observe = |event: Event<'_>| {
-                watch.handle(event);
+                observer.handle(event);
                 Ok(())
             };
-            match &self.place.fleet {
+            match &self.testbed.fleet {
                 Some(fleet) => fleet.run(&self.args, plan, &self.stop, &mut observe),
                 None => plan.run(&self.stop, &mut observe),
             }
         };
         let outcome = outcome.map_err(Failure::Other)?;
-        let after = self.place.shards(number);
-        let (responses_ns, write_error) = watch.finish();
+        let after = self.testbed.shards(number);
+        let (responses_ns, write_error) = observer.finish();
         self.write_error = self.write_error.take().or(write_error);
         let start_s = offset.as_secs_f64();
         let mut point = point::summarise(
@@ -140,9 +141,9 @@ impl Session {
             plan,
             &outcome,
             self.slo.as_ref(),
-            self.place.server_shards,
+            self.testbed.server_shards,
         );
-        if self.place.has_server_ended() {
+        if self.testbed.has_server_ended() {
             point.completion = Completion::TargetLost;
         }
         self.write_point(&point, plan, &outcome, &growth(&before, &after));
@@ -165,7 +166,7 @@ impl Session {
         shards: &[ShardRow],
     ) {
         let write = || {
-            let row = point::row(point, plan, self.place.server_shards);
+            let row = point::row(point, plan, self.testbed.server_shards);
             self.folder.add_point(&row)?;
             self.folder.add_shards(shards)?;
             let total = outcome.record.total();
@@ -195,11 +196,11 @@ impl Session {
             return Err(Failure::Usage(why.into()));
         }
         self.args.shards = shards;
-        let caveats = std::mem::take(&mut self.place.caveats);
-        self.place = Place::find(&self.args)?;
+        let caveats = std::mem::take(&mut self.testbed.caveats);
+        self.testbed = Testbed::find(&self.args)?;
         for caveat in caveats {
-            if !self.place.caveats.contains(&caveat) {
-                self.place.caveats.push(caveat);
+            if !self.testbed.caveats.contains(&caveat) {
+                self.testbed.caveats.push(caveat);
             }
         }
         Ok(())
@@ -209,7 +210,7 @@ impl Session {
     /// the seconds that this takes.
     fn ceiling(&self) -> Option<Ceiling> {
         let is_worth_it = self.began.elapsed() >= CEILING_WORTH;
-        if !is_worth_it || self.is_interrupted() || self.place.fleet.is_some() {
+        if !is_worth_it || self.is_interrupted() || self.testbed.fleet.is_some() {
             return None;
         }
         match ceiling::measure(self.args.protocol, CEILING_TIME) {
@@ -311,7 +312,7 @@ fn growth(before: &[ShardRow], after: &[ShardRow]) -> Vec<ShardRow> {
     after.iter().filter_map(grown).collect()
 }
 
-fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
+fn manifest(args: &LoadArgs, study: &str, testbed: &Testbed) -> Manifest {
     let workload = args.workload().ok();
     let methods = workload.iter().flat_map(|workload| &workload.methods);
     let is_closed = args.closed.is_some() || args.is_closed_study;
@@ -325,15 +326,15 @@ fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
         build: environment::build(),
         machine: environment::machine(),
         pinning: Pinning {
-            generator_cpus: place.generator_cpus.clone(),
-            server_cpus: place.server_cpus.clone(),
+            generator_cpus: testbed.generator_cpus.clone(),
+            server_cpus: testbed.server_cpus.clone(),
         },
-        agents: place.fleet.as_ref().map(Fleet::infos).unwrap_or_default(),
+        agents: testbed.fleet.as_ref().map(Fleet::infos).unwrap_or_default(),
         load: LoadSettings {
             protocol: args.protocol,
-            transport: place.transport().into(),
+            transport: testbed.transport().into(),
             is_own_server: args.target.is_none(),
-            server_shards: place.server_shards,
+            server_shards: testbed.server_shards,
             server_idle: args.target.is_none().then(|| args.idle.clone()),
             methods: methods
                 .map(|(method, share_ratio)| MethodShare {
@@ -362,10 +363,10 @@ fn manifest(args: &LoadArgs, study: &str, place: &Place) -> Manifest {
             duration_s: args.duration.as_secs_f64(),
             timeout_s: args.timeout.as_secs_f64(),
             interval_s: args.interval.as_secs_f64(),
-            threads: place.generator_cpus.len() as u32,
+            threads: testbed.generator_cpus.len() as u32,
             slo: args.slo.clone(),
         },
-        caveats: place.caveats.clone(),
+        caveats: testbed.caveats.clone(),
     }
 }
 

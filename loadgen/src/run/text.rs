@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
-use crate::results::{Books, Ceiling, LoopKind, PointSummary, Spread};
+use crate::results::{CallCounts, Ceiling, LoopKind, PointSummary, Spread};
 use crate::units::{format_count, format_ns, or_dash};
 
 /// A point, as it is shown.
@@ -46,7 +46,7 @@ impl Display for Text<'_> {
             point.window_s,
             plan.warmup
         )?;
-        writeln!(f, "calls      {}", Calls(&point.books))?;
+        writeln!(f, "calls      {}", Calls(&point.counts))?;
         writeln!(
             f,
             "in flight  {:.1} on average; rate × mean response time is {:.1}",
@@ -81,7 +81,7 @@ impl Text<'_> {
             text += &format!("{head}{reason}\n");
         }
         if point.validity.is_valid {
-            text += "valid      sent as scheduled, the generator kept up, the books balance\n";
+            text += "valid      sent as scheduled, the generator kept up, the counts balance\n";
         }
         for check in point.slo.iter().flat_map(|slo| &slo.checks) {
             let word = if check.is_met { "met" } else { "VIOLATED" };
@@ -167,23 +167,23 @@ fn figures(spread: &Spread) -> Vec<String> {
     cells
 }
 
-struct Calls<'a>(&'a Books);
+struct Calls<'a>(&'a CallCounts);
 
 impl Display for Calls<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let books = self.0;
+        let counts = self.0;
         write!(
             f,
             "{} scheduled, {} sent, {} ok",
-            format_count(books.scheduled),
-            format_count(books.sent),
-            format_count(books.ok)
+            format_count(counts.scheduled),
+            format_count(counts.sent),
+            format_count(counts.ok)
         )?;
         for (count, what) in [
-            (books.error, "failed"),
-            (books.timeout, "timed out"),
-            (books.unfinished, "unfinished"),
-            (books.unsent, "never sent"),
+            (counts.error, "failed"),
+            (counts.timeout, "timed out"),
+            (counts.unfinished, "unfinished"),
+            (counts.unsent, "never sent"),
         ] {
             if count > 0 {
                 write!(f, ", {} {what}", format_count(count))?;

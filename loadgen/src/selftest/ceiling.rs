@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::stillness::{self, Stillness};
+use super::stalls::{self, ObservedStalls};
 use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
 use crate::results::{Ceiling, KeptRate, Kind, Protocol};
-use crate::target::child::{IDLE_USUAL, ServerProcess, Wanted};
+use crate::target::child::{IDLE_USUAL, ServerOptions, ServerProcess};
 use crate::target::placement::Placement;
 
 /// A load and how it went.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Tried {
+pub(super) struct CeilingProbe {
     pub(super) is_open: bool,
     pub(super) answered_per_s: f64,
     pub(super) send_lag_p99_ns: u64,
@@ -39,11 +39,11 @@ pub(crate) fn measure(protocol: Protocol, time: Duration) -> Result<Ceiling, Str
 }
 
 /// How still the machine is, where there is a CPU for it.
-pub(super) fn look(placement: Option<Placement>, time: Duration) -> Option<Stillness> {
-    placement.map(|placement| stillness::look(placement.client, placement.server, time))
+pub(super) fn look(placement: Option<Placement>, time: Duration) -> Option<ObservedStalls> {
+    placement.map(|placement| stalls::look(placement.client, placement.server, time))
 }
 
-pub(super) fn judge(tried: &[Tried], stillness: Option<&Stillness>) -> Ceiling {
+pub(super) fn judge(tried: &[CeilingProbe], stalls: Option<&ObservedStalls>) -> Ceiling {
     let kept = tried.iter().filter(|tried| tried.is_open && tried.is_kept);
     let best = kept.max_by(|a, b| a.answered_per_s.total_cmp(&b.answered_per_s));
     let pipelined = tried.iter().map(|tried| tried.answered_per_s);
@@ -53,7 +53,7 @@ pub(super) fn judge(tried: &[Tried], stillness: Option<&Stillness>) -> Ceiling {
             per_s: best.answered_per_s,
             send_lag_p99_ns: best.send_lag_p99_ns,
         }),
-        stalls: stillness.map(Stillness::stalls),
+        stalls: stalls.map(ObservedStalls::stalls),
     }
 }
 
@@ -62,14 +62,14 @@ pub(super) fn search(
     protocol: Protocol,
     placement: Option<Placement>,
     time: Duration,
-) -> Result<Vec<Tried>, String> {
-    let wanted = Wanted {
+) -> Result<Vec<CeilingProbe>, String> {
+    let options = ServerOptions {
         protocol,
         shards: 1,
         cpus: placement.map(|placement| vec![placement.server]),
         idle: IDLE_USUAL.into(),
     };
-    let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)?;
+    let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &options)?;
     let cpu = placement.map(|placement| placement.client);
     let plan = |arrivals| Plan {
         protocol,
@@ -103,16 +103,17 @@ pub(super) fn search(
     Ok(tried)
 }
 
-fn attempt(plan: &Plan) -> Result<Tried, String> {
+fn attempt(plan: &Plan) -> Result<CeilingProbe, String> {
     let outcome = plan.run(&AtomicBool::new(false), &mut |_| Ok(()))?;
     let total = outcome.record.total();
     let send_lag_p99_ns = total.times.of(Kind::SendLag).value_at_quantile(0.99);
-    Ok(Tried {
+    Ok(CeilingProbe {
         is_open: matches!(plan.arrivals, Arrivals::Open { .. }),
         answered_per_s: outcome.record.answered as f64 / outcome.window.as_secs_f64(),
         send_lag_p99_ns,
         stall_lag_p99_ns: None,
-        is_kept: send_lag_p99_ns <= LAG_NS_MAX && total.books.unsent * 100 <= total.books.scheduled,
+        is_kept: send_lag_p99_ns <= LAG_NS_MAX
+            && total.counts.unsent * 100 <= total.counts.scheduled,
     })
 }
 

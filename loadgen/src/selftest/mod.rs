@@ -1,15 +1,15 @@
 //! `loadgen selftest`: what the generator itself can do here.
 
 pub(crate) mod ceiling;
+mod stalls;
 pub mod statistics;
-mod stillness;
 pub mod theory;
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use self::ceiling::Tried;
+use self::ceiling::CeilingProbe;
 use self::statistics::{kolmogorov_smirnov_exponential, kolmogorov_smirnov_limit};
 use crate::cli::{Format, SelftestArgs};
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ struct Report {
     /// What one thread can do here.
     ceiling: Ceiling,
     /// Every rate that was tried.
-    tried: Vec<Tried>,
+    tried: Vec<CeilingProbe>,
 }
 
 /// How far planned Poisson arrivals are from what they should be.
@@ -51,11 +51,11 @@ pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
     let placement = Placement::choose(&ringcall::environment());
     let mut tried =
         ceiling::search(Protocol::Ringcall, placement, args.seconds).map_err(Failure::Other)?;
-    let stillness = ceiling::look(placement, args.seconds);
-    let ceiling = ceiling::judge(&tried, stillness.as_ref());
+    let stalls = ceiling::look(placement, args.seconds);
+    let ceiling = ceiling::judge(&tried, stalls.as_ref());
     for tried in tried.iter_mut().filter(|tried| tried.is_open) {
         let busy_ratio = (tried.answered_per_s / ceiling.pipelined_per_s).min(BUSY_RATIO_MAX);
-        tried.stall_lag_p99_ns = stillness.as_ref().map(|seen| seen.lag_p99_ns(busy_ratio));
+        tried.stall_lag_p99_ns = stalls.as_ref().map(|seen| seen.lag_p99_ns(busy_ratio));
     }
     let report = Report {
         clock_ns: clock_ns(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{CompareArgs, SearchArgs, SweepArgs};
 use super::compare::{self, ComparisonRecord};
 use super::conduct;
-use super::live::{Live, Other};
+use super::live::{LiveProbe, TargetB};
 use super::record::{SearchProbe, SearchRecord, StudyRecord};
 use super::search::Settings;
 use super::sweep::{CURVE, Plan};
@@ -40,7 +40,7 @@ pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         is_closed_study: !is_open,
         ..args.load.clone()
     };
-    let mut live = Live::start(&load, "sweep", None)?;
+    let mut live = LiveProbe::start(&load, "sweep", None)?;
     let plan = match plan {
         Some(plan) => plan,
         None => rates_around_the_highest(&mut live, args.load.seed)?,
@@ -79,7 +79,7 @@ fn sweep_failure(points: &[PointSummary]) -> Option<Failure> {
 
 /// Ten rates around that of a closed loop, which is the most that the server carries however long
 /// its answers take.
-fn rates_around_the_highest(live: &mut Live, seed: u64) -> Result<Plan, Failure> {
+fn rates_around_the_highest(live: &mut LiveProbe, seed: u64) -> Result<Plan, Failure> {
     let probed = live.probe(&Load::closed("closed loop".into(), seed))?;
     tell(&probed.point);
     let highest = probed.point.achieved_per_s;
@@ -123,7 +123,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
         tolerance: TOLERANCE,
         confirmations: args.confirm,
     };
-    let mut live = Live::start(&args.load, "search", None)?;
+    let mut live = LiveProbe::start(&args.load, "search", None)?;
     let stopped = live.stopped();
     let record = conduct::conduct(&mut live, &slo, settings, args.load.seed, |probe| {
         tell_search(probe, &slo);
@@ -176,7 +176,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     if let Some(address) = &args.against {
         check_address(address)?;
     }
-    let other = args.against.as_ref().map(|address| Other {
+    let other = args.against.as_ref().map(|address| TargetB {
         address: address.clone(),
         protocol: args.against_protocol.unwrap_or(args.load.protocol),
         pid: args.against_pid,
@@ -187,7 +187,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
         Some(other) => format!("{}, {}", other.address, other.protocol),
         None => format!("{a}, again"),
     };
-    let mut live = Live::start(&args.load, "compare", other)?;
+    let mut live = LiveProbe::start(&args.load, "compare", other)?;
     let base = match args.load.closed {
         Some(_) => Load::closed(String::new(), 0),
         None => Load::at_rate(args.load.rate, 0),
@@ -288,7 +288,7 @@ fn comparison_failure(record: &ComparisonRecord) -> Option<Failure> {
 
 /// What is printed as JSON.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StudyOutput<'a> {
     /// Where the report is.
     report: Option<PathBuf>,
     study: &'a StudyRecord,
@@ -296,7 +296,7 @@ struct Told<'a> {
 
 /// Ends a study: its record, its summary, its report, and what the user sees.
 fn end(
-    live: Live,
+    live: LiveProbe,
     record: &StudyRecord,
     failure: Option<Failure>,
     planning: Planning,
@@ -344,7 +344,7 @@ fn show(
                 print(&format!("\nThe report: {}\n", path.display()))?;
             }
         }
-        Format::Json => print_json(&Told {
+        Format::Json => print_json(&StudyOutput {
             report,
             study: record,
         })?,

@@ -84,9 +84,11 @@ impl Measure {
         let value = match self {
             // Latencies are those of calls that were answered; this is where the others show.
             Self::CallsPerSuccess => {
-                let books = point.books;
-                let others = books.scheduled.saturating_sub(books.error + books.timeout);
-                books.scheduled as f64 / others.max(1) as f64
+                let counts = point.counts;
+                let others = counts
+                    .scheduled
+                    .saturating_sub(counts.error + counts.timeout);
+                counts.scheduled as f64 / others.max(1) as f64
             }
             Self::P50 => point.latency.response.percentile_ns(50.0)? as f64,
             Self::P99 => point.latency.response.percentile_ns(99.0)? as f64,
@@ -304,8 +306,8 @@ mod tests {
                 let mut point = probed.point;
                 if side == Side::B {
                     // Those that succeed are as fast as A's.
-                    point.books.error = point.books.ok / 2;
-                    point.books.ok -= point.books.error;
+                    point.counts.error = point.counts.ok / 2;
+                    point.counts.ok -= point.counts.error;
                 }
                 points.push((side, point));
             }

@@ -5,7 +5,7 @@
 
 use super::judge::{Judgement, Verdict, judge};
 use super::record::{SearchAnswer, SearchProbe, SearchRecord};
-use super::search::{Found, Phase, Search, Settings};
+use super::search::{Phase, Search, SearchResult, Settings};
 use super::{Load, Probe, calls_for};
 use crate::analysis::slo::{Metric, Slo};
 
@@ -73,7 +73,7 @@ fn note(point: u32, rate_per_s: f64, phase: Phase, judgement: Judgement) -> Sear
 }
 
 /// The answer with what bounds it from above, and the lowest rate above it that surely failed.
-fn answer(found: Found, probes: &[SearchProbe]) -> SearchAnswer {
+fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
     // Of several loads at a rate the last has decided.
     let last_at = |rate| probes.iter().rev().find(|probe| probe.rate_per_s == rate);
     let failures = probes

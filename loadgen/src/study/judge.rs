@@ -63,7 +63,7 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
             Metric::Quantile(quantile) => bounds(quantile).map(of),
             Metric::Mean => Some(point.latency.response.mean_ns),
             Metric::Max => Some(point.latency.response.max_ns as f64),
-            Metric::ErrorShare => Some(point.books.error_ratio()),
+            Metric::ErrorShare => Some(point.counts.error_ratio()),
         })
     };
     let surely = measure(|bounds| bounds.upper);
@@ -98,7 +98,7 @@ fn is_behind(point: &PointSummary, slo: &Slo) -> bool {
         Metric::Quantile(quantile) => percentile(quantile),
         Metric::Mean => Some(service.mean_ns),
         Metric::Max => Some(service.max_ns as f64),
-        Metric::ErrorShare => Some(point.books.error_ratio()),
+        Metric::ErrorShare => Some(point.counts.error_ratio()),
     });
     let is_slow = |finding: &Finding| finding.measured.is_some() && !finding.is_met();
     let is_busy = point.server.is_some_and(|server| {

@@ -14,27 +14,27 @@ use crate::run::session::Session;
 
 /// Server B of a comparison.
 #[derive(Clone, Debug)]
-pub(super) struct Other {
+pub(super) struct TargetB {
     pub(super) address: String,
     pub(super) protocol: Protocol,
     pub(super) pid: Option<u32>,
 }
 
 /// A measurement of many loads, all kept in one folder.
-pub(super) struct Live {
+pub(super) struct LiveProbe {
     pub(super) session: Session,
     args: LoadArgs,
-    other: Option<Other>,
+    other: Option<TargetB>,
     shards: u32,
     /// Set when the study was ended early: by a signal, or because the server went away.
     is_stopped: Rc<Cell<bool>>,
 }
 
-impl Live {
+impl LiveProbe {
     pub(super) fn start(
         args: &LoadArgs,
         study: &str,
-        other: Option<Other>,
+        other: Option<TargetB>,
     ) -> Result<Self, Failure> {
         let mut args = args.clone();
         if study != "compare" && matches!(args.arrival, Arrival::Trace(_)) {
@@ -97,7 +97,7 @@ impl Live {
     }
 }
 
-impl Probe for Live {
+impl Probe for LiveProbe {
     type Error = Failure;
 
     fn probe(&mut self, load: &Load) -> Result<Probed, Failure> {

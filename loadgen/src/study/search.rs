@@ -198,11 +198,11 @@ impl Search {
     }
 
     /// What was found; `None` while the search is not over, and when no rate passed.
-    pub fn answer(&self) -> Option<Found> {
+    pub fn answer(&self) -> Option<SearchResult> {
         let rate_per_s = self.passed_per_s.filter(|_| self.is_over)?;
         let ceiling_per_s = self.ceiling_per_s();
         let is_unmeasured = ceiling_per_s.is_some() && ceiling_per_s == self.unmeasured_per_s;
-        Some(Found {
+        Some(SearchResult {
             rate_per_s,
             confirmations: self.confirmed,
             ceiling_per_s,
@@ -213,7 +213,7 @@ impl Search {
 
 /// The answer of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// The highest rate that passed and that no valid load has refuted.
     pub rate_per_s: f64,
     /// Further loads that have passed at it.
@@ -346,7 +346,9 @@ mod tests {
 
     /// Searches for a limit of 4079/s where the loads that `is_late` names, by rate, phase and number, are no
     /// measurements.
-    fn with_late_loads(is_late: impl Fn(f64, Phase, usize) -> bool) -> (Found, Vec<(f64, Phase)>) {
+    fn with_late_loads(
+        is_late: impl Fn(f64, Phase, usize) -> bool,
+    ) -> (SearchResult, Vec<(f64, Phase)>) {
         let mut search = Search::new(SETTINGS);
         let mut loads = Vec::new();
         while let Some((rate, phase)) = search.next_rate() {

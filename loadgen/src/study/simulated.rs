@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::{Load, Probe, Probed, Side};
 use crate::analysis::queueing::Kind;
 use crate::results::{
-    Books, Completion, Latency, LoopKind, PointSummary, ServerUse, Spread, Validity,
+    CallCounts, Completion, Latency, LoopKind, PointSummary, ServerUse, Spread, Validity,
 };
 
 /// One queue that is fed at random; side B takes a share longer, and each load of either has its own
@@ -107,11 +107,11 @@ impl Probe for Server {
             slo: None,
             offered_per_s: calls as f64 / window_s,
             achieved_per_s,
-            books: Books {
+            counts: CallCounts {
                 scheduled: calls,
                 sent: calls,
                 ok: calls,
-                ..Books::default()
+                ..CallCounts::default()
             },
             latency: Latency {
                 response: Spread::of(&pooled),

@@ -20,7 +20,7 @@ pub(crate) struct ServerProcess {
 
 /// The server that is wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct ServerOptions {
     /// What it speaks.
     pub(crate) protocol: Protocol,
     /// How many shards it has.
@@ -34,9 +34,9 @@ pub(crate) struct Wanted {
 impl ServerProcess {
     /// Starts this program again as a server, with a shard on each of the CPUs that are given, or
     /// else so many that are not pinned, and waits until it listens.
-    pub(crate) fn start(listen: &[String], wanted: &Wanted) -> Result<Self, String> {
+    pub(crate) fn start(listen: &[String], options: &ServerOptions) -> Result<Self, String> {
         let mut child =
-            spawn(listen, wanted).map_err(|error| format!("can't start it: {error}"))?;
+            spawn(listen, options).map_err(|error| format!("can't start it: {error}"))?;
         let stdout = child
             .stdout
             .take()
@@ -111,16 +111,16 @@ impl Drop for ServerProcess {
     }
 }
 
-fn spawn(listen: &[String], wanted: &Wanted) -> io::Result<Child> {
+fn spawn(listen: &[String], options: &ServerOptions) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["serve", "--exit-with-stdin"])
-        .args(["--shards", &wanted.shards.to_string()])
-        .args(["--protocol", &wanted.protocol.to_string()])
-        .args(["--idle", &wanted.idle])
+        .args(["--shards", &options.shards.to_string()])
+        .args(["--protocol", &options.protocol.to_string()])
+        .args(["--idle", &options.idle])
         .args([
             "--pin",
-            if wanted.cpus.is_some() {
+            if options.cpus.is_some() {
                 "true"
             } else {
                 "false"
@@ -137,7 +137,7 @@ fn spawn(listen: &[String], wanted: &Wanted) -> io::Result<Child> {
         command.env("RUST_LOG", "warn");
     }
     // A process inherits the CPUs of the thread that starts it, so that one is pinned first.
-    let cpus = wanted.cpus.clone();
+    let cpus = options.cpus.clone();
     let start = move || {
         cpus.map_or(Ok(()), |cpus| pin(&cpus))?;
         command.spawn()

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
-use loadgen::results::{Books, Kind, ResultReader};
+use loadgen::results::{CallCounts, Kind, ResultReader};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -103,7 +103,7 @@ pub fn assert_measured(output: &Output) {
 }
 
 /// What the folder holds agrees with itself.
-pub fn assert_consistent(folder: &Path) -> Books {
+pub fn assert_consistent(folder: &Path) -> CallCounts {
     let reader = ResultReader::open(folder).unwrap();
     let summary = reader.summary().unwrap();
     let point = &summary.points[0];
@@ -122,16 +122,16 @@ pub fn assert_consistent(folder: &Path) -> Books {
             "{kind:?} in the log and in the summary"
         );
     }
-    let books = point.books;
-    assert_eq!(books.check(&point.latency), [""; 0]);
+    let counts = point.counts;
+    assert_eq!(counts.check(&point.latency), [""; 0]);
     let rows = reader.points().unwrap();
     assert_eq!(
         (rows.len(), rows[0].scheduled, rows[0].ok),
-        (1, books.scheduled, books.ok)
+        (1, counts.scheduled, counts.ok)
     );
     let sent: u64 = reader.intervals().unwrap().iter().map(|row| row.sent).sum();
-    assert_eq!(sent, books.sent);
-    books
+    assert_eq!(sent, counts.sent);
+    counts
 }
 
 /// A run in the background, whose standard error is read line by line.

@@ -2,11 +2,11 @@
 
 use super::{View, rate, section};
 use crate::analysis::slo::Slo;
+use crate::report::bottleneck::{Facts, what_breaks_first};
 use crate::report::comparison;
 use crate::report::document::{Block, Figure, Section};
 use crate::report::evidence::Point;
-use crate::report::outlook::{Facts, what_breaks_first};
-use crate::report::surroundings::command;
+use crate::report::provenance::command;
 use crate::report::verdict::{self, Capacity};
 use crate::study::record::StudyRecord;
 use crate::units::format_ns;

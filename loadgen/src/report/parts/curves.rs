@@ -5,7 +5,7 @@ use crate::analysis::slo::Metric;
 use crate::plots::{self, CpuPoint, HeatColumn, HockeyPoint, Objective, SpectrumLine};
 use crate::report::document::{Block, Section, Table};
 use crate::report::evidence::Point;
-use crate::report::surroundings::command;
+use crate::report::provenance::command;
 use crate::report::verdict;
 use crate::units::{format_ns, or_dash};
 
@@ -69,7 +69,7 @@ impl View<'_> {
                 quantile(0.99),
                 bounds,
                 quantile(0.999),
-                format!("{:.3} %", summary.books.error_ratio() * 100.0),
+                format!("{:.3} %", summary.counts.error_ratio() * 100.0),
                 time(summary.server.map(|server| server.cpu_us_per_call * 1e3)),
                 if summary.validity.is_valid {
                     "yes"

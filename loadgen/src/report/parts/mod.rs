@@ -9,7 +9,7 @@ mod shards;
 
 use super::document::{Block, Section};
 use super::evidence::{Evidence, Point};
-use super::surroundings::command;
+use super::provenance::command;
 use super::verdict::{self, Capacity, Planning};
 use crate::analysis::slo::Slo;
 use crate::units::format_count;

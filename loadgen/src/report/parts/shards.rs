@@ -7,7 +7,7 @@ use crate::analysis::usl;
 use crate::plots::{self, WaitPoint};
 use crate::report::document::{Block, Section};
 use crate::report::evidence::Point;
-use crate::report::surroundings::command;
+use crate::report::provenance::command;
 use crate::units::format_ns;
 
 impl View<'_> {

@@ -5,13 +5,13 @@ use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
 use crate::results::{Protocol, ShardRow};
 use crate::samples::stats::StatsClient;
-use crate::target::child::{ServerProcess, Wanted};
+use crate::target::child::{ServerOptions, ServerProcess};
 use crate::target::placement::{self, Placement, parse_list};
 
 use super::args::LoadArgs;
 
 /// The two sides of a measurement.
-pub(crate) struct Place {
+pub(crate) struct Testbed {
     pub(crate) address: String,
     pub(crate) generator_cpus: Vec<Option<usize>>,
     pub(crate) server_cpus: Option<Vec<usize>>,
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     server: Option<ServerProcess>,
 }
 
-impl Place {
+impl Testbed {
     /// Chooses CPUs, and starts the sample server when no target was named.
     pub(crate) fn find(args: &LoadArgs) -> Result<Self, Failure> {
         let environment = ringcall::environment();
@@ -42,7 +42,7 @@ impl Place {
                 (generator_cpus(args.pin.as_deref())?, caveats)
             }
         };
-        let mut place = Self {
+        let mut testbed = Self {
             address: String::new(),
             generator_cpus,
             server_cpus: None,
@@ -54,13 +54,13 @@ impl Place {
             server: None,
         };
         match &args.target {
-            Some(target) => place.address.clone_from(target),
-            None => place.start_server(args, &environment.cpus)?,
+            Some(target) => testbed.address.clone_from(target),
+            None => testbed.start_server(args, &environment.cpus)?,
         }
-        if place.server_shards.is_none() {
-            place.server_shards = place.shards(0).first().map(|_| place.shard_count());
+        if testbed.server_shards.is_none() {
+            testbed.server_shards = testbed.shards(0).first().map(|_| testbed.shard_count());
         }
-        Ok(place)
+        Ok(testbed)
     }
 
     fn start_server(&mut self, args: &LoadArgs, cpus: &[usize]) -> Result<(), Failure> {
@@ -74,17 +74,17 @@ impl Place {
                  take time from each other"
             ));
         }
-        let wanted = Wanted {
+        let options = ServerOptions {
             protocol: args.protocol,
             shards,
             cpus: is_pinned.then_some(free),
             idle: args.idle.clone(),
         };
-        let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &wanted)
+        let server = ServerProcess::start(&["tcp://127.0.0.1:0".to_owned()], &options)
             .map_err(|error| Failure::Other(format!("the server's process: {error}")))?;
         self.address.clone_from(&server.addresses()[0]);
         self.server_pid = Some(server.pid());
-        self.server_cpus = wanted.cpus;
+        self.server_cpus = options.cpus;
         self.server_shards = Some(args.shards);
         self.caveats.push(
             "server and load are on one machine and speak over loopback: no network is in these figures".into(),

@@ -8,7 +8,7 @@ use ringcall::Shard;
 
 /// How to wait for the next call of an open loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum WaitMode {
     /// Looks at the clock in every turn of the shard: to the microsecond, at the cost of a CPU.
     Spin,
     /// Sleeps: up to some hundred microseconds late, but leaves the CPU to the server if both have
@@ -16,7 +16,7 @@ pub(super) enum Pace {
     Sleep,
 }
 
-impl Pace {
+impl WaitMode {
     /// Waits a little for others to go on.
     pub(super) async fn a_moment(self, shard: &Shard) {
         match self {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::work::{Method, Work, Workload};
 
 /// Payloads and keys.
-pub(super) struct Kit {
+pub(super) struct RequestData {
     methods: Vec<Method>,
     /// As long as the longest that is sent.
     pub(super) payload: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct Kit {
     next_key: Cell<usize>,
 }
 
-impl Kit {
+impl RequestData {
     pub(super) fn new(workload: &Workload) -> Self {
         let bytes_max = workload.payload.bytes_max() as usize;
         Self {

@@ -6,7 +6,7 @@ use super::generator::{Event, Interval};
 use super::record::Record;
 
 /// What has come from the sources up to now.
-pub(crate) struct Merging {
+pub(crate) struct IntervalMerger {
     sources: usize,
     /// Everything that was told.
     pub(crate) total: Record,
@@ -19,7 +19,7 @@ pub(crate) struct Merging {
 /// Whoever listens to a load.
 pub(crate) type Observe<'a> = dyn FnMut(Event<'_>) -> Result<(), String> + Send + 'a;
 
-impl Merging {
+impl IntervalMerger {
     pub(crate) fn new(sources: usize, methods: usize) -> Self {
         Self {
             sources,
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_told_when_every_source_has_ended_it() {
-        let mut merging = Merging::new(2, 1);
+        let mut merger = IntervalMerger::new(2, 1);
         let mut told = Vec::new();
         let mut observe = |event: Event<'_>| {
             if let Event::Interval(interval) = event {
@@ -98,13 +98,13 @@ mod tests {
             }
             Ok(())
         };
-        merging.add(0, 10, &answered(1));
-        merging.add(1, 20, &answered(2));
-        merging.tell_ended(&mut observe).unwrap();
-        merging.add(0, 11, &answered(4));
-        merging.tell_ended(&mut observe).unwrap();
-        merging.tell_rest(&mut observe).unwrap();
-        assert_eq!(merging.total.answered, 7);
+        merger.add(0, 10, &answered(1));
+        merger.add(1, 20, &answered(2));
+        merger.tell_ended(&mut observe).unwrap();
+        merger.add(0, 11, &answered(4));
+        merger.tell_ended(&mut observe).unwrap();
+        merger.tell_rest(&mut observe).unwrap();
+        assert_eq!(merger.total.answered, 7);
         let ns = Duration::from_nanos;
         assert_eq!(told, [(0, ns(0), 5), (1, ns(11), 2)]);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::shown::Shown;
+use super::display::ProgressDisplay;
 use crate::load::ServerSample;
 use crate::load::generator::{Event, Interval, Plan};
 use crate::results::{
@@ -14,14 +14,14 @@ use crate::results::{
 };
 
 /// One point while it is measured.
-pub(super) struct Watch<'a> {
+pub(super) struct PointObserver<'a> {
     point: u32,
     /// Beginning of the window, since that of the folder.
     offset: Duration,
     plan: &'a Plan,
     folder: &'a ResultWriter,
     stop: &'a AtomicBool,
-    shown: Shown,
+    display: ProgressDisplay,
     /// Response times of the window, in stretches of equal length.
     responses_ns: Vec<Histogram<u64>>,
     /// Intervals in each of them, but the last, and in that.
@@ -30,10 +30,10 @@ pub(super) struct Watch<'a> {
     write_error: Option<String>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> PointObserver<'a> {
     pub(super) fn new(
         point: u32,
-        shown: Shown,
+        display: ProgressDisplay,
         offset: Duration,
         plan: &'a Plan,
         folder: &'a ResultWriter,
@@ -45,7 +45,7 @@ impl<'a> Watch<'a> {
             plan,
             folder,
             stop,
-            shown,
+            display,
             responses_ns: Vec::new(),
             per_stretch: 1,
             in_last: 0,
@@ -56,12 +56,12 @@ impl<'a> Watch<'a> {
     pub(super) fn handle(&mut self, event: Event<'_>) {
         let written = match event {
             Event::Begin => {
-                self.shown.begin();
+                self.display.begin();
                 Ok(())
             }
             Event::Ready => Ok(()),
             Event::Tick => {
-                self.shown.tick();
+                self.display.tick();
                 Ok(())
             }
             Event::Interval(interval) => self.interval(interval),
@@ -110,18 +110,18 @@ impl<'a> Watch<'a> {
         let response = Spread::of(total.times.of(Kind::Response));
         let lag = Spread::of(total.times.of(Kind::SendLag));
         self.keep(total.times.of(Kind::Response));
-        self.shown.interval(interval, &response);
+        self.display.interval(interval, &response);
         let length_ns = interval.length.as_nanos().max(1) as f64;
         self.folder.add_intervals(&[IntervalRow {
             point: self.point,
             interval: interval.number as u32,
             start_s: interval.start.as_secs_f64(),
             length_s: interval.length.as_secs_f64(),
-            sent: total.books.sent,
+            sent: total.counts.sent,
             answered: interval.record.answered,
-            ok: total.books.ok,
-            error: total.books.error,
-            timeout: total.books.timeout,
+            ok: total.counts.ok,
+            error: total.counts.error,
+            timeout: total.counts.timeout,
             in_flight_mean: interval.record.in_flight_ns / length_ns,
             p50_ns: response.percentile_ns(50.0),
             p99_ns: response.percentile_ns(99.0),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::generator::{Event, Outcome};
-use super::merging::{Merging, Observe};
+use super::merger::{IntervalMerger, Observe};
 use super::plan::Plan;
 use super::record::Record;
 use super::server_use::ServerProbe;
@@ -13,7 +13,7 @@ use super::worker::{Control, Report};
 use crate::results::Completion;
 
 /// The ends of a load that the threads don't hold.
-pub(super) struct Gathering<'a> {
+pub(super) struct Collector<'a> {
     pub(super) plan: &'a Plan,
     pub(super) control: &'a Control,
     pub(super) reports: Receiver<Report>,
@@ -24,28 +24,28 @@ pub(super) struct Gathering<'a> {
 }
 
 /// What has come up to now.
-struct Gathered {
-    merging: Merging,
+struct Collected {
+    merger: IntervalMerger,
     ready: usize,
     done: usize,
     window_ns: u64,
     completion: Completion,
 }
 
-impl Gathering<'_> {
+impl Collector<'_> {
     pub(super) fn run(self, observe: &mut Observe<'_>) -> Result<Outcome, String> {
         let threads = self.spares.len();
         let mut probe = None;
         let mut has_begun = false;
-        let mut gathered = Gathered {
-            merging: Merging::new(threads, self.plan.workload.methods.len()),
+        let mut collected = Collected {
+            merger: IntervalMerger::new(threads, self.plan.workload.methods.len()),
             ready: 0,
             done: 0,
             window_ns: 0,
             completion: Completion::Complete,
         };
-        while gathered.done < threads {
-            let is_at_gate = gathered.ready == threads && !has_begun;
+        while collected.done < threads {
+            let is_at_gate = collected.ready == threads && !has_begun;
             if is_at_gate && let Some(origin) = (self.gate)() {
                 has_begun = true;
                 self.control.begin(origin);
@@ -66,7 +66,7 @@ impl Gathering<'_> {
                 }
             };
             if self.stop.load(Ordering::Relaxed) && !self.control.is_stopped() {
-                gathered.completion = gathered.completion.max(Completion::Interrupted);
+                collected.completion = collected.completion.max(Completion::Interrupted);
                 self.control.stop();
                 if !has_begun {
                     return Err("interrupted before the load began".into());
@@ -74,13 +74,13 @@ impl Gathering<'_> {
             }
             match report {
                 Some(Report::Ready) => {
-                    gathered.ready += 1;
-                    if gathered.ready == threads {
+                    collected.ready += 1;
+                    if collected.ready == threads {
                         observe(Event::Ready)?;
                     }
                 }
                 Some(Report::Failed(why)) => return Err(why),
-                Some(report) => self.gather(report, &mut gathered, observe)?,
+                Some(report) => self.collect(report, &mut collected, observe)?,
                 None => observe(Event::Tick)?,
             }
             if let Some(probe) = &mut probe {
@@ -89,10 +89,10 @@ impl Gathering<'_> {
         }
         let server = probe.and_then(|probe| probe.finish());
         Ok(Outcome {
-            record: gathered.merging.total,
+            record: collected.merger.total,
             parts: Vec::new(),
-            window: Duration::from_nanos(gathered.window_ns),
-            completion: gathered.completion,
+            window: Duration::from_nanos(collected.window_ns),
+            completion: collected.completion,
             note: None,
             server,
         })
@@ -105,10 +105,10 @@ impl Gathering<'_> {
         ServerProbe::new(pid, window_from, self.plan.duration, self.plan.interval).map(Some)
     }
 
-    fn gather(
+    fn collect(
         &self,
         report: Report,
-        gathered: &mut Gathered,
+        collected: &mut Collected,
         observe: &mut Observe<'_>,
     ) -> Result<(), String> {
         match report {
@@ -118,25 +118,25 @@ impl Gathering<'_> {
                 end_ns,
                 mut record,
             } => {
-                gathered.merging.add(number, end_ns, &record);
+                collected.merger.add(number, end_ns, &record);
                 record.clear();
                 // The thread may have ended.
                 self.spares[thread].send(record).ok();
-                gathered.merging.tell_ended(observe)
+                collected.merger.tell_ended(observe)
             }
             Report::Done {
                 window,
                 is_target_lost,
             } => {
-                gathered.done += 1;
+                collected.done += 1;
                 let window_ns = window.until_ns.saturating_sub(window.from_ns);
-                gathered.window_ns = gathered.window_ns.max(window_ns);
+                collected.window_ns = collected.window_ns.max(window_ns);
                 if is_target_lost {
-                    gathered.completion = Completion::TargetLost;
+                    collected.completion = Completion::TargetLost;
                     self.control.stop();
                 }
-                if gathered.done == self.spares.len() {
-                    gathered.merging.tell_rest(observe)?;
+                if collected.done == self.spares.len() {
+                    collected.merger.tell_rest(observe)?;
                 }
                 Ok(())
             }

@@ -9,13 +9,13 @@ use crate::target::placement::pin;
 
 /// What a thread that only reads the clock has seen.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stillness {
+pub(super) struct ObservedStalls {
     /// Times between readings that were further apart than [`GAP_NS_MIN`].
     gaps_ns: Vec<u64>,
     time_ns: f64,
 }
 
-impl Stillness {
+impl ObservedStalls {
     pub(super) fn stalls(&self) -> Stalls {
         Stalls {
             lost_ratio: self.gaps_ns.iter().sum::<u64>() as f64 / self.time_ns,
@@ -50,7 +50,7 @@ impl Stillness {
 
 /// Reads the clock on a CPU for some time, while another is as busy: a host that has fewer CPUs than
 /// it lends out shows only then.
-pub(super) fn look(cpu: usize, busy_cpu: usize, time: Duration) -> Stillness {
+pub(super) fn look(cpu: usize, busy_cpu: usize, time: Duration) -> ObservedStalls {
     let watch = move |cpu| {
         // Unpinned it sees at least what the scheduler does.
         pin(&[cpu]).ok();
@@ -60,7 +60,7 @@ pub(super) fn look(cpu: usize, busy_cpu: usize, time: Duration) -> Stillness {
         scope.spawn(move || watch(busy_cpu));
         scope.spawn(move || watch(cpu)).join().unwrap_or_default()
     });
-    Stillness {
+    ObservedStalls {
         gaps_ns,
         time_ns: time.as_nanos() as f64,
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn one_long_gap_makes_its_share_of_the_calls_late() {
         // 20 ms in a second: 2 % of the calls are due in it, half of them in its first 10 ms.
-        let seen = |gaps_ns| Stillness {
+        let seen = |gaps_ns| ObservedStalls {
             gaps_ns,
             time_ns: 1e9,
         };

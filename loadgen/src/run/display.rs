@@ -10,12 +10,12 @@ use crate::load::generator::Interval;
 use crate::results::Spread;
 
 /// A bar or lines, or the whole terminal.
-pub(super) enum Shown {
+pub(super) enum ProgressDisplay {
     Progress(Progress),
     Screen(Box<Screen>),
 }
 
-impl Shown {
+impl ProgressDisplay {
     /// # Errors
     /// When the whole terminal was asked for, and there is none.
     pub(super) fn new(
