@@ -11,10 +11,10 @@ use clap::Parser;
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Plan};
 use harness::count::page::Page;
-use harness::cpu::Usage;
+use harness::cpu::CpuUsage;
 use harness::descriptors;
 use harness::options::{self, Common, Effort};
-use harness::pairs::{self, Compared, First, Pair, Report};
+use harness::pairs::{self, Compared, Condition, Pair, Report};
 use harness::point::Point;
 use harness::report::Method;
 use harness::report::environment::Environment;
@@ -176,7 +176,7 @@ fn run_once(
     client: &mut Client,
     peer: &dyn Peer,
     setting: Setting,
-    first: First,
+    first: Condition,
 ) -> io::Result<Run> {
     let point = Point {
         work: Work {
@@ -199,7 +199,7 @@ fn run_once(
         counters: Some(&page),
     };
     let server = ServerProcess::start(peer, &start)?;
-    let usage = || Usage::now(server.pid(), placement);
+    let usage = || CpuUsage::now(server.pid(), placement);
     let plan = |measured| Plan {
         cell: point.cell,
         work: point.work,
@@ -214,11 +214,11 @@ fn run_once(
     let alone = memory()?;
     let (mut idle, mut beside) = (Vec::new(), alone);
     let pair = first.measure(|state| match state {
-        First::Alone => {
+        Condition::Alone => {
             idle.clear();
             drive(setting.measured)
         }
-        First::Beside => {
+        Condition::Beside => {
             for _ in 0..setting.idle_connections {
                 idle.push(open_idle(peer, &server).map_err(descriptors::explain)?);
             }

@@ -10,11 +10,11 @@ use std::io;
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
+use harness::baseline::{Baseline, Cost};
 use harness::count::allocator;
 use harness::count::page::Page;
 use harness::memory::MemoryCalls;
 use harness::options::{self, Common};
-use harness::record::{Cost, Record};
 use harness::work::{Work, Workload};
 
 /// Counts instructions and allocations of one call, and compares them with those on record.
@@ -96,7 +96,7 @@ fn run(options: &Options) -> io::Result<()> {
         return no_allocations(&allocations);
     }
     let recorded = std::fs::read_to_string(FILE);
-    let recorded: Option<Record> = match recorded {
+    let recorded: Option<Baseline> = match recorded {
         // What is replaced need not make sense.
         Ok(text) if options.update => serde_json::from_str(&text).ok(),
         Ok(text) => Some(serde_json::from_str(&text)?),
@@ -111,7 +111,7 @@ fn run(options: &Options) -> io::Result<()> {
         options::say(text);
         return no_allocations(&allocations);
     }
-    let mut now = Record::new();
+    let mut now = Baseline::new();
     for ((index, case), allocations) in CASES.iter().enumerate().zip(allocations) {
         let cost = Cost {
             instructions: instructions(index, case)?,

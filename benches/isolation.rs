@@ -12,9 +12,9 @@ use std::time::Duration;
 use clap::Parser;
 use harness::cell::Cell;
 use harness::client::{Arrivals, Client, Open, Outcome, Plan};
-use harness::cpu::Usage;
+use harness::cpu::CpuUsage;
 use harness::options::{Common, Effort};
-use harness::pairs::{self, Compared, First, Pair, Report};
+use harness::pairs::{self, Compared, Condition, Pair, Report};
 use harness::point::Point;
 use harness::report::Method;
 use harness::report::environment::Environment;
@@ -151,7 +151,7 @@ fn subjects(peers: &[&'static dyn Peer], cpus: usize) -> Vec<Subject> {
 fn run_once(
     subject: &Subject,
     allowed: &[usize],
-    state: First,
+    state: Condition,
     seed: u64,
     measured: Duration,
 ) -> io::Result<Outcome> {
@@ -183,8 +183,8 @@ fn run_once(
         arrivals: Arrivals::Open(Open {
             calls_per_s: CALLS_PER_S_AND_CPU * server_cpus as f64,
             slow_share: match state {
-                First::Alone => 0.0,
-                First::Beside => SLOW_SHARE,
+                Condition::Alone => 0.0,
+                Condition::Beside => SLOW_SHARE,
             },
             slow_us: SLOW_US,
             seed,
@@ -197,7 +197,7 @@ fn run_once(
         (&[server], Some(client)) => Some(Placement { server, client }),
         _ => None,
     };
-    let usage = || Usage::now(server.pid(), watched);
+    let usage = || CpuUsage::now(server.pid(), watched);
     // The client runs on a thread of its own, so that this one may start servers anywhere.
     let outcome = std::thread::scope(|scope| {
         let client = scope.spawn(|| {

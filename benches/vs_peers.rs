@@ -88,7 +88,7 @@ fn compare(options: &Options) -> io::Result<()> {
         .try_for_each(|point| point.work.check())
         .map_err(io::Error::other)?;
     let runner = options.runner(placement);
-    runner.left_out(&points)?.iter().for_each(options::say);
+    runner.exclusions(&points)?.iter().for_each(options::say);
     let mut client = Client::new();
     let (mut cells, mut failed, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new(points.len());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// What calls cost, as the file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Baseline {
     /// The compiler; another one counts differently.
     pub rustc: String,
     /// By the name of the call.
@@ -30,7 +30,7 @@ pub struct Cost {
 /// they copy memory, and runs in where it lies.
 const TOLERANCE: f64 = 0.02;
 
-impl Record {
+impl Baseline {
     /// An empty record of this compiler.
     #[expect(clippy::new_without_default, reason = "an empty record is no default")]
     pub fn new() -> Self {
@@ -116,25 +116,25 @@ impl Cost {
 mod tests {
     use super::*;
 
-    fn record(instructions: f64, allocations: f64) -> Record {
-        let mut record = Record::new();
+    fn baseline(instructions: f64, allocations: f64) -> Baseline {
+        let mut baseline = Baseline::new();
         let cost = Cost {
             instructions,
             allocations,
         };
-        record.calls.insert("echo".into(), cost);
-        record
+        baseline.calls.insert("echo".into(), cost);
+        baseline
     }
 
     #[test]
     fn growth_beyond_the_tolerance_fails() {
-        let before = record(1000.0, 0.0);
-        assert!(record(1019.0, 0.0).check(&before).is_ok());
-        let dearer = record(1021.0, 0.0).check(&before).unwrap_err();
+        let before = baseline(1000.0, 0.0);
+        assert!(baseline(1019.0, 0.0).check(&before).is_ok());
+        let dearer = baseline(1021.0, 0.0).check(&before).unwrap_err();
         assert!(dearer.contains("echo: 1021.0 instructions"), "{dearer}");
-        assert!(record(900.0, 0.1).check(&before).is_err());
-        assert!(record(1.0, 0.0).check(&Record::new()).is_err());
-        let gone = Record::new().check(&before).unwrap_err();
+        assert!(baseline(900.0, 0.1).check(&before).is_err());
+        assert!(baseline(1.0, 0.0).check(&Baseline::new()).is_err());
+        let gone = Baseline::new().check(&before).unwrap_err();
         assert!(
             gone.contains("echo: on record, but no longer counted"),
             "{gone}"
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn what_has_become_cheaper_is_told() {
-        let before = record(1000.0, 0.0);
-        let (cheaper, same) = (record(970.0, 0.0), record(985.0, 0.0));
+        let before = baseline(1000.0, 0.0);
+        let (cheaper, same) = (baseline(970.0, 0.0), baseline(985.0, 0.0));
         assert_eq!(cheaper.cheaper_than(&before).collect::<Vec<_>>(), ["echo"]);
         assert_eq!(same.cheaper_than(&before).count(), 0);
     }

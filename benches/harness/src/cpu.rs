@@ -9,7 +9,7 @@ use procfs::{CurrentSI, KernelStats};
 
 /// CPU times since some moment in the past, read together.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub struct CpuUsage {
     server: Duration,
     client: Duration,
     idle: Option<Duration>,
@@ -17,7 +17,7 @@ pub struct Usage {
 
 /// Who used the CPUs during some time.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub struct CpuLoad {
     /// CPU time of the server process, in user code and in the kernel.
     pub server: Duration,
     /// CPU time of the client process.
@@ -30,7 +30,7 @@ pub struct Load {
 }
 
 #[cfg(test)]
-impl Load {
+impl CpuLoad {
     /// Of a run of which others had this share of the CPUs, where 5 % are tolerated.
     pub fn of_others(others: f64) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Load {
     }
 }
 
-impl Usage {
+impl CpuUsage {
     /// The usage up to now of this server process and of this process, the client.
     pub fn now(server_pid: u32, placement: Option<Placement>) -> io::Result<Self> {
         Ok(Self {
@@ -53,7 +53,7 @@ impl Usage {
     }
 
     /// The load of the time between `earlier` and this.
-    pub fn since(&self, earlier: &Self, elapsed: Duration) -> Load {
+    pub fn since(&self, earlier: &Self, elapsed: Duration) -> CpuLoad {
         let server = self.server.saturating_sub(earlier.server);
         let client = self.client.saturating_sub(earlier.client);
         let idle = self.idle.zip(earlier.idle);
@@ -62,7 +62,7 @@ impl Usage {
             (elapsed * CPUS_USED).saturating_sub(used)
         });
         let others = others.map(|others| others.div_duration_f64(elapsed * CPUS_USED));
-        Load {
+        CpuLoad {
             server,
             client,
             others,
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn work_costs_time() {
         let pid = std::process::id();
-        let (start, before) = (Instant::now(), Usage::now(pid, None).unwrap());
+        let (start, before) = (Instant::now(), CpuUsage::now(pid, None).unwrap());
         while start.elapsed() < Duration::from_millis(50) {
             std::hint::spin_loop();
         }
-        let load = Usage::now(pid, None)
+        let load = CpuUsage::now(pid, None)
             .unwrap()
             .since(&before, start.elapsed());
         assert!(load.server > Duration::ZERO && load.is_calm && load.others.is_none());
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn time_that_nobody_accounts_for_belongs_to_others() {
-        let usage = |server, client, idle| Usage {
+        let usage = |server, client, idle| CpuUsage {
             server: Duration::from_millis(server),
             client: Duration::from_millis(client),
             idle: Some(Duration::from_millis(idle)),

@@ -12,12 +12,12 @@ use crate::work::{Work, Workload};
 
 /// Says which of these peers will be missing at which of these points, a line for each reason; an
 /// error when nobody takes part anywhere.
-pub(crate) fn reasons(peers: &[&dyn Peer], points: &[Point]) -> io::Result<Vec<String>> {
+pub(crate) fn list(peers: &[&dyn Peer], points: &[Point]) -> io::Result<Vec<String>> {
     let mut reasons: Vec<(_, Vec<&str>)> = Vec::new();
     let mut is_any_left = false;
     for point in points {
         for peer in peers {
-            let Some(reason) = why(*peer, *point) else {
+            let Some(reason) = of(*peer, *point) else {
                 is_any_left = true;
                 continue;
             };
@@ -42,7 +42,7 @@ pub(crate) fn reasons(peers: &[&dyn Peer], points: &[Point]) -> io::Result<Vec<S
 }
 
 /// What a peer takes no part in, and why; `None` when it takes part at this point.
-pub(crate) fn why(peer: &dyn Peer, point: Point) -> Option<(String, String)> {
+pub(crate) fn of(peer: &dyn Peer, point: Point) -> Option<(String, String)> {
     let Point {
         work,
         transport,
@@ -110,8 +110,8 @@ mod tests {
             "spin is measured without glommio, tonic: no way to spin is offered",
         ];
         let peers = ["raw", "glommio", "tonic"].map(|name| servers::find(name).unwrap());
-        assert_eq!(reasons(&peers, &all).unwrap(), expected);
-        let nobody = reasons(&peers[..1], &all[..2]).unwrap_err().to_string();
+        assert_eq!(list(&peers, &all).unwrap(), expected);
+        let nobody = list(&peers[..1], &all[..2]).unwrap_err().to_string();
         assert!(
             nobody.ends_with("without raw: only echoes are offered"),
             "{nobody}"

@@ -14,18 +14,18 @@
 //! `cargo bench --bench vs_peers -- --help` lists the options.
 
 pub mod address;
+pub mod baseline;
 pub mod cell;
 pub mod client;
 pub mod count;
 pub mod cpu;
 pub mod descriptors;
-mod left_out;
+mod exclusions;
 pub mod memory;
 pub mod options;
 pub mod pairs;
 pub mod point;
 pub mod progress;
-pub mod record;
 pub mod report;
 pub mod rounds;
 pub mod runs;

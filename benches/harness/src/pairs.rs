@@ -28,20 +28,20 @@ pub struct Pair {
     pub beside: Outcome,
 }
 
-/// Which state comes first.
+/// A state of a server. The two take turns in being measured first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum First {
+pub enum Condition {
     /// Without what may disturb.
     Alone,
     /// With it.
     Beside,
 }
 
-impl First {
-    /// Measures both states in this order.
+impl Condition {
+    /// Measures both states, this one first.
     pub fn measure(
         self,
-        mut measure: impl FnMut(First) -> io::Result<Outcome>,
+        mut measure: impl FnMut(Condition) -> io::Result<Outcome>,
     ) -> io::Result<Pair> {
         let (alone, beside);
         match self {
@@ -74,7 +74,7 @@ pub fn measure<Server, Run>(
     wanted: usize,
     replacing_max: Duration,
     name: impl Fn(&Server) -> &str,
-    mut run: impl FnMut(&Server, First) -> io::Result<Run>,
+    mut run: impl FnMut(&Server, Condition) -> io::Result<Run>,
     pair: impl Fn(&Run) -> &Pair,
 ) -> (Vec<Series<Run>>, Rounds) {
     let mut series: Vec<_> = servers
@@ -85,8 +85,8 @@ pub fn measure<Server, Run>(
     let mut progress = Progress::new(wanted * servers.len());
     while series.iter().any(Series::is_measured) && repeats.go_on() {
         let first = match repeats.count() % 2 {
-            0 => First::Alone,
-            _ => First::Beside,
+            0 => Condition::Alone,
+            _ => Condition::Beside,
         };
         let mut loads = Vec::new();
         for (server, series) in servers.iter().zip(&mut series) {
@@ -257,7 +257,7 @@ impl<Setting: Serialize, Row: Serialize> Report<Setting, Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Load;
+    use crate::cpu::CpuLoad;
     use hdrhistogram::Histogram;
 
     fn outcome(calls: u64, others: f64) -> Outcome {
@@ -265,7 +265,7 @@ mod tests {
             calls,
             elapsed: Duration::from_secs(1),
             latency_ns: Histogram::new(3).unwrap(),
-            load: Load::of_others(others),
+            load: CpuLoad::of_others(others),
         }
     }
 
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn the_states_take_turns_and_disturbed_rounds_are_left_out() {
         let (mut order, mut round) = (Vec::new(), 0);
-        let run = |server: &u64, first: First| {
+        let run = |server: &u64, first: Condition| {
             round += 1;
             first.measure(|state| {
                 order.push(state);
@@ -282,7 +282,7 @@ mod tests {
             })
         };
         let (series, rounds) = measure(&[7], 2, LONG, |_| "server", run, |pair| pair);
-        use First::{Alone, Beside};
+        use Condition::{Alone, Beside};
         assert_eq!(order, [Alone, Beside, Beside, Alone, Alone, Beside]);
         assert_eq!((rounds.kept, rounds.disturbed, rounds.replaced), (2, 0, 1));
         assert!(matches!(&series[..], [Series::Measured(runs)] if runs.len() == 2));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_server_that_fails_ends_nothing() {
-        let run = |server: &u64, first: First| match server {
+        let run = |server: &u64, first: Condition| match server {
             0 => Err(io::Error::other("no")),
             calls => first.measure(|_| Ok(outcome(*calls, 0.0))),
         };

@@ -6,7 +6,7 @@
 use std::iter::Sum;
 use std::time::{Duration, Instant};
 
-use crate::cpu::Load;
+use crate::cpu::CpuLoad;
 
 /// Rounds, one run of each peer: how many there were, and how calm they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Repeats {
     }
 
     /// A round has ended, of whose runs these are the loads.
-    pub fn end(&mut self, loads: impl IntoIterator<Item = Load>) {
+    pub fn end(&mut self, loads: impl IntoIterator<Item = CpuLoad>) {
         let disturbed = loads.into_iter().filter(|load| !load.is_calm);
         let shares = disturbed.filter_map(|load| load.others);
         self.disturbances.push(shares.reduce(f64::max));
@@ -111,7 +111,7 @@ mod tests {
             (0.0, 0.5),
             (0.01, 0.02),
         ] {
-            repeats.end([Load::of_others(one), Load::of_others(other)]);
+            repeats.end([CpuLoad::of_others(one), CpuLoad::of_others(other)]);
         }
         let expected = Rounds {
             kept: 3,
@@ -125,17 +125,17 @@ mod tests {
     fn disturbed_rounds_are_replaced_up_to_a_limit() {
         let mut calm = Repeats::new(2, LONG);
         while calm.go_on() {
-            calm.end([Load::of_others(0.0)]);
+            calm.end([CpuLoad::of_others(0.0)]);
         }
         assert_eq!(calm.count(), 2);
         let mut restless = Repeats::new(2, LONG);
         while restless.go_on() {
-            restless.end([Load::of_others(0.5)]);
+            restless.end([CpuLoad::of_others(0.5)]);
         }
         assert_eq!(restless.count(), 2 * ROUNDS_PER_RUN_MAX);
         let mut hurried = Repeats::new(2, Duration::ZERO);
         while hurried.go_on() {
-            hurried.end([Load::of_others(0.5)]);
+            hurried.end([CpuLoad::of_others(0.5)]);
         }
         assert_eq!(hurried.count(), 2);
     }

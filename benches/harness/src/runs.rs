@@ -8,8 +8,8 @@ use loadgen::target::placement::Placement;
 use crate::client::{Arrivals, Client, Outcome, Plan, ReadUsage};
 use crate::count::page::Page;
 use crate::count::{Counting, PerCall};
-use crate::cpu::Usage;
-use crate::left_out;
+use crate::cpu::CpuUsage;
+use crate::exclusions;
 use crate::point::Point;
 use crate::rounds::{Repeats, Rounds};
 use crate::servers::process::{ServerProcess, Start};
@@ -141,8 +141,8 @@ impl Runner {
 
     /// Says who will be missing at which of these points, a line for each reason; an error when
     /// nobody takes part anywhere.
-    pub fn left_out(&self, points: &[Point]) -> io::Result<Vec<String>> {
-        left_out::reasons(&self.peers, points)
+    pub fn exclusions(&self, points: &[Point]) -> io::Result<Vec<String>> {
+        exclusions::list(&self.peers, points)
     }
 
     fn run(
@@ -178,15 +178,10 @@ impl Runner {
         point: Point,
     ) -> io::Result<(Outcome, Counters)> {
         let server = ServerProcess::start(peer, &self.start(point, None))?;
-        let usage = || Usage::now(server.pid(), self.placement);
+        let usage = || CpuUsage::now(server.pid(), self.placement);
         let plan = self.plan(point, self.measured);
         let outcome = drive(client, peer, &server, &plan, &usage)?;
-        if outcome.calls == 0 {
-            return Err(io::Error::other(format!(
-                "no call was answered in {:?}: measure for longer (--seconds)",
-                self.measured
-            )));
-        }
+        check_answered(&outcome)?;
         Ok((outcome, server.stop()?))
     }
 
@@ -233,11 +228,12 @@ impl Runner {
         let counting = Counting::new(&page, server.pid());
         let usage = || {
             counting.read()?;
-            Usage::now(server.pid(), self.placement)
+            CpuUsage::now(server.pid(), self.placement)
         };
         let plan = self.plan(point, COUNTED);
         let outcome = drive(client, peer, &server, &plan, &usage)?;
         server.stop()?;
+        check_answered(&outcome)?;
         Ok(counting.per_call(outcome.calls))
     }
 
@@ -252,7 +248,7 @@ impl Runner {
         };
         let peers = self.peers.iter().enumerate();
         peers
-            .filter(|(_, peer)| left_out::why(**peer, point).is_none())
+            .filter(|(_, peer)| exclusions::of(**peer, point).is_none())
             .map(|(index, &peer)| Entrant {
                 peer,
                 label: label(index, peer),
@@ -269,6 +265,17 @@ impl Entrant {
             error: error.to_string(),
         }
     }
+}
+
+/// Nothing can be said of a call when there was none.
+fn check_answered(outcome: &Outcome) -> io::Result<()> {
+    if outcome.calls > 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "no call was answered in {:?}: measure for longer (--seconds)",
+        outcome.elapsed
+    )))
 }
 
 /// Drives a server with the client that it wants.

@@ -30,7 +30,7 @@ pub fn check_bytes(answered: Option<usize>, wanted: usize) -> Result<(), String>
 }
 
 /// A connection of a client library; clones of it share the connection.
-pub trait Calling: Clone + Send + 'static {
+pub trait AsyncCaller: Clone + Send + 'static {
     /// Makes one call and checks that the answer is as long as it should be.
     fn call(&mut self, call: &Call) -> impl Future<Output = Result<(), String>> + Send;
 }
@@ -66,7 +66,7 @@ pub fn current_thread() -> io::Result<runtime::Runtime> {
 }
 
 /// Makes the plan's calls over connections made by `connect`, and measures.
-pub fn run<C: Calling>(
+pub fn run<C: AsyncCaller>(
     plan: &Plan,
     usage: ReadUsage<'_>,
     connect: impl AsyncFn() -> io::Result<C>,
@@ -115,7 +115,12 @@ pub fn run<C: Calling>(
 type Callers = JoinSet<Result<(), String>>;
 
 /// A caller for each call in flight.
-fn start_callers<C: Calling>(plan: &Plan, clients: &[C], run: &Arc<Run>, callers: &mut Callers) {
+fn start_callers<C: AsyncCaller>(
+    plan: &Plan,
+    clients: &[C],
+    run: &Arc<Run>,
+    callers: &mut Callers,
+) {
     let depth = plan.cell.depth;
     for (connection, client) in clients.iter().enumerate() {
         for number in 0..depth {
@@ -125,7 +130,11 @@ fn start_callers<C: Calling>(plan: &Plan, clients: &[C], run: &Arc<Run>, callers
     }
 }
 
-async fn keep_calling<C: Calling>(mut client: C, call: Call, run: Arc<Run>) -> Result<(), String> {
+async fn keep_calling<C: AsyncCaller>(
+    mut client: C,
+    call: Call,
+    run: Arc<Run>,
+) -> Result<(), String> {
     while !run.is_over.load(Ordering::Relaxed) {
         let begin = Instant::now();
         client.call(&call).await?;
@@ -168,7 +177,7 @@ const SLOW: u8 = 1;
 
 /// Makes calls when they are due, in turn over all connections. It looks at the clock all the time,
 /// for tokio's timers are exact to a millisecond only.
-async fn call_when_due<C: Calling>(
+async fn call_when_due<C: AsyncCaller>(
     schedule: Schedule,
     slow: Call,
     clients: Vec<C>,

@@ -23,7 +23,7 @@ use hdrhistogram::Histogram;
 
 use crate::address::Address;
 use crate::cell::Cell;
-use crate::cpu::{Load, Usage};
+use crate::cpu::{CpuLoad, CpuUsage};
 use crate::descriptors;
 use crate::servers::Frames;
 use crate::uring;
@@ -85,7 +85,7 @@ pub struct Open {
 }
 
 /// Reads the CPU times of both sides; called at the begin and at the end of the measured time.
-pub type ReadUsage<'a> = &'a dyn Fn() -> io::Result<Usage>;
+pub type ReadUsage<'a> = &'a dyn Fn() -> io::Result<CpuUsage>;
 
 /// What one run measured.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub struct Outcome {
     /// which a call was due, and calls that were made slow on purpose are left out.
     pub latency_ns: Histogram<u64>,
     /// Who used the CPUs in that time.
-    pub load: Load,
+    pub load: CpuLoad,
 }
 
 impl Client {

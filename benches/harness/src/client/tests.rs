@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use super::{Arrivals, Client, Outcome, Plan};
 use crate::address::Address;
-use crate::cpu::Usage;
+use crate::cpu::CpuUsage;
 use crate::servers::Frames;
 use crate::wire::{self, Answer};
 use crate::work::{Work, Workload};
@@ -119,7 +119,7 @@ fn drive(peer: &Scripted, cell: &str) -> io::Result<Outcome> {
             }
         });
         Client::new().run(&plan, peer, &address, &|| {
-            Usage::now(std::process::id(), None)
+            CpuUsage::now(std::process::id(), None)
         })
     })
 }

@@ -51,7 +51,7 @@ fn panels(rows: &[&Row]) -> [DotPanel; 2] {
                 let (value, interval) = figure(row);
                 let peer = &row.subject.peer;
                 Dot {
-                    name: format!("{peer}  {}", show(value)),
+                    name: format!("{peer}: {}", show(value)),
                     value,
                     interval,
                     group: group(peer),

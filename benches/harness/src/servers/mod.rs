@@ -200,7 +200,7 @@ fn names(is_meant: impl Fn(&dyn Peer) -> bool) -> String {
 mod tests {
     use super::*;
     use crate::client::{Arrivals, Client};
-    use crate::cpu::Usage;
+    use crate::cpu::CpuUsage;
     use crate::servers::process::Transport;
     use loadgen::units::parse_idle;
     use std::io::{Read, Write};
@@ -309,7 +309,7 @@ mod tests {
                     }
                     let address = transport.fresh();
                     let outcome = serve(peer, &address, Idle::Park, plan.work, |bound| {
-                        let usage = || Usage::now(std::process::id(), None);
+                        let usage = || CpuUsage::now(std::process::id(), None);
                         match peer.caller() {
                             Caller::Frames(frames) => client.run(&plan, frames, bound, &usage),
                             Caller::Own(own) => own.run(&plan, bound, &usage),

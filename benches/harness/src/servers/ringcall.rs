@@ -24,7 +24,7 @@ use crate::address::Address;
 use crate::client::handshake;
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::point::Point;
-use crate::tasks::{self, Calling, check_bytes};
+use crate::tasks::{self, AsyncCaller, check_bytes};
 use crate::wire::{self, Answer};
 use crate::work::{self, Call, ORDER_BYTES, Work, Workload};
 
@@ -302,7 +302,7 @@ impl TokioCaller {
     }
 }
 
-impl Calling for TokioCaller {
+impl AsyncCaller for TokioCaller {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
         let told = |status: Status| status.to_string();
         let client = &self.client;

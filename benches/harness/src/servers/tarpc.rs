@@ -22,7 +22,7 @@ use super::store::Store;
 use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
 use crate::address::{Address, abstract_path};
 use crate::client::{Outcome, Plan, ReadUsage};
-use crate::tasks::{self, Calling, check_bytes};
+use crate::tasks::{self, AsyncCaller, check_bytes};
 use crate::work::Call;
 
 /// tarpc on one thread.
@@ -177,7 +177,7 @@ fn connect<S: AsyncRead + AsyncWrite + Send + 'static>(socket: S) -> BenchClient
     BenchClient::new(config, framed).spawn()
 }
 
-impl Calling for BenchClient {
+impl AsyncCaller for BenchClient {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
         let told = |error: RpcError| error.to_string();
         let context = context::current();

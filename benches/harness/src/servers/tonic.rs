@@ -23,7 +23,7 @@ use super::{Announce, Caller, Counters, OwnClient, Peer, Task, stopped};
 use crate::address::{Address, abstract_path};
 use crate::client::{Outcome, Plan, ReadUsage};
 use crate::descriptors;
-use crate::tasks::{self, CONNECT_TIMEOUT, Calling, check_bytes};
+use crate::tasks::{self, AsyncCaller, CONNECT_TIMEOUT, check_bytes};
 use crate::work::Call;
 
 /// What `build.rs` made of `bench.proto`.
@@ -248,7 +248,7 @@ pub async fn connect(address: &Address) -> io::Result<BenchClient<Channel>> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-impl Calling for BenchClient<Channel> {
+impl AsyncCaller for BenchClient<Channel> {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
         let told = |status: Status| status.to_string();
         match call {

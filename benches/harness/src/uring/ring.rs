@@ -15,7 +15,7 @@ use ringcall::Idle;
 /// An io_uring of one thread.
 pub struct Ring {
     io: IoUring,
-    rung: &'static Rung,
+    setup: &'static SetupFlags,
 }
 
 /// Completions of one turn, copied out of the ring so that handling them may submit.
@@ -38,12 +38,12 @@ impl Ring {
     /// Tries the rungs of the ladder from the best to the plainest.
     pub fn new() -> io::Result<Self> {
         let mut refused = io::Error::other("no set of flags was tried");
-        for rung in &LADDER {
+        for setup in &LADDER {
             let mut builder = IoUring::builder();
             builder.setup_cqsize(CQ_ENTRIES);
-            (rung.choose)(&mut builder);
+            (setup.choose)(&mut builder);
             match builder.build(SQ_ENTRIES) {
-                Ok(io) => return Ok(Self { io, rung }),
+                Ok(io) => return Ok(Self { io, setup }),
                 Err(error) => refused = error,
             }
         }
@@ -52,7 +52,7 @@ impl Ring {
 
     /// The flags in use, for the report.
     pub fn flags(&self) -> &'static str {
-        self.rung.name
+        self.setup.name
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
@@ -109,7 +109,7 @@ impl Ring {
     fn look(&mut self) -> io::Result<()> {
         let queue = self.io.submission();
         let quiet =
-            self.rung.flags_work && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+            self.setup.flags_work && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
         drop(queue);
         if quiet {
             std::hint::spin_loop();
@@ -130,7 +130,7 @@ impl Ring {
 }
 
 /// A set of setup flags.
-struct Rung {
+struct SetupFlags {
     name: &'static str,
     /// Whether the kernel says in shared memory that it has work to run for us.
     flags_work: bool,
@@ -138,8 +138,8 @@ struct Rung {
 }
 
 /// From the best to the plainest; a kernel answers EINVAL to flags that it doesn't know.
-static LADDER: [Rung; 3] = [
-    Rung {
+static LADDER: [SetupFlags; 3] = [
+    SetupFlags {
         name: "SINGLE_ISSUER|DEFER_TASKRUN|COOP_TASKRUN|TASKRUN_FLAG",
         flags_work: true,
         choose: |builder| {
@@ -154,14 +154,14 @@ static LADDER: [Rung; 3] = [
                 .setup_taskrun_flag();
         },
     },
-    Rung {
+    SetupFlags {
         name: "COOP_TASKRUN|TASKRUN_FLAG",
         flags_work: true,
         choose: |builder| {
             builder.setup_coop_taskrun().setup_taskrun_flag();
         },
     },
-    Rung {
+    SetupFlags {
         name: "none",
         flags_work: false,
         choose: |_| {},
