@@ -85,8 +85,8 @@ impl Idle {
 
 /// A listening socket of one shard.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) fd: OwnedFd,
+pub(crate) struct Listener<S = OwnedFd> {
+    pub(crate) fd: S,
     /// All shards that listen on the same socket, which is nonblocking then, as with unix sockets.
     /// `None`: it is this shard's alone, and the kernel spreads connections, as with TCP.
     pub(crate) sharers: Option<Arc<[Sharer]>>,

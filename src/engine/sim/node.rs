@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::kernel::{SimKernel, SimSocket};
 use super::network::SharedNetwork;
 use crate::engine::uring::Engine;
-use crate::engine::{EngineConfig, Idle};
+use crate::engine::{EngineConfig, Idle, Listener};
 use crate::net::options::StreamOptions;
 use crate::shard::context::{Shard, TimeSource};
 use crate::shard::counters::Counters;
@@ -88,7 +88,10 @@ impl Node {
             .expect("the services fit together");
         let listeners = self.address.map(|address| {
             let id = network.borrow_mut().listen(self.id, address);
-            (SimSocket::new(network, id), None)
+            Listener {
+                fd: SimSocket::new(network, id),
+                sharers: None,
+            }
         });
         let kernel = SimKernel::new(network, self.id, Rc::clone(&shard.pool));
         let config = EngineConfig {

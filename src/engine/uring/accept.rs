@@ -2,13 +2,12 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::operation::Operation;
 use super::sockets::Sockets;
+use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, SharedListener};
-use crate::engine::sharing::Sharer;
 use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
@@ -35,12 +34,11 @@ struct State<S> {
 }
 
 impl<K: Kernel> Listeners<K> {
-    /// Each with those that share it.
-    pub(super) fn new(listeners: Vec<(K::Socket, Option<Arc<[Sharer]>>)>, me: usize) -> Self {
+    pub(super) fn new(listeners: Vec<Listener<K::Socket>>, me: usize) -> Self {
         let shared = |sharers| SharedListener::new(sharers, me);
-        let listeners = listeners.into_iter().map(|(socket, sharers)| State {
-            socket: Some(Rc::new(socket)),
-            shared: sharers.map(shared),
+        let listeners = listeners.into_iter().map(|listener| State {
+            socket: Some(Rc::new(listener.fd)),
+            shared: listener.sharers.map(shared),
             key: None,
             retry_ns: None,
             backoff: AcceptBackoff::new(),

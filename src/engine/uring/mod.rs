@@ -14,14 +14,12 @@ mod sockets;
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use self::accept::Listeners;
 use self::kernel::{Completion, Kernel};
 use self::operation::{OpKey, Operation};
 use self::ring::Ring;
 use self::sockets::Sockets;
-use super::sharing::Sharer;
 use super::{EngineConfig, Listener};
 use crate::planted_bugs::{Bug, is_planted};
 use crate::shard::ShardCore;
@@ -50,8 +48,7 @@ impl Engine<Ring> {
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let ring = Ring::new(Rc::clone(&shard.pool), &shard.mailbox)?;
-        let listeners = listeners.into_iter().map(|it| (it.fd, it.sharers));
-        Ok(Self::of(shard, ring, config, listeners.collect()))
+        Ok(Self::of(shard, ring, config, listeners))
     }
 
     /// Sleeps in the ring until something completes, another thread wakes the shard, a timer is due, or
@@ -75,7 +72,7 @@ impl<K: Kernel> Engine<K> {
         shard: Rc<ShardCore>,
         ring: K,
         config: &EngineConfig,
-        listeners: Vec<(K::Socket, Option<Arc<[Sharer]>>)>,
+        listeners: Vec<Listener<K::Socket>>,
     ) -> Self {
         Self {
             sockets: Sockets::new(config.stream.clone()),

@@ -68,8 +68,10 @@ impl Default for Scope {
     }
 }
 
+type LeaveOut = fn(&mut Faults);
+
 /// Faults that can be left out, by name.
-pub const FAULTS: [(&str, fn(&mut Faults)); 10] = [
+pub const FAULTS: [(&str, LeaveOut); 10] = [
     ("disasters", |it| it.disaster = 0.0),
     ("long turns", |it| it.long_turn = 0.0),
     ("lost connection requests", |it| it.swallowed = 0.0),
