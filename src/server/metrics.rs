@@ -42,7 +42,8 @@ pub struct Metrics {
     pub direct: u64,
     /// Calls suspended in handlers now.
     pub in_flight: u64,
-    /// Answers refused, after their calls were executed, because too much output waited to be read.
+    /// Answers refused, after their calls were executed, because too much output waited to be read; and calls
+    /// refused, not executed, because too many of their connection waited for too long.
     pub refused_memory: u64,
     /// Bytes that peers make the shards hold now: see
     /// [`ServerBuilder::memory_per_shard`](crate::ServerBuilder::memory_per_shard).

@@ -85,6 +85,17 @@ fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {
     respond_error(conn, call_id, &status);
 }
 
+/// Refuses a call that was not started.
+#[cold]
+pub(super) fn refuse_unstarted(conn: &Rc<Conn>, call_id: u64) {
+    conn.shard.counters.refused_memory.add(1);
+    let status = Status::resource_exhausted(
+        "there is no memory for another call of this connection that waits; the call was not executed; make fewer \
+         at once, or give up those that take too long",
+    );
+    respond_error(conn, call_id, &status);
+}
+
 /// Queues the failure of a call.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     if conn.stage() == Stage::Open {

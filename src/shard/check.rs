@@ -63,6 +63,35 @@ impl ShardCore {
         Ok(())
     }
 
+    /// How its connections stand, for whoever looks for what went wrong.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = format!(
+            "limits {:?}, {} bytes held of {}\n",
+            self.config.limits,
+            self.memory.bytes(),
+            self.config.memory_bytes
+        );
+        for conn in self.all_conns() {
+            let backlog = conn.backlog.borrow();
+            let calls = conn.with_server(|server| server.calls_in_flight());
+            text += &format!(
+                "  {}: {:?}, paused {:?}, reads {}, direct {}, {} queued, backlog {} bytes, holds {}, arriving {:?}, \
+                 account {}, calls {calls:?}\n",
+                conn.peer,
+                conn.stage(),
+                conn.pause.get(),
+                conn.wants_read(),
+                conn.wants_direct(),
+                conn.queue.borrow().len(),
+                backlog.bytes(),
+                backlog.is_holding(),
+                conn.link(|link| link.arriving()),
+                conn.account.bytes(),
+            );
+        }
+        text
+    }
+
     /// What holds when nobody calls any more and all connections are closed.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use super::ShardCore;
-use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented};
+use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unstarted};
 use super::backlog::{HeldCall, Piece};
 use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
@@ -153,12 +153,14 @@ impl ShardCore {
         if self.must_wait_for_room(conn) {
             return Some(Pause::Memory);
         }
+        // Without one it goes on, since what lies behind may give up a call that waits.
+        let holds = conn.backlog.borrow().is_holding() && !self.must_refuse_held(conn);
         let has_room = conn.with_server(|server| server.has_room_for_calls());
-        (has_room == Some(false)).then_some(Pause::Calls)
+        (holds && has_room == Some(false)).then_some(Pause::Calls)
     }
 
-    /// Whether there is no room for the body that arrives on a connection, for another of its calls, or
-    /// for the answer to the one that it holds.
+    /// Whether there is no room for the body that arrives on a connection, or for the call that it holds, which
+    /// may wait in turn, and for its answer.
     pub(super) fn must_wait_for_room(&self, conn: &Rc<Conn>) -> bool {
         if self.lacks_room_for_body(conn) {
             return true;
@@ -166,10 +168,11 @@ impl ShardCore {
         let waiting_bytes = waiting_bytes(conn);
         let lacks_memory = conn.with_server(|server| server.lacks_memory_for_calls());
         if lacks_memory == Some(true) {
-            if !self.has_room_for_answer(conn, waiting_bytes, SUSPENDED_CALL_BYTES) {
+            if self.has_room_for_answer(conn, waiting_bytes, SUSPENDED_CALL_BYTES) {
+                conn.with_server(|server| server.allow_calls());
+            } else if conn.backlog.borrow().is_holding() && !self.must_refuse_held(conn) {
                 return true;
             }
-            conn.with_server(|server| server.allow_calls());
         }
         let backlog = conn.backlog.borrow();
         conn.held_until_ns.get().is_some()
@@ -178,6 +181,14 @@ impl ShardCore {
                 !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
                     && !self.let_through(conn)
             })
+    }
+
+    /// Whether a call has been held for so long, for want of memory for one more that may wait, that it is
+    /// refused. Behind it may lie that others were given up, which would make room.
+    fn must_refuse_held(&self, conn: &Conn) -> bool {
+        conn.backlog.borrow().is_holding()
+            && conn.held_until_ns.get().is_none()
+            && conn.with_server(|server| server.lacks_memory_for_calls()) == Some(true)
     }
 
     pub(super) fn lacks_room_for_body(&self, conn: &Conn) -> bool {
@@ -197,8 +208,16 @@ impl ShardCore {
             return self.set_pause(conn, Some(pause));
         }
         self.set_pause(conn, None);
+        let must_refuse = self.must_refuse_held(conn);
         let held = conn.backlog.borrow_mut().take_held();
         conn.held_until_ns.set(None);
+        let held = if must_refuse {
+            held.into_iter()
+                .for_each(|call| refuse_unstarted(conn, call.header.call_id));
+            None
+        } else {
+            held
+        };
         if let Some(held) = held
             && !is_planted(Bug::HeldCallForgotten)
         {

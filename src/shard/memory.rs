@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::conn::{Conn, Stage};
+use super::conn::{Conn, Pause, Stage};
 use super::{ShardConfig, ShardCore};
 use crate::buf::Account;
 
@@ -262,10 +262,14 @@ impl ShardCore {
 impl ShardCore {
     /// Remembers a connection that must wait until there is room.
     pub(super) fn wait_for_room(&self, conn: &Rc<Conn>) {
+        let memory = &self.memory;
         if !conn.waits_for_room.replace(true) {
-            self.memory.waiting.borrow_mut().push_front(Rc::clone(conn));
+            memory.waiting.borrow_mut().push_front(Rc::clone(conn));
             // It may be granted what it needs.
-            self.memory.to_look_at.update(|count| count + 1);
+            memory.to_look_at.update(|count| count + 1);
+        } else if conn.pause.get() != Some(Pause::Memory) {
+            // It has gone on for another reason, and stands somewhere in the list.
+            memory.to_look_at.set(memory.waiting.borrow().len());
         }
     }
 

@@ -226,6 +226,17 @@ impl Simulation {
         Ok(true)
     }
 
+    /// How all nodes stand, for whoever looks for what went wrong.
+    pub fn describe(&self) -> String {
+        let lives = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.id, node.life.as_ref()?)));
+        lives
+            .map(|(id, life)| format!("node {id}: {}", life.engine.shard().describe()))
+            .collect()
+    }
+
     /// Checks that nothing is left of what has been, once nobody calls any more.
     ///
     /// # Errors

@@ -209,6 +209,9 @@ fn run(seed: u64, scope: &Scope) -> Result<Covered, String> {
         clients,
     };
     let result = world.live();
+    if scope.is_told && result.is_err() {
+        eprintln!("{}", world.sim.describe());
+    }
     let ledger = world.ledger.borrow();
     result.map(|()| Covered {
         trace_hash: world.sim.trace_hash(),
