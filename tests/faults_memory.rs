@@ -281,6 +281,51 @@ fn bodies_that_nobody_takes(engine: Engine) {
     peer.echo_works(11);
 }
 
+/// A call for which there is no memory is refused after a while, so that what gives others up is read behind it.
+fn cancels_behind_a_call_that_lacks_memory(engine: Engine) {
+    let attack = Attack::on(engine);
+    let rig = &attack.rig;
+    let holders = attack.peers(9);
+    let body = vec![7; LARGEST / 2];
+    let keep = |call_id| Frame {
+        selector: KEEP,
+        ..echo(call_id, &body)
+    };
+    let wire: Vec<u8> = (1..=4).flat_map(|call_id| keep(call_id).encode()).collect();
+    pour(&holders, &wire, Duration::from_millis(300));
+    let all = holders.len() as u64;
+    rig.until("all wait for room", |now| paused(now, "memory") == all);
+    let mut peer = rig.peer();
+    let waits = || rig.probe.waits.load(std::sync::atomic::Ordering::SeqCst);
+    let mut started = 0;
+    while waits() == started {
+        started += 1;
+        peer.send(&number(WAIT, started, started));
+        rig.until("it waits, or is held", |now| {
+            waits() == started || paused(now, "memory") > all
+        });
+    }
+    // The last one is held.
+    started -= 1;
+    assert!(started > 4, "a few are every connection's own: {started}");
+    for call_id in 1..=started {
+        peer.send(&Frame::new(raw::CANCEL, call_id, b""));
+    }
+    peer.send(&echo(started + 2, b"goes on"));
+    let mut answer = next(&mut peer);
+    // Unless there was a little room for it after all.
+    if answer.call_id == started + 1 {
+        assert_eq!((answer.kind, answer.code()), (ERROR, 8));
+        let message = answer.message();
+        assert!(message.contains("not executed"), "{message}");
+        answer = next(&mut peer);
+    }
+    assert_eq!((answer.kind, answer.call_id), (RESPONSE, started + 2));
+    for _ in 0..started {
+        rig.probe.next_gone();
+    }
+}
+
 fn unread_answers(engine: Engine) {
     let attack = Attack::on(engine);
     const BYTES: usize = 3 * MIB;
@@ -466,6 +511,7 @@ attacks!(
     uploads_that_all_end_well,
     echoes_that_all_end_well,
     bodies_that_nobody_takes,
+    cancels_behind_a_call_that_lacks_memory,
     unread_answers,
     answers_read_all_but_the_end,
     waiting_calls,

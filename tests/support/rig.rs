@@ -90,6 +90,8 @@ pub const AT_THE_END: u64 = 3;
 pub struct Probe {
     /// Handlers that have started.
     pub started: AtomicU64,
+    /// Those of `wait` among them.
+    pub waits: AtomicU64,
     /// Each permit lets one waiting handler end.
     gate: Semaphore,
     /// Each message lets one `block` handler go on.
@@ -160,6 +162,7 @@ impl ThreatHandler for Handler {
 
     async fn wait(&self, _cx: &Context, label: Request<u64>) -> Result<Reply<u64>, Status> {
         self.start();
+        self.0.waits.fetch_add(1, Ordering::SeqCst);
         let (label, to) = (label.to_native(), self.0.gone.0.clone());
         let _guard = TellsGone { label, to };
         self.pass_gate().await;
@@ -265,6 +268,7 @@ impl Rig {
         let (gone, unblock) = (channel(), channel());
         let probe = Arc::new(Probe {
             started: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
             gate: Semaphore::new(0),
             unblock: (unblock.0, Mutex::new(unblock.1)),
             gone: (gone.0, Mutex::new(gone.1)),
