@@ -34,8 +34,6 @@ pub enum Bug {
     AccountNotReleased,
     /// A closed connection still leads to its socket's place.
     StaleSocketPlace,
-    /// A large body is received into its place while earlier bytes wait.
-    DirectOvertakesBacklog,
     /// A call that was held is forgotten when its connection goes on.
     HeldCallForgotten,
     /// A receive that found no buffer is not started again.
@@ -46,7 +44,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::GenerationUnchecked,
         Self::CompletionDropped,
         Self::BufferRecycledTwice,
@@ -62,7 +60,6 @@ impl Bug {
         Self::TimerBeforeBytes,
         Self::AccountNotReleased,
         Self::StaleSocketPlace,
-        Self::DirectOvertakesBacklog,
         Self::HeldCallForgotten,
         Self::StarvedForever,
         Self::CancelIgnored,

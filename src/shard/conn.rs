@@ -10,7 +10,6 @@ use super::timers::TimerKey;
 use crate::buf::{Account, SendQueue};
 use crate::connection::link::Link;
 use crate::connection::server::ServerConnection;
-use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::framer::DirectBody;
 use crate::wire::violation::Violation;
 
@@ -330,9 +329,7 @@ impl Conn {
     /// acted on belongs before whatever is received, so it must be used up.
     #[inline]
     pub(crate) fn wants_direct(&self) -> bool {
-        let comes_next =
-            || self.backlog.borrow().is_used_up() || is_planted(Bug::DirectOvertakesBacklog);
-        self.link(|link| link.wants_direct()) && comes_next()
+        self.link(|link| link.wants_direct()) && self.backlog.borrow().is_used_up()
     }
 
     /// The large body that is arriving, for the engine to receive into.
