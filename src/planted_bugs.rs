@@ -78,13 +78,15 @@ pub fn plant(bug: Option<Bug>) {
 }
 
 /// Whether this bug is planted.
+#[cfg(feature = "simulation")]
 #[inline(always)]
 pub(crate) fn is_planted(bug: Bug) -> bool {
-    #[cfg(feature = "simulation")]
-    return PLANTED.get() == Some(bug);
-    #[cfg(not(feature = "simulation"))]
-    {
-        let _ = bug;
-        false
-    }
+    PLANTED.get() == Some(bug)
+}
+
+/// None is.
+#[cfg(not(feature = "simulation"))]
+#[inline(always)]
+pub(crate) const fn is_planted(_: Bug) -> bool {
+    false
 }

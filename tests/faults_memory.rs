@@ -82,6 +82,21 @@ impl Attack {
         drop(peer);
     }
 
+    /// Peers whose requests handlers hold, until some of them wait for room.
+    fn held_requests(&self) -> Vec<RawPeer> {
+        let peers = self.peers(9);
+        let body = vec![7; LARGEST / 2];
+        let keep = |call_id| Frame {
+            selector: KEEP,
+            ..echo(call_id, &body)
+        };
+        let wire: Vec<u8> = (1..=4).flat_map(|call_id| keep(call_id).encode()).collect();
+        pour(&peers, &wire, Duration::from_millis(300));
+        self.rig
+            .until("some wait for room", |now| paused(now, "memory") > 4);
+        peers
+    }
+
     fn peers(&self, count: usize) -> Vec<RawPeer> {
         (0..count).map(|_| self.rig.peer()).collect()
     }
@@ -255,17 +270,7 @@ fn echoes_that_all_end_well(engine: Engine) {
 /// What is refused whatever it says takes no memory, so it need not wait for any.
 fn bodies_that_nobody_takes(engine: Engine) {
     let attack = Attack::on(engine);
-    let holders = attack.peers(9);
-    let body = vec![7; LARGEST / 2];
-    let keep = |call_id| Frame {
-        selector: KEEP,
-        ..echo(call_id, &body)
-    };
-    let wire: Vec<u8> = (1..=4).flat_map(|call_id| keep(call_id).encode()).collect();
-    pour(&holders, &wire, Duration::from_millis(300));
-    attack
-        .rig
-        .until("some wait for room", |now| paused(now, "memory") > 4);
+    let _holders = attack.held_requests();
     let mut peer = attack.rig.peer();
     let body = vec![7; LARGEST - 64];
     for call_id in 1..=10 {
@@ -285,14 +290,7 @@ fn bodies_that_nobody_takes(engine: Engine) {
 fn cancels_behind_a_call_that_lacks_memory(engine: Engine) {
     let attack = Attack::on(engine);
     let rig = &attack.rig;
-    let holders = attack.peers(9);
-    let body = vec![7; LARGEST / 2];
-    let keep = |call_id| Frame {
-        selector: KEEP,
-        ..echo(call_id, &body)
-    };
-    let wire: Vec<u8> = (1..=4).flat_map(|call_id| keep(call_id).encode()).collect();
-    pour(&holders, &wire, Duration::from_millis(300));
+    let holders = attack.held_requests();
     let all = holders.len() as u64;
     rig.until("all wait for room", |now| paused(now, "memory") == all);
     let mut peer = rig.peer();
@@ -386,21 +384,7 @@ fn waiting_calls(engine: Engine) {
 
 fn requests_held_by_handlers(engine: Engine) {
     let attack = Attack::on(engine);
-    let peers = attack.peers(9);
-    let body = vec![7; LARGEST / 2];
-    let wire: Vec<u8> = (1..=4)
-        .flat_map(|call_id| {
-            Frame {
-                selector: KEEP,
-                ..echo(call_id, &body)
-            }
-            .encode()
-        })
-        .collect();
-    pour(&peers, &wire, Duration::from_millis(300));
-    attack
-        .rig
-        .until("some wait for room", |now| paused(now, "memory") > 4);
+    let _holders = attack.held_requests();
     attack.is_bounded("requests that handlers hold");
     attack.others_are_served();
     // One that is large, but not as large as what each of the others has.

@@ -211,17 +211,12 @@ impl ShardCore {
         let must_refuse = self.must_refuse_held(conn);
         let held = conn.backlog.borrow_mut().take_held();
         conn.held_until_ns.set(None);
-        let held = if must_refuse {
-            held.into_iter()
-                .for_each(|call| refuse_unstarted(conn, call.header.call_id));
-            None
-        } else {
-            held
-        };
-        if let Some(held) = held
-            && !is_planted(Bug::HeldCallForgotten)
-        {
-            self.start_call(&self.services().open(), conn, held);
+        match held {
+            Some(call) if must_refuse => refuse_unstarted(conn, call.header.call_id),
+            Some(call) if !is_planted(Bug::HeldCallForgotten) => {
+                self.start_call(&self.services().open(), conn, call);
+            }
+            Some(_) | None => (),
         }
         // A frame that was whole when reading stopped, such as a large body, comes first.
         self.process_bytes(conn, &[], None, &mut 0);
