@@ -88,7 +88,12 @@ enum State {
         capacity: usize,
     },
     /// The rest of a body that nobody wants is dropped as it arrives.
-    Discard { header: Header, left: usize },
+    Discard {
+        header: Header,
+        left: usize,
+        /// What has arrived of it: as for any frame, the peer is told when the frame is whole.
+        padding: Result<(), Violation>,
+    },
 }
 
 /// A body up to this long gets its memory at once.
@@ -186,6 +191,7 @@ impl Framer {
             self.state = State::Discard {
                 header: *header,
                 left: header.body_bytes() - filled,
+                padding: Ok(()),
             };
             return true;
         }
@@ -205,7 +211,7 @@ impl Framer {
             State::Body { filled, .. } | State::Lent { filled, .. } => {
                 Midway::Body { received: *filled }
             }
-            State::Discard { header, left } => Midway::Body {
+            State::Discard { header, left, .. } => Midway::Body {
                 received: header.body_bytes() - left,
             },
         }
@@ -286,19 +292,8 @@ impl Framer {
                 filled: 0,
             };
         }
-        if let State::Discard { header, left } = &mut self.state {
-            let dropped = (*left).min(chunk.len() - *at);
-            let payload_left =
-                (header.payload_bytes as usize + *left).saturating_sub(header.body_bytes());
-            check_padding(&chunk[*at + payload_left.min(dropped)..*at + dropped])?;
-            *at += dropped;
-            *left -= dropped;
-            if *left > 0 {
-                return Ok(None);
-            }
-            let (header, body) = (*header, Body::Discarded);
-            self.state = BETWEEN_FRAMES;
-            return Ok(Some(Frame { header, body }));
+        if let State::Discard { .. } = self.state {
+            return self.drop_some(chunk, at);
         }
         let State::Body {
             header,
@@ -329,6 +324,34 @@ impl Framer {
             buf.grow(room);
         }
         self.take_whole()
+    }
+
+    /// Drops what `chunk` holds of a body that nobody wants; yields the frame at its end.
+    fn drop_some(&mut self, chunk: &[u8], at: &mut usize) -> Result<Option<Frame>, Violation> {
+        let State::Discard {
+            header,
+            left,
+            padding,
+        } = &mut self.state
+        else {
+            return Ok(None);
+        };
+        let dropped = (*left).min(chunk.len() - *at);
+        let payload_left =
+            (header.payload_bytes as usize + *left).saturating_sub(header.body_bytes());
+        if padding.is_ok() {
+            *padding = check_padding(&chunk[*at + payload_left.min(dropped)..*at + dropped]);
+        }
+        *at += dropped;
+        *left -= dropped;
+        if *left > 0 {
+            return Ok(None);
+        }
+        let (header, body) = (*header, Body::Discarded);
+        match std::mem::replace(&mut self.state, BETWEEN_FRAMES) {
+            State::Discard { padding, .. } => padding.map(|()| Some(Frame { header, body })),
+            _ => Ok(None),
+        }
     }
 
     fn take_whole(&mut self) -> Result<Option<Frame>, Violation> {
