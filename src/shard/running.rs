@@ -89,7 +89,7 @@ impl ShardCore {
     fn end_call(&self, conn: &Rc<Conn>, call_id: u64, task: u32) {
         let memory_bytes = self.tasks.take_memory(task);
         if !is_planted(Bug::AccountNotReleased) {
-            conn.account.subtract(memory_bytes);
+            conn.budget.account.subtract(memory_bytes);
         }
         conn.with_server(|server| server.end_call(call_id));
         self.counters
