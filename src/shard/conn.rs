@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::ShardCore;
 use super::backlog::Backlog;
+use super::body_wait::BodyWait;
 use super::local_link::LocalLink;
 use super::timers::TimerKey;
 use crate::buf::{Account, SendQueue};
@@ -101,6 +102,8 @@ pub(crate) struct Conn {
     /// What stands in an account for the body that is arriving, and whether that is the reserve.
     pub(super) arriving_bytes: Cell<usize>,
     pub(super) is_granted: Cell<bool>,
+    /// How long the body that is arriving waits for memory.
+    pub(super) body_wait: BodyWait,
     /// What stands in its account for queued output.
     pub(super) output_bytes: Cell<usize>,
     /// Whether it is on the shard's list of those that wait for room.
@@ -147,6 +150,7 @@ impl Conn {
             account: shard.memory.account(),
             arriving_bytes: Cell::new(0),
             is_granted: Cell::new(false),
+            body_wait: BodyWait::default(),
             output_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
             waits_for_turn: Cell::new(false),
@@ -294,6 +298,7 @@ impl Conn {
         self.note_output(bytes > 0);
         if self.output_bytes.get() > 0 {
             self.shard.settle_output(self);
+            self.body_wait.restart(self.shard.patience_ns());
         }
     }
 
@@ -355,6 +360,7 @@ impl Conn {
                 limits_ns
                     .min(sticks_ns)
                     .min(self.held_due_ns().unwrap_or(u64::MAX))
+                    .min(self.body_due_ns().unwrap_or(u64::MAX))
             }
         }
     }

@@ -110,6 +110,7 @@ impl ShardCore {
         if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
             self.end_patience(conn, now_ns);
         }
+        self.look_at_body_wait(conn, now_ns);
         if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
             conn.advance_to(Stage::Closing);
         }

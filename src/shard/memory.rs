@@ -253,6 +253,7 @@ impl ShardCore {
         }
         conn.account.change(conn.arriving_bytes.replace(whole), 0);
         conn.is_granted.set(true);
+        self.note_body_granted();
         conn.attend();
         true
     }

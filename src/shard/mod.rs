@@ -6,6 +6,7 @@
 
 mod answer;
 mod backlog;
+mod body_wait;
 #[cfg(feature = "simulation")]
 mod check;
 pub(crate) mod conn;
@@ -86,6 +87,8 @@ pub(crate) struct ShardCore {
     memory: Memory,
     turn: Turn,
     let_through: LetThrough,
+    /// When a body that waited was granted memory last.
+    body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
@@ -135,6 +138,7 @@ impl ShardCore {
             memory: Memory::new(&config),
             turn: Turn::default(),
             let_through: LetThrough::default(),
+            body_granted_ns: Cell::new(0),
             config,
             pool,
             clock: Clock::new(time),

@@ -230,6 +230,7 @@ impl Model {
                 ServerEvent::AfterGoaway { .. } => (),
                 ServerEvent::Unresolved { .. } => panic!("sent before it was resolved"),
                 ServerEvent::TooLong { .. } => panic!("all methods take anything"),
+                ServerEvent::NoMemory { .. } => panic!("nothing was refused"),
                 // Its task is the same for all; the answer then crosses the cancellation.
                 ServerEvent::Cancel { .. } => (),
             }
