@@ -33,6 +33,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use self::conn::{Conn, ConnKey, Role};
 use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
@@ -90,6 +92,7 @@ pub(crate) struct ShardCore {
     /// When a body that waited was granted memory last.
     body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
+    random: RefCell<Rng>,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
     /// Set once, after the factory has run: services may use the shard while they are made.
@@ -130,6 +133,7 @@ impl ShardCore {
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
         time: TimeSource,
+        random: Rng,
     ) -> Option<Rc<Self>> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
         let pool = RecvPool::try_new(count, bytes)?;
@@ -142,6 +146,7 @@ impl ShardCore {
             config,
             pool,
             clock: Clock::new(time),
+            random: RefCell::new(random),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
             counters,
@@ -203,6 +208,11 @@ impl ShardCore {
     #[inline]
     pub(crate) fn patience_ns(&self) -> u64 {
         self.clock.patience_ns()
+    }
+
+    /// A generator of random numbers that follows from the shard's own, and goes its own way.
+    fn fork_random(&self) -> Rng {
+        self.random.borrow_mut().fork()
     }
 
     fn real_ns(&self, patience_ns: u64) -> u64 {

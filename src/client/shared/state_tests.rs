@@ -80,8 +80,8 @@ impl Model {
             ..Limits::default()
         };
         Self {
+            state: State::new(rng.fork()),
             rng,
-            state: State::new(),
             target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
             limits: Arc::new(limits),
             calls: Vec::new(),

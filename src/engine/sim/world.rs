@@ -52,7 +52,6 @@ impl std::fmt::Debug for Simulation {
 impl Simulation {
     /// An empty world. What its clients draw by chance is drawn from the seed as well.
     pub fn new(seed: u64) -> Self {
-        fastrand::seed(seed);
         let network = Network::new(Rng::with_seed(seed));
         network.borrow_mut().at(FATE_NS, Event::Fate);
         Self {
