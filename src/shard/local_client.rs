@@ -79,7 +79,7 @@ impl Shard {
             targets: RefCell::new(resolved),
             conn: RefCell::new(None),
             waiting: Rc::default(),
-            redial: RefCell::new(Redial::new()),
+            redial: RefCell::new(Redial::new(self.core.fork_random())),
         };
         Ok(LocalClient {
             inner: Rc::new(inner),

@@ -5,6 +5,7 @@
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
 mod answer;
+mod body_wait;
 #[cfg(feature = "simulation")]
 mod check;
 pub(crate) mod conn;
@@ -30,6 +31,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use fastrand::Rng;
 
 use self::conn::{Conn, ConnKey};
 use self::context::{Clock, Shard, TimeSource};
@@ -88,7 +91,10 @@ pub(crate) struct ShardCore {
     memory: Memory,
     turn: Turn,
     let_through: LetThrough,
+    /// When a body that waited was granted memory last.
+    body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
+    random: RefCell<Rng>,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
     /// Set once, after the factory has run: services may use the shard while they are made.
@@ -121,6 +127,7 @@ impl ShardCore {
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
         time: TimeSource,
+        random: Rng,
     ) -> Option<Rc<Self>> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
         let pool = RecvPool::try_new(count, bytes)?;
@@ -129,9 +136,11 @@ impl ShardCore {
             memory: Memory::new(&config),
             turn: Turn::default(),
             let_through: LetThrough::default(),
+            body_granted_ns: Cell::new(0),
             config,
             pool,
             clock: Clock::new(time),
+            random: RefCell::new(random),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
             counters,
@@ -191,6 +200,11 @@ impl ShardCore {
     #[inline]
     pub(crate) fn patience_ns(&self) -> u64 {
         self.clock.patience_ns()
+    }
+
+    /// A generator of random numbers that follows from the shard's own, and goes its own way.
+    fn fork_random(&self) -> Rng {
+        self.random.borrow_mut().fork()
     }
 
     fn real_ns(&self, patience_ns: u64) -> u64 {

@@ -63,7 +63,7 @@ impl BlockingClient {
             target,
             limits,
             default_deadline: DEFAULT_DEADLINE,
-            turns: Turns::new(Kept::new(wire)),
+            turns: Turns::new(Kept::new(wire, fastrand::Rng::new())),
         })
     }
 

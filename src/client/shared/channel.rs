@@ -31,7 +31,7 @@ impl Channel {
             config,
             runtime: Handle::try_current().ok(),
             start: Instant::now(),
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(fastrand::Rng::new())),
         }
     }
 

@@ -72,14 +72,15 @@ pub(super) struct SentCall {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    /// A client that has done nothing yet. When to connect again is drawn from `random`.
+    pub(super) fn new(random: fastrand::Rng) -> Self {
         Self {
             route: Route::Idle,
             links: Vec::new(),
             link_ids: 0,
             calls: CallSlots::new(),
             waiting: WaitQueue::default(),
-            redial: Redial::new(),
+            redial: Redial::new(random),
             attempt: None,
             wakers: Wakers::default(),
         }

@@ -80,8 +80,8 @@ impl Model {
             ..Limits::default()
         };
         Self {
+            state: State::new(rng.fork()),
             rng,
-            state: State::new(),
             target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
             limits: Arc::new(limits),
             calls: Vec::new(),
@@ -230,6 +230,7 @@ impl Model {
                 ServerEvent::AfterGoaway { .. } => (),
                 ServerEvent::Unresolved { .. } => panic!("sent before it was resolved"),
                 ServerEvent::TooLong { .. } => panic!("all methods take anything"),
+                ServerEvent::NoMemory { .. } => panic!("nothing was refused"),
                 // Its task is the same for all; the answer then crosses the cancellation.
                 ServerEvent::Cancel { .. } => (),
             }
