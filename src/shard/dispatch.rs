@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unstarted};
 use super::backlog::{HeldCall, Piece};
+use super::call_info::Facts;
 use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{IncomingCall, OpenTable, ServiceTable};
@@ -15,6 +16,7 @@ use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::refusal::Unreadable;
 use crate::wire::framer::{Body, DirectBody};
 use crate::wire::header::Header;
+use crate::wire::resolve::MethodDescriptor;
 use crate::wire::violation::Violation;
 
 impl ShardCore {
@@ -261,9 +263,8 @@ impl ShardCore {
                 table.call(
                     header.selector,
                     IncomingCall {
+                        facts: facts(&header, arrived_ns),
                         conn,
-                        call_id: header.call_id,
-                        deadline_ns: deadline_ns(&header, arrived_ns),
                         payload: chunk.slice(range),
                     },
                 );
@@ -284,10 +285,14 @@ impl ShardCore {
     /// When no method has this index.
     #[inline]
     pub(crate) fn dispatch(&self, conn: &Rc<Conn>, index: u16, call_id: u64, payload: Chunk) {
-        let call = IncomingCall {
-            conn,
+        let facts = Facts {
             call_id,
             deadline_ns: u64::MAX,
+            method: index,
+        };
+        let call = IncomingCall {
+            facts,
+            conn,
             payload,
         };
         self.services().open().call(index, call);
@@ -386,9 +391,8 @@ impl ShardCore {
     fn start_call(&self, table: &OpenTable<'_>, conn: &Rc<Conn>, call: HeldCall) {
         let method = call.header.selector;
         let incoming = IncomingCall {
+            facts: facts(&call.header, call.arrived_ns),
             conn,
-            call_id: call.header.call_id,
-            deadline_ns: deadline_ns(&call.header, call.arrived_ns),
             payload: call.payload,
         };
         if !self.memory.is_short() {
@@ -402,6 +406,11 @@ impl ShardCore {
         table.call(method, incoming);
         let queued = self.settle_output(conn).saturating_sub(before);
         table.learn(method, queued.max(conn.refused_bytes.take()));
+    }
+
+    /// The method with this index.
+    pub(super) fn method(&self, index: u16) -> &'static MethodDescriptor {
+        self.services().descriptor(index)
     }
 
     fn services(&self) -> &ServiceTable {
@@ -457,11 +466,15 @@ fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Ra
     }
 }
 
-/// When the caller of a request that arrived at `arrived_ns` stops waiting; `u64::MAX`: never.
+/// What a request says that arrived then. Its caller's time runs from there.
 #[inline(always)]
-fn deadline_ns(header: &Header, arrived_ns: u64) -> u64 {
-    match header.timeout_us {
-        0 => u64::MAX,
-        timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
+fn facts(header: &Header, arrived_ns: u64) -> Facts {
+    Facts {
+        call_id: header.call_id,
+        deadline_ns: match header.timeout_us {
+            0 => u64::MAX,
+            timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
+        },
+        method: header.selector,
     }
 }

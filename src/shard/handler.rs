@@ -6,14 +6,16 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::task::Poll;
 
 use pin_project_lite::pin_project;
 
 use super::answer;
+use super::call_info::{CallInfo, Facts};
 use super::conn::Conn;
 use super::context::Context;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
@@ -38,6 +40,55 @@ pub trait Method<H>: 'static {
     ) -> impl Future<Output = Result<Reply<Self::Response>, Status>> + 'a;
 }
 
+/// What lies with its lender until it must be kept; then it is copied, and never changes.
+pub(super) struct Lent<T: Copy> {
+    /// `None` once it was copied.
+    lender: Cell<Option<NonNull<T>>>,
+    copy: Cell<MaybeUninit<T>>,
+}
+
+impl<T: Copy> Lent<T> {
+    /// # Safety
+    /// `lender` is neither changed nor gone until this is kept or gone.
+    #[inline(always)]
+    unsafe fn lend(lender: &T) -> Self {
+        Self {
+            lender: Cell::new(Some(NonNull::from(lender))),
+            copy: Cell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// What nobody lends.
+    pub(super) fn owned(value: T) -> Self {
+        Self {
+            lender: Cell::new(None),
+            copy: Cell::new(MaybeUninit::new(value)),
+        }
+    }
+
+    fn keep(&self) {
+        self.copy.set(MaybeUninit::new(self.get()));
+        self.lender.set(None);
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> T {
+        match self.lender.get() {
+            // SAFETY: it is still there, as `lend` was promised.
+            Some(lender) => unsafe { *lender.as_ref() },
+            // SAFETY: set where `lender` is, in `owned` and before `keep` takes that away.
+            None => unsafe { self.copy.get().assume_init() },
+        }
+    }
+}
+
+/// A clone has a lender of its own: itself.
+impl<T: Copy> Clone for Lent<T> {
+    fn clone(&self) -> Self {
+        Self::owned(self.get())
+    }
+}
+
 /// What the future of a handler borrows. Most handlers end at their first poll, during which whoever
 /// calls them holds both: only those that wait count themselves among the holders.
 struct Borrowed<H> {
@@ -48,9 +99,9 @@ struct Borrowed<H> {
 
 impl<H> Borrowed<H> {
     /// # Safety
-    /// Both are held by others until this is kept or gone.
+    /// All are held by others until this is kept or gone.
     #[inline(always)]
-    unsafe fn lend(handler: &Rc<H>, conn: &Rc<Conn>, deadline_ns: u64) -> Self {
+    unsafe fn lend(handler: &Rc<H>, conn: &Rc<Conn>, facts: &Facts) -> Self {
         // SAFETY: these are second owners that are not counted, which is sound as long as a counted one
         // lives, as the caller promises, and none of them is dropped: `drop` sees to that.
         let (handler, conn) = unsafe {
@@ -59,9 +110,13 @@ impl<H> Borrowed<H> {
                 Rc::from_raw(Rc::as_ptr(conn)),
             )
         };
+        // SAFETY: the caller's promise.
+        let facts = unsafe { Lent::lend(facts) };
         Self {
             handler: ManuallyDrop::new(handler),
-            cx: ManuallyDrop::new(Context { conn, deadline_ns }),
+            cx: ManuallyDrop::new(Context {
+                call: CallInfo { conn, facts },
+            }),
             is_kept: Cell::new(false),
         }
     }
@@ -71,7 +126,9 @@ impl<H: 'static> Keep for Borrowed<H> {
     #[cold]
     fn keep(&self) {
         if !self.is_kept.replace(true) {
-            std::mem::forget((Rc::clone(&self.handler), Rc::clone(&self.cx.conn)));
+            let CallInfo { conn, facts } = &self.cx.call;
+            facts.keep();
+            std::mem::forget((Rc::clone(&self.handler), Rc::clone(conn)));
         }
     }
 }
@@ -95,16 +152,16 @@ pub(super) fn start_handler<M: Method<H>, H: 'static>(
     tasks: &Tasks,
     handler: &Rc<H>,
     conn: &Rc<Conn>,
-    call_id: u64,
-    deadline_ns: u64,
+    facts: &Facts,
     request: Request<M::Request>,
 ) -> Started {
     // Dropped by the handler. A destructor on this side, were there one, would keep the request from
     // staying in registers.
     let request = ManuallyDrop::new(request);
-    // SAFETY: `handler` and `conn` are held until this function returns, and `Tasks::start` lets no
-    // future live longer that is not kept.
-    let own = || unsafe { Borrowed::lend(handler, conn, deadline_ns) };
+    // SAFETY: `handler`, `conn` and `facts` are held until this function returns, and `Tasks::start` lets
+    // no future live longer that is not kept.
+    let own = || unsafe { Borrowed::lend(handler, conn, facts) };
+    let call_id = facts.call_id;
     let make = |borrowed: &'static Borrowed<H>| Answer {
         handler: M::run(
             &*borrowed.handler,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::answer;
+use super::call_info::Facts;
 use super::conn::Conn;
 use super::handler::{Method, start_handler};
 use super::tasks::Started;
@@ -12,7 +13,7 @@ use crate::buf::Chunk;
 use crate::panics;
 use crate::rpc::request::Request;
 use crate::wire::limits::METHODS_MAX;
-use crate::wire::resolve::{Directory, ServiceDescriptor};
+use crate::wire::resolve::{Directory, MethodDescriptor, ServiceDescriptor};
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {
@@ -70,10 +71,8 @@ tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
 /// A call that has arrived, not yet validated.
 #[derive(Debug)]
 pub struct IncomingCall<'a> {
+    pub(super) facts: Facts,
     pub(super) conn: &'a Rc<Conn>,
-    pub(super) call_id: u64,
-    /// `u64::MAX`: none.
-    pub(super) deadline_ns: u64,
     pub(super) payload: Chunk,
 }
 
@@ -83,12 +82,14 @@ impl IncomingCall<'_> {
     /// handler that waits goes on as a task.
     #[inline(always)]
     pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
-        let Self {
-            conn,
+        // Not taken out: it is lent to the handler from where it lies.
+        let facts = &self.facts;
+        let (conn, payload) = (self.conn, self.payload);
+        let Facts {
             call_id,
             deadline_ns,
-            payload,
-        } = self;
+            ..
+        } = *facts;
         let shard = &conn.shard;
         // By the clock, not the turn: handlers before this one may have taken long.
         if deadline_ns != u64::MAX && deadline_ns <= shard.clock.now_ns() {
@@ -99,8 +100,7 @@ impl IncomingCall<'_> {
             Err(cause) => return answer::refuse_invalid(conn, call_id, cause),
         };
         shard.counters.requests.add(1);
-        let started =
-            start_handler::<M, H>(&shard.tasks, handler, conn, call_id, deadline_ns, request);
+        let started = start_handler::<M, H>(&shard.tasks, handler, conn, facts, request);
         match started {
             // Most handlers; they are entered in no book.
             Started::Done => (),
@@ -111,7 +111,7 @@ impl IncomingCall<'_> {
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        answer::refuse_unimplemented(self.conn, self.call_id);
+        answer::refuse_unimplemented(self.conn, self.facts.call_id);
     }
 }
 
@@ -121,8 +121,8 @@ pub(crate) struct ServiceTable {
     methods: RefCell<Vec<Entry>>,
     /// Place and type fingerprint of each.
     by_name: HashMap<&'static str, (u16, u64)>,
-    /// The longest request of each, in bytes.
-    request_bytes_max: Vec<u32>,
+    /// What each is called, and what it takes.
+    descriptors: Vec<&'static MethodDescriptor>,
 }
 
 /// Where a call goes.
@@ -147,7 +147,7 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        let mut request_bytes_max = Vec::new();
+        let mut descriptors = Vec::new();
         for service in services.into_iter().map(Rc::<dyn Service>::from) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
@@ -163,7 +163,7 @@ impl ServiceTable {
                         method.name
                     ));
                 }
-                request_bytes_max.push(method.request_bytes_max);
+                descriptors.push(method);
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
@@ -174,13 +174,18 @@ impl ServiceTable {
         Ok(Self {
             methods: RefCell::new(methods),
             by_name,
-            request_bytes_max,
+            descriptors,
         })
     }
 
     /// Whether nothing can be called.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    /// The method with this index.
+    pub(super) fn descriptor(&self, index: u16) -> &'static MethodDescriptor {
+        self.descriptors[usize::from(index)]
     }
 
     /// Drops the services, each apart from the others, and tells what the panics of their drops say.
@@ -236,7 +241,7 @@ impl Directory for ServiceTable {
     }
 
     fn request_bytes_max(&self, index: u16) -> u32 {
-        let found = self.request_bytes_max.get(usize::from(index));
-        found.copied().unwrap_or(u32::MAX)
+        let found = self.descriptors.get(usize::from(index));
+        found.map_or(u32::MAX, |method| method.request_bytes_max)
     }
 }

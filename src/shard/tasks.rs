@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use super::conn::Conn;
 use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
+use super::hook::{Watch, Watched};
 use super::mailbox::{Mailbox, TaskWaker};
 use super::timers::TimerKey;
 use crate::panics;
@@ -22,7 +23,7 @@ pub(crate) struct TaskKey {
 }
 
 /// What a task is for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Purpose {
     /// It runs the handler of a call.
     Call {
@@ -30,6 +31,8 @@ pub(crate) enum Purpose {
         conn: Rc<Conn>,
         /// Its id.
         call_id: u64,
+        /// While it waits: who is told of its end.
+        watch: Option<Box<Watch>>,
     },
     /// It was spawned.
     Background,
@@ -52,11 +55,18 @@ pub(crate) enum Origin<'a> {
 impl Purpose {
     fn origin(&self) -> Origin<'_> {
         match self {
-            Self::Call { conn, call_id } => Origin::Call {
+            Self::Call { conn, call_id, .. } => Origin::Call {
                 conn,
                 call_id: *call_id,
             },
             Self::Background => Origin::Background,
+        }
+    }
+
+    fn watch(&mut self) -> Option<&mut Option<Box<Watch>>> {
+        match self {
+            Self::Call { watch, .. } => Some(watch),
+            Self::Background => None,
         }
     }
 }
@@ -67,6 +77,7 @@ impl Origin<'_> {
             Self::Call { conn, call_id } => Purpose::Call {
                 conn: Rc::clone(conn),
                 call_id,
+                watch: None,
             },
             Self::Background => Purpose::Background,
         }
@@ -107,6 +118,8 @@ pub(crate) struct Tasks {
     /// Set while the reply of a call is dropped, which is answered then: should that panic, its result
     /// stands.
     pub(super) is_answered: Cell<bool>,
+    /// The call that is being handled, until the end of its poll.
+    pub(super) watched: Watched,
 }
 
 #[derive(Debug)]
@@ -163,6 +176,7 @@ impl Tasks {
             spare: Cell::new(None),
             waiting: Cell::new(0),
             is_answered: Cell::new(false),
+            watched: Watched::default(),
         }
     }
 
@@ -221,9 +235,12 @@ impl Tasks {
                 .get_mut(index as usize)
                 .and_then(|slot| Some((slot.purpose.take()?, slot.seat.take()?)))
         };
-        let Some((purpose, mut seat)) = taken else {
+        let Some((mut purpose, mut seat)) = taken else {
             return Resumed::NotEnded;
         };
+        if let Some(watch) = purpose.watch() {
+            self.watched.resume(watch.take());
+        }
         let Seat { cell, waker, .. } = &mut *seat;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
@@ -250,7 +267,10 @@ impl Tasks {
         self.leave_seat(seat);
     }
 
-    fn settle_in(&self, seat: Box<Seat>, purpose: Purpose) -> TaskKey {
+    fn settle_in(&self, seat: Box<Seat>, mut purpose: Purpose) -> TaskKey {
+        if let Some(watch) = purpose.watch() {
+            *watch = self.watched.put_off();
+        }
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[seat.index as usize];
         let key = TaskKey {

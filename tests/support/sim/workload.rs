@@ -54,7 +54,7 @@ const TIMER_NS: u64 = 1_000_000;
 
 impl Handler {
     fn begin(&self, cx: &Context, id: u64) -> Running<'_> {
-        self.books.borrow_mut().execute(id, cx.remaining());
+        self.books.borrow_mut().execute(id, cx.call().remaining());
         Running(&self.books)
     }
 
@@ -82,7 +82,10 @@ impl InhabitantHandler for Handler {
     async fn wait(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
         let _running = self.begin(cx, parcel.id.to_native());
         let begun_ns = self.books.borrow().now_ns();
-        let due_ns = cx.remaining().map(|left| begun_ns + left.as_nanos() as u64);
+        let due_ns = cx
+            .call()
+            .remaining()
+            .map(|left| begun_ns + left.as_nanos() as u64);
         for _ in 0..4 {
             cx.sleep(Duration::from_micros(u64::from(parcel.wanted.to_native())))
                 .await;
