@@ -26,8 +26,7 @@ pub(crate) struct Facts {
     pub(crate) call_id: u64,
     /// `u64::MAX`: none.
     pub(crate) deadline_ns: u64,
-    /// Place in the shard's table.
-    pub(crate) method: u16,
+    pub(crate) method: &'static MethodDescriptor,
 }
 
 impl CallInfo {
@@ -42,7 +41,7 @@ impl CallInfo {
     /// The method that is called: its name, the fingerprint of its types, and whether running it twice does
     /// no harm.
     pub fn method(&self) -> &'static MethodDescriptor {
-        self.conn.shard.method(self.facts.get().method)
+        self.facts.get().method
     }
 
     /// Number of the call. Those of a connection strictly increase; other connections use the same ones.

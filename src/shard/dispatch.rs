@@ -6,17 +6,15 @@ use std::rc::Rc;
 use super::ShardCore;
 use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unstarted};
 use super::backlog::{HeldCall, Piece};
-use super::call_info::Facts;
 use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
 use super::memory::SUSPENDED_CALL_BYTES;
-use super::service::{IncomingCall, OpenTable, ServiceTable};
+use super::service::{OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
 use crate::connection::server::ServerEvent;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::refusal::Unreadable;
 use crate::wire::framer::{Body, DirectBody};
-use crate::wire::header::Header;
-use crate::wire::resolve::MethodDescriptor;
+use crate::wire::header::{Header, Kind};
 use crate::wire::violation::Violation;
 
 impl ShardCore {
@@ -260,14 +258,7 @@ impl ShardCore {
                 && let Some((header, range)) = next_request(conn, bytes, at)
             {
                 self.counters.in_place.add(1);
-                table.call(
-                    header.selector,
-                    IncomingCall {
-                        facts: facts(&header, arrived_ns),
-                        conn,
-                        payload: chunk.slice(range),
-                    },
-                );
+                table.call(conn, &header, arrived_ns, chunk.slice(range));
                 if *at == bytes.len() {
                     conn.with_server(|server| server.chunk_used_up(self.patience_ns()));
                     break;
@@ -285,17 +276,9 @@ impl ShardCore {
     /// When no method has this index.
     #[inline]
     pub(crate) fn dispatch(&self, conn: &Rc<Conn>, index: u16, call_id: u64, payload: Chunk) {
-        let facts = Facts {
-            call_id,
-            deadline_ns: u64::MAX,
-            method: index,
-        };
-        let call = IncomingCall {
-            facts,
-            conn,
-            payload,
-        };
-        self.services().open().call(index, call);
+        let mut header = Header::new(Kind::Request, call_id, 0);
+        header.selector = index;
+        self.services().open().call(conn, &header, 0, payload);
     }
 
     /// Acts on a frame of any kind; `Break` when no more can be acted on.
@@ -389,28 +372,23 @@ impl ShardCore {
     /// Starts a call that was looked at by itself. While memory is short, what its answer takes is
     /// remembered for the next call of the same method.
     fn start_call(&self, table: &OpenTable<'_>, conn: &Rc<Conn>, call: HeldCall) {
-        let method = call.header.selector;
-        let incoming = IncomingCall {
-            facts: facts(&call.header, call.arrived_ns),
-            conn,
-            payload: call.payload,
-        };
+        let HeldCall {
+            header,
+            payload,
+            arrived_ns,
+            ..
+        } = call;
         if !self.memory.is_short() {
-            return table.call(method, incoming);
+            return table.call(conn, &header, arrived_ns, payload);
         }
         if self.memory.is_full() {
             conn.answer_briefly();
         }
         let before = conn.queue.borrow().len();
         conn.refused_bytes.set(0);
-        table.call(method, incoming);
+        table.call(conn, &header, arrived_ns, payload);
         let queued = self.settle_output(conn).saturating_sub(before);
-        table.learn(method, queued.max(conn.refused_bytes.take()));
-    }
-
-    /// The method with this index.
-    pub(super) fn method(&self, index: u16) -> &'static MethodDescriptor {
-        self.services().descriptor(index)
+        table.learn(header.selector, queued.max(conn.refused_bytes.take()));
     }
 
     fn services(&self) -> &ServiceTable {
@@ -463,18 +441,5 @@ fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Ra
     match &mut *conn.role.borrow_mut() {
         Role::Server(server) if server.has_room_for_calls() => server.next_request(bytes, at),
         _ => None,
-    }
-}
-
-/// What a request says that arrived then. Its caller's time runs from there.
-#[inline(always)]
-fn facts(header: &Header, arrived_ns: u64) -> Facts {
-    Facts {
-        call_id: header.call_id,
-        deadline_ns: match header.timeout_us {
-            0 => u64::MAX,
-            timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
-        },
-        method: header.selector,
     }
 }

@@ -66,6 +66,12 @@ impl<T: Copy> Lent<T> {
         }
     }
 
+    /// Whether it lies with its lender still.
+    #[inline(always)]
+    fn is_lent(&self) -> bool {
+        self.lender.get().is_some()
+    }
+
     fn keep(&self) {
         self.copy.set(MaybeUninit::new(self.get()));
         self.lender.set(None);
@@ -94,7 +100,6 @@ impl<T: Copy> Clone for Lent<T> {
 struct Borrowed<H> {
     handler: ManuallyDrop<Rc<H>>,
     cx: ManuallyDrop<Context>,
-    is_kept: Cell<bool>,
 }
 
 impl<H> Borrowed<H> {
@@ -117,7 +122,6 @@ impl<H> Borrowed<H> {
             cx: ManuallyDrop::new(Context {
                 call: CallInfo { conn, facts },
             }),
-            is_kept: Cell::new(false),
         }
     }
 }
@@ -125,8 +129,8 @@ impl<H> Borrowed<H> {
 impl<H: 'static> Keep for Borrowed<H> {
     #[cold]
     fn keep(&self) {
-        if !self.is_kept.replace(true) {
-            let CallInfo { conn, facts } = &self.cx.call;
+        let CallInfo { conn, facts } = &self.cx.call;
+        if facts.is_lent() {
             facts.keep();
             std::mem::forget((Rc::clone(&self.handler), Rc::clone(conn)));
         }
@@ -136,7 +140,7 @@ impl<H: 'static> Keep for Borrowed<H> {
 impl<H> Drop for Borrowed<H> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.is_kept.get() {
+        if !self.cx.call.facts.is_lent() {
             // SAFETY: they are counted since `keep`, and not used again.
             unsafe {
                 ManuallyDrop::drop(&mut self.handler);

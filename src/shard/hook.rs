@@ -22,8 +22,8 @@ use crate::wire::status::Status;
 /// [`ServerBuilder::hook`](crate::ServerBuilder::hook); each shard has its own.
 ///
 /// It sees the calls that are about to be handled. Those that are refused before that are in
-/// [`Metrics`](crate::Metrics) alone: methods that were not resolved, requests longer than their type permits,
-/// and what comes while the server shuts down or has no memory for more.
+/// [`Metrics`](crate::Metrics) alone: methods that were not resolved, requests longer than their type permits
+/// that were dropped as they arrived, and what comes while the server shuts down or has no memory for more.
 ///
 /// Both functions run on the shard's thread, between calls, so they must not wait. A panic in one is
 /// contained: it counts in [`Metrics::panics`](crate::Metrics), is logged, and ends nothing but what it was

@@ -12,6 +12,7 @@ use super::tasks::Started;
 use crate::buf::Chunk;
 use crate::panics;
 use crate::rpc::request::Request;
+use crate::wire::header::Header;
 use crate::wire::limits::METHODS_MAX;
 use crate::wire::resolve::{Directory, MethodDescriptor, ServiceDescriptor};
 
@@ -82,30 +83,26 @@ impl IncomingCall<'_> {
     /// handler that waits goes on as a task.
     #[inline(always)]
     pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
-        // Not taken out: it is lent to the handler from where it lies.
+        // Not taken out: they are lent to the handler from where they lie, and looked up there.
         let facts = &self.facts;
         let (conn, payload) = (self.conn, self.payload);
-        let Facts {
-            call_id,
-            deadline_ns,
-            ..
-        } = *facts;
         let shard = &conn.shard;
         // By the clock, not the turn: handlers before this one may have taken long.
-        if deadline_ns != u64::MAX && deadline_ns <= shard.clock.now_ns() {
-            return answer::refuse_expired(conn, call_id);
+        if facts.deadline_ns != u64::MAX && facts.deadline_ns <= shard.clock.now_ns() {
+            return answer::refuse_expired(conn, facts.call_id);
         }
         let request = match Request::<M::Request>::validate(payload) {
             Ok(request) => request,
-            Err(cause) => return answer::refuse_invalid(conn, call_id, cause),
+            Err(cause) => return answer::refuse_invalid(conn, facts.call_id, cause),
         };
         shard.counters.requests.add(1);
-        let started = start_handler::<M, H>(&shard.tasks, handler, conn, facts, request);
-        match started {
+        match start_handler::<M, H>(&shard.tasks, handler, conn, facts, request) {
             // Most handlers; they are entered in no book.
             Started::Done => (),
-            Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
-            Started::Panicked(text) => shard.answer_panic(conn, call_id, &text),
+            Started::Waiting(task) => {
+                shard.await_call(conn, facts.call_id, task, facts.deadline_ns);
+            }
+            Started::Panicked(text) => shard.answer_panic(conn, facts.call_id, &text),
         }
     }
 
@@ -121,15 +118,14 @@ pub(crate) struct ServiceTable {
     methods: RefCell<Vec<Entry>>,
     /// Place and type fingerprint of each.
     by_name: HashMap<&'static str, (u16, u64)>,
-    /// What each is called, and what it takes.
-    descriptors: Vec<&'static MethodDescriptor>,
 }
 
 /// Where a call goes.
 struct Entry {
     service: Rc<dyn Service>,
-    /// Place of the method in the service's descriptor.
+    /// Place of the method in the service's descriptor, and what stands there.
     method: u16,
+    descriptor: &'static MethodDescriptor,
     /// Length of a long answer that it gave last while memory was short; zero when it was short. `None`:
     /// it has given none yet.
     expected_bytes: Cell<Option<usize>>,
@@ -147,7 +143,6 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        let mut descriptors = Vec::new();
         for service in services.into_iter().map(Rc::<dyn Service>::from) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
@@ -163,10 +158,10 @@ impl ServiceTable {
                         method.name
                     ));
                 }
-                descriptors.push(method);
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
+                    descriptor: method,
                     expected_bytes: Cell::new(None),
                 });
             }
@@ -174,18 +169,12 @@ impl ServiceTable {
         Ok(Self {
             methods: RefCell::new(methods),
             by_name,
-            descriptors,
         })
     }
 
     /// Whether nothing can be called.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
-    }
-
-    /// The method with this index.
-    pub(super) fn descriptor(&self, index: u16) -> &'static MethodDescriptor {
-        self.descriptors[usize::from(index)]
     }
 
     /// Drops the services, each apart from the others, and tells what the panics of their drops say.
@@ -211,10 +200,24 @@ const LONG_ANSWER_BYTES_MIN: usize = 16 << 10;
 pub(super) struct OpenTable<'a>(Ref<'a, Vec<Entry>>);
 
 impl OpenTable<'_> {
-    /// Runs a call of the method with this index, which the connection has resolved.
+    /// Runs a call that arrived then, of a method that the connection has resolved. Its caller's time runs
+    /// from there.
     #[inline(always)]
-    pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let entry = &self.0[usize::from(index)];
+    pub(super) fn call(&self, conn: &Rc<Conn>, header: &Header, arrived_ns: u64, payload: Chunk) {
+        let entry = &self.0[usize::from(header.selector)];
+        let facts = Facts {
+            call_id: header.call_id,
+            deadline_ns: match header.timeout_us {
+                0 => u64::MAX,
+                timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
+            },
+            method: entry.descriptor,
+        };
+        let call = IncomingCall {
+            facts,
+            conn,
+            payload,
+        };
         entry.service.call(entry.method, call);
     }
 
@@ -241,7 +244,8 @@ impl Directory for ServiceTable {
     }
 
     fn request_bytes_max(&self, index: u16) -> u32 {
-        let found = self.descriptors.get(usize::from(index));
-        found.map_or(u32::MAX, |method| method.request_bytes_max)
+        let methods = self.methods.borrow();
+        let found = methods.get(usize::from(index));
+        found.map_or(u32::MAX, |entry| entry.descriptor.request_bytes_max)
     }
 }
