@@ -41,7 +41,9 @@ pub struct ServerBuilder {
 
 /// Makes the hook of each shard.
 #[derive(Clone)]
-struct HookFactory(Arc<dyn Fn(&Shard) -> Rc<dyn ServerHook> + Send + Sync>);
+struct HookFactory(Arc<MakeHook>);
+
+type MakeHook = dyn Fn(&Shard) -> Rc<dyn ServerHook> + Send + Sync;
 
 impl fmt::Debug for HookFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

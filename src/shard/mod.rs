@@ -23,6 +23,7 @@ pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
 mod memory;
+mod purpose;
 mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;

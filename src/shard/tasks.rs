@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use super::conn::Conn;
 use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
-use super::hook::{Watch, Watched};
+use super::hook::Watched;
 use super::mailbox::{Mailbox, TaskWaker};
+use super::purpose::{Origin, Purpose};
 use super::timers::TimerKey;
 use crate::panics;
 
@@ -20,68 +21,6 @@ pub(crate) struct TaskKey {
     /// Its place.
     pub(crate) index: u32,
     generation: u32,
-}
-
-/// What a task is for.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    /// It runs the handler of a call.
-    Call {
-        /// Where the call came from.
-        conn: Rc<Conn>,
-        /// Its id.
-        call_id: u64,
-        /// While it waits: who is told of its end.
-        watch: Option<Box<Watch>>,
-    },
-    /// It was spawned.
-    Background,
-}
-
-/// A borrowed [`Purpose`]. Most handlers end at their first poll and need no other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Origin<'a> {
-    /// A call.
-    Call {
-        /// Where it came from.
-        conn: &'a Rc<Conn>,
-        /// Its id.
-        call_id: u64,
-    },
-    /// No call.
-    Background,
-}
-
-impl Purpose {
-    fn origin(&self) -> Origin<'_> {
-        match self {
-            Self::Call { conn, call_id, .. } => Origin::Call {
-                conn,
-                call_id: *call_id,
-            },
-            Self::Background => Origin::Background,
-        }
-    }
-
-    fn watch(&mut self) -> Option<&mut Option<Box<Watch>>> {
-        match self {
-            Self::Call { watch, .. } => Some(watch),
-            Self::Background => None,
-        }
-    }
-}
-
-impl Origin<'_> {
-    fn to_purpose(self) -> Purpose {
-        match self {
-            Self::Call { conn, call_id } => Purpose::Call {
-                conn: Rc::clone(conn),
-                call_id,
-                watch: None,
-            },
-            Self::Background => Purpose::Background,
-        }
-    }
 }
 
 /// How the first poll of a future went.
@@ -238,9 +177,7 @@ impl Tasks {
         let Some((mut purpose, mut seat)) = taken else {
             return Resumed::NotEnded;
         };
-        if let Some(watch) = purpose.watch() {
-            self.watched.resume(watch.take());
-        }
+        purpose.go_on(&self.watched);
         let Seat { cell, waker, .. } = &mut *seat;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
@@ -268,9 +205,7 @@ impl Tasks {
     }
 
     fn settle_in(&self, seat: Box<Seat>, mut purpose: Purpose) -> TaskKey {
-        if let Some(watch) = purpose.watch() {
-            *watch = self.watched.put_off();
-        }
+        purpose.put_off(&self.watched);
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[seat.index as usize];
         let key = TaskKey {
