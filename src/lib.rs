@@ -91,6 +91,10 @@
 mod bench_api;
 pub(crate) mod buf;
 mod client;
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "without shards only the client's end is driven")
+)]
 mod connection;
 #[cfg(feature = "server")]
 mod engine;

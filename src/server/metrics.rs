@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::shard::conn::Pause;
+use crate::connection::flow::Pause;
 use crate::shard::context::Shard;
 use crate::shard::counters::{Counter, Counters};
 use crate::wire::violation::{REASONS, Violation};

@@ -6,14 +6,16 @@
 
 use std::rc::Rc;
 
-use super::conn::{Conn, Stage};
+use super::conn::Conn;
 use crate::buf::QueueEnd;
+use crate::connection::Connection;
+use crate::connection::lifecycle::Stage;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::message::Message;
 use crate::rpc::outcome::CallOutcome;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
-use crate::wire::frame_writer::append_error;
+use crate::wire::response_writer::ResponseWriter;
 use crate::wire::status::Status;
 
 /// Queues the result of a handler.
@@ -26,15 +28,19 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         }
         before = mark_if_brief(conn);
     }
-    let bytes_max = conn.response_bytes_max.get();
+    let bytes_max = conn.response_bytes_max();
     let answered = if is_planted(Bug::ResponseToWrongCall) && call_id & 15 == 9 {
         call_id - 1
     } else {
         call_id
     };
     // The one place that a reply is handed to, so that it stays in registers.
-    let sent = reply.send(answered, bytes_max, &mut conn.queue.borrow_mut());
-    match sent {
+    let written = reply.write(ResponseWriter::new(
+        &mut conn.output_mut(),
+        answered,
+        bytes_max,
+    ));
+    match written {
         Ok(()) if before.is_none() => conn.attend(),
         Ok(()) => keep_if_there_is_room(conn, call_id, before),
         Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
@@ -48,11 +54,11 @@ const BRIEF_BYTES_MAX: usize = 1024;
 /// The end of the queue of a connection whose answers are looked at, because much is held for its peer.
 #[cold]
 fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
-    if conn.is_let_through.take() {
+    if conn.budget.is_let_through.take() {
         return None;
     }
     if conn.shard.must_answer_briefly(conn) {
-        return Some(conn.queue.borrow().end());
+        return Some(conn.output().end());
     }
     conn.answer_all();
     None
@@ -64,13 +70,13 @@ fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>
     let Some(before) = before else {
         return;
     };
-    let bytes = conn.queue.borrow().len() - before.bytes();
+    let bytes = conn.output().len() - before.bytes();
     let may_stay = bytes <= BRIEF_BYTES_MAX
         || conn
             .shard
             .has_room_for_more_output(conn, before.bytes(), bytes);
     if !may_stay {
-        conn.queue.borrow_mut().take_back(&before);
+        conn.output_mut().take_back(&before);
         return refuse_for_memory(conn, call_id, bytes);
     }
     conn.attend();
@@ -78,7 +84,7 @@ fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>
 
 fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {
     conn.shard.counters.refused_memory.add(1);
-    conn.refused_bytes.set(bytes);
+    conn.budget.refused_bytes.set(bytes);
     let status = Status::resource_exhausted(format!(
         "the call was executed, but there is no memory for its answer of {bytes} bytes: too much waits to be \
          read, by this caller or by others; read answers sooner, or ask for less at once"
@@ -113,7 +119,7 @@ pub(super) fn fail(conn: &Rc<Conn>, call_id: u64, status: &Status, outcome: Call
     if conn.stage() != Stage::Open {
         return end(conn, call_id, CallOutcome::Disconnected);
     }
-    append_error(conn.queue.borrow_mut().filling(), call_id, status);
+    Connection::respond_error(conn, call_id, status);
     conn.attend();
     end(conn, call_id, outcome);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::conn::Pause;
+use crate::connection::flow::Pause;
 use crate::wire::violation::{REASONS, Violation};
 
 /// A number that one thread adds to and all may read: no locked instruction is needed.

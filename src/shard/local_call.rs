@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::ShardCore;
-use super::conn::{Conn, Role};
+use super::conn::Conn;
 use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
@@ -104,30 +104,30 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, LocalClient, Req,
         let conn = client.conn()?;
         conn.shard.lend_buffer(&conn);
         let (call_id, slot) = {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(link) = &mut *role else {
-                unreachable!("made by this client")
-            };
-            let mut queue = conn.queue.borrow_mut();
-            if link.connection.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
+            let calls = conn.client.as_ref().expect("made by this client");
+            let room = conn.with_client(|client, output| client.room(output.len()));
+            if room == Some(0) || !client.waiting().borrow().may_go(number) {
                 let number = client.waiting().borrow_mut().wait(number, cx.waker());
                 ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;
             }
             // Entered when the request is encoded: that may panic.
-            let slot = link.calls.next();
-            let call_id = link.connection.begin_call(
-                self.service,
-                self.method,
-                timeout_us,
-                slot,
-                |out, bytes_max| {
-                    encode_payload::<Req>(&self.request, bytes_max, out)
-                        .map_err(Unsendable::request)
-                },
-                queue.filling(),
-            )?;
-            link.calls.take(cx.waker());
+            let slot = calls.borrow_mut().calls.next();
+            let begun = conn.with_client(|connection, output| {
+                connection.begin_call(
+                    self.service,
+                    self.method,
+                    timeout_us,
+                    slot,
+                    |out, bytes_max| {
+                        encode_payload::<Req>(&self.request, bytes_max, out)
+                            .map_err(Unsendable::request)
+                    },
+                    output.filling(),
+                )
+            });
+            let call_id = begun.expect("a client's connection")?;
+            calls.borrow_mut().calls.take(cx.waker());
             (call_id, slot)
         };
         *ticket = None;
@@ -207,10 +207,8 @@ impl Drop for Ticket<'_> {
 
 impl SentCall {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome<Chunk>> {
-        let polled = match &mut *self.conn.role.borrow_mut() {
-            Role::Client(client) => client.calls.poll(self.slot, cx.waker()),
-            Role::Server(_) => unreachable!("made by a client"),
-        };
+        let calls = self.conn.client.as_ref().expect("made by a client");
+        let polled = calls.borrow_mut().calls.poll(self.slot, cx.waker());
         self.has_ended = polled.is_ready();
         polled
     }
@@ -221,16 +219,13 @@ impl Drop for SentCall {
         if self.has_ended {
             return;
         }
-        let was_waiting = match &mut *self.conn.role.borrow_mut() {
-            Role::Client(client) => {
-                client.calls.put(self.slot);
-                let mut queue = self.conn.queue.borrow_mut();
-                let waiter = client.connection.cancel_call(self.call_id, queue.filling());
-                waiter.is_some()
-            }
-            Role::Server(_) => false,
-        };
-        if was_waiting {
+        if let Some(calls) = &self.conn.client {
+            calls.borrow_mut().calls.put(self.slot);
+        }
+        let waiter = self
+            .conn
+            .with_client(|client, output| client.cancel_call(self.call_id, output.filling()));
+        if waiter.flatten().is_some() {
             self.conn.attend();
             self.conn.shard.after_calls(&self.conn);
         }

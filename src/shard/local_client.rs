@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ShardCore;
-use super::conn::{Conn, Role, Stage};
+use super::conn::Conn;
 use super::context::Shard;
 use super::local_call::CallState;
 use crate::client::core::hook::Installed;
@@ -13,6 +13,7 @@ use crate::client::core::redial::Redial;
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallOptions, CallTarget, ClientHook, Sealed};
+use crate::connection::lifecycle::Stage;
 use crate::wire::status::Status;
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
@@ -50,9 +51,7 @@ impl Drop for Inner {
         let Some(conn) = self.conn.take() else {
             return;
         };
-        let is_connected =
-            matches!(&*conn.role.borrow(), Role::Client(client) if client.connection.is_ready());
-        if is_connected {
+        if conn.is_client_ready() {
             self.shard.retire(&conn);
         } else if conn.stage() == Stage::Open {
             // Nobody waits for it, which may take minutes.
@@ -118,9 +117,9 @@ impl LocalClient {
     pub(super) fn give_up_turn(&self, number: u64) {
         self.waiting().borrow_mut().leave(number);
         if let Some(conn) = &*self.inner.conn.borrow()
-            && let Role::Client(client) = &*conn.role.borrow()
+            && let Some(calls) = &conn.client
         {
-            client.call_waiting(conn.queue.borrow().len());
+            calls.borrow().call_waiting(conn);
         }
     }
 
@@ -136,8 +135,8 @@ impl LocalClient {
     pub(super) fn conn(&self) -> Result<Rc<Conn>, Status> {
         if let Some(conn) = &*self.inner.conn.borrow()
             && conn.stage() == Stage::Open
-            && let Role::Client(client) = &*conn.role.borrow()
-            && client.ended.is_none()
+            && let Some(calls) = &conn.client
+            && calls.borrow().ended.is_none()
         {
             return Ok(Rc::clone(conn));
         }
@@ -151,14 +150,14 @@ impl LocalClient {
         let inner = &*self.inner;
         let last = inner.conn.take();
         if let Some(last) = &last
-            && let Role::Client(client) = &*last.role.borrow()
-            && let Some(ended) = &client.ended
+            && let Some(calls) = &last.client
+            && let Some(ended) = &calls.borrow().ended
         {
             let mut redial = inner.redial.borrow_mut();
-            if client.connection.has_served() {
+            if last.with_client(|client, _| client.has_served()) == Some(true) {
                 redial.served();
             }
-            if !client.connection.is_ready() {
+            if !last.is_client_ready() {
                 // An address that swallows what is sent to it must not keep the others from their turn.
                 inner.targets.borrow_mut().rotate_left(1);
             }

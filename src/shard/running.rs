@@ -5,13 +5,14 @@ use std::task::Waker;
 
 use super::ShardCore;
 use super::answer::fail;
-use super::conn::{Conn, Stage};
+use super::conn::Conn;
 use super::handler::put_background;
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::purpose::{Origin, Purpose};
 use super::tasks::{Resumed, Started, TaskKey};
 use super::timers::Due;
 use crate::panics;
+use crate::connection::lifecycle::Stage;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::outcome::CallOutcome;
 use crate::wire::status::Status;
@@ -92,7 +93,7 @@ impl ShardCore {
     fn end_call(&self, conn: &Rc<Conn>, call_id: u64, task: u32) {
         let memory_bytes = self.tasks.take_memory(task);
         if !is_planted(Bug::AccountNotReleased) {
-            conn.account.subtract(memory_bytes);
+            conn.budget.account.subtract(memory_bytes);
         }
         conn.with_server(|server| server.end_call(call_id));
         self.counters
@@ -106,6 +107,10 @@ impl ShardCore {
     /// Runs the tasks that were woken before. Those that are woken meanwhile have their turn after
     /// the sockets: a task that yields by waking itself must not keep the shard from them.
     pub(super) fn run_woken(&self) {
+        // As a rule there are none, which is quicker found out than how many there are.
+        if !self.mailbox.has_woken() {
+            return;
+        }
         for _ in 0..self.mailbox.woken_count() {
             let Some(index) = self.mailbox.pop_woken() else {
                 return;

@@ -122,7 +122,8 @@ pub(crate) struct ServiceTable {
 
 /// Where a call goes.
 struct Entry {
-    service: Rc<dyn Service>,
+    /// Boxed apart from its count, so that the way to it is the same for every type.
+    service: Rc<Box<dyn Service>>,
     /// Place of the method in the service's descriptor, and what stands there.
     method: u16,
     descriptor: &'static MethodDescriptor,
@@ -143,7 +144,7 @@ impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        for service in services.into_iter().map(Rc::<dyn Service>::from) {
+        for service in services.into_iter().map(Rc::new) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
                 if index == METHODS_MAX {
