@@ -406,7 +406,10 @@ impl ShardCore {
         conn.budget.refused_bytes.set(0);
         table.call(conn, &header, arrived_ns, payload);
         let queued = self.settle_output(conn).saturating_sub(before);
-        table.learn(header.selector, queued.max(conn.budget.refused_bytes.take()));
+        table.learn(
+            header.selector,
+            queued.max(conn.budget.refused_bytes.take()),
+        );
     }
 
     fn services(&self) -> &ServiceTable {

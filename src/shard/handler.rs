@@ -249,3 +249,23 @@ impl<F: Future<Output = ()> + 'static> Work for Background<F> {
         self.project().future.poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lent_is_read_where_it_lies_until_it_is_kept() {
+        let lender = Box::new([7_u64; 3]);
+        // SAFETY: it is kept before the lender goes.
+        let lent = unsafe { Lent::lend(&*lender) };
+        let (copy, early) = (lent.clone(), lent.get());
+        assert!(lent.is_lent() && !copy.is_lent());
+        lent.keep();
+        drop(lender);
+        assert!(!lent.is_lent());
+        assert_eq!([early, lent.get(), copy.get()], [[7; 3]; 3]);
+        drop(lent);
+        assert_eq!(copy.clone().get(), [7; 3]);
+    }
+}
