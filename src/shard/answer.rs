@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::connection::lifecycle::Stage;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::message::Message;
+use crate::rpc::outcome::CallOutcome;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
 use crate::wire::response_writer::ResponseWriter;
@@ -23,7 +24,7 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
     let mut before = None;
     if !conn.takes_all_answers() {
         if conn.stage() != Stage::Open {
-            return;
+            return end(conn, call_id, CallOutcome::Disconnected);
         }
         before = mark_if_brief(conn);
     }
@@ -99,7 +100,7 @@ pub(super) fn refuse_unstarted(conn: &Rc<Conn>, call_id: u64) {
         "there is no memory for another call of this connection that waits; the call was not executed; make fewer \
          at once, or give up those that take too long",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
 /// Refuses a call whose payload was dropped as it arrived; see [`super::body_wait`].
@@ -110,15 +111,34 @@ pub(super) fn refuse_unread(conn: &Rc<Conn>, call_id: u64, bytes: u32) {
         "no memory came for the {bytes} bytes of this request, and nothing moved that would have made some; the \
          call was not executed; try again later, send less at once, or give up calls that keep large requests"
     ));
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
-/// Queues the failure of a call.
+/// Queues the failure of a call that a handler has seen.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
-    if conn.stage() == Stage::Open {
-        Connection::respond_error(conn, call_id, status);
-        conn.attend();
+    fail(conn, call_id, status, CallOutcome::Failed(status));
+}
+
+/// Queues the failure of a call that no handler has seen.
+#[cold]
+pub(super) fn refuse(conn: &Rc<Conn>, call_id: u64, status: &Status) {
+    fail(conn, call_id, status, CallOutcome::Refused(status));
+}
+
+/// Queues the failure of a call, and tells its hook what it came from.
+pub(super) fn fail(conn: &Rc<Conn>, call_id: u64, status: &Status, outcome: CallOutcome<'_>) {
+    if conn.stage() != Stage::Open {
+        return end(conn, call_id, CallOutcome::Disconnected);
     }
+    Connection::respond_error(conn, call_id, status);
+    conn.attend();
+    end(conn, call_id, outcome);
+}
+
+/// Tells the hook of a call how it has ended. That a reply was queued need not be said: it is told so
+/// when nothing else was.
+fn end(conn: &Rc<Conn>, call_id: u64, outcome: CallOutcome<'_>) {
+    conn.shard.tasks.watched.end(conn, call_id, outcome);
 }
 
 #[cold]
@@ -141,7 +161,7 @@ fn refuse_response(conn: &Rc<Conn>, call_id: u64, bytes_max: u32, cause: Unsenda
 #[cold]
 pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64, cause: Unreadable) {
     conn.shard.counters.invalid.add(1);
-    respond_error(conn, call_id, &cause.request());
+    refuse(conn, call_id, &cause.request());
 }
 
 #[cold]
@@ -150,14 +170,14 @@ pub(super) fn refuse_expired(conn: &Rc<Conn>, call_id: u64) {
     let status = Status::deadline_exceeded(
         "the deadline passed while the call waited for its turn; it was not executed",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
 #[cold]
 pub(super) fn refuse_draining(conn: &Rc<Conn>, call_id: u64) {
     conn.shard.counters.refused_draining.add(1);
     let status = Status::unavailable("the server is shutting down; the call was not executed");
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
 #[cold]
@@ -166,5 +186,5 @@ pub(super) fn refuse_unimplemented(conn: &Rc<Conn>, call_id: u64) {
     let status = Status::unimplemented(
         "no method with this index was resolved on this connection; resolve its name first",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }

@@ -9,7 +9,7 @@ use super::answer::{
 };
 use super::conn::{Conn, HELD_PATIENCE_NS};
 use super::memory::SUSPENDED_CALL_BYTES;
-use super::service::{IncomingCall, OpenTable, ServiceTable};
+use super::service::{OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
 use crate::connection::backlog::{HeldCall, Piece};
 use crate::connection::flow::Pause;
@@ -18,7 +18,7 @@ use crate::connection::server::ServerEvent;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::refusal::Unreadable;
 use crate::wire::framer::{Body, DirectBody};
-use crate::wire::header::Header;
+use crate::wire::header::{Header, Kind};
 use crate::wire::violation::Violation;
 
 impl ShardCore {
@@ -273,15 +273,7 @@ impl ShardCore {
                 && let Some((header, range)) = next_request(conn, bytes, at)
             {
                 in_place += 1;
-                table.call(
-                    header.selector,
-                    IncomingCall {
-                        conn,
-                        call_id: header.call_id,
-                        deadline_ns: deadline_ns(&header, arrived_ns),
-                        payload: chunk.slice(range),
-                    },
-                );
+                table.call(conn, &header, arrived_ns, chunk.slice(range));
                 if *at == bytes.len() {
                     conn.with_server(|server| server.chunk_used_up(self.patience_ns()));
                     break;
@@ -306,13 +298,9 @@ impl ShardCore {
     /// When no method has this index.
     #[inline]
     pub(crate) fn dispatch(&self, conn: &Rc<Conn>, index: u16, call_id: u64, payload: Chunk) {
-        let call = IncomingCall {
-            conn,
-            call_id,
-            deadline_ns: u64::MAX,
-            payload,
-        };
-        self.services().open().call(index, call);
+        let mut header = Header::new(Kind::Request, call_id, 0);
+        header.selector = index;
+        self.services().open().call(conn, &header, 0, payload);
     }
 
     /// Acts on a frame of any kind; `Break` when no more can be acted on.
@@ -408,24 +396,26 @@ impl ShardCore {
     /// Starts a call that was looked at by itself. While memory is short, what its answer takes is
     /// remembered for the next call of the same method.
     fn start_call(&self, table: &OpenTable<'_>, conn: &Rc<Conn>, call: HeldCall) {
-        let method = call.header.selector;
-        let incoming = IncomingCall {
-            conn,
-            call_id: call.header.call_id,
-            deadline_ns: deadline_ns(&call.header, call.arrived_ns),
-            payload: call.payload,
-        };
+        let HeldCall {
+            header,
+            payload,
+            arrived_ns,
+            ..
+        } = call;
         if !self.memory.is_short() {
-            return table.call(method, incoming);
+            return table.call(conn, &header, arrived_ns, payload);
         }
         if self.memory.is_full() {
             conn.answer_briefly();
         }
         let before = conn.output().len();
         conn.budget.refused_bytes.set(0);
-        table.call(method, incoming);
+        table.call(conn, &header, arrived_ns, payload);
         let queued = self.settle_output(conn).saturating_sub(before);
-        table.learn(method, queued.max(conn.budget.refused_bytes.take()));
+        table.learn(
+            header.selector,
+            queued.max(conn.budget.refused_bytes.take()),
+        );
     }
 
     fn services(&self) -> &ServiceTable {
@@ -480,13 +470,4 @@ fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Ra
             None
         }
     })?
-}
-
-/// When the caller of a request that arrived at `arrived_ns` stops waiting; `u64::MAX`: never.
-#[inline(always)]
-fn deadline_ns(header: &Header, arrived_ns: u64) -> u64 {
-    match header.timeout_us {
-        0 => u64::MAX,
-        timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
-    }
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use super::ShardCore;
 use super::conn::Conn;
 use super::context::Shard;
-use super::local_call::LocalCall;
-use crate::client::core::DEFAULT_DEADLINE;
+use super::local_call::CallState;
+use crate::client::core::hook::Installed;
 use crate::client::core::redial::Redial;
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
-use crate::client::{CallTarget, Caller, Sealed};
+use crate::client::{CallOptions, CallTarget, ClientHook, Sealed};
 use crate::connection::lifecycle::Stage;
-use crate::rpc::encode::Encode;
-use crate::rpc::message::Message;
-use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
@@ -32,7 +29,8 @@ use crate::wire::status::Status;
 #[derive(Clone, Debug)]
 pub struct LocalClient {
     inner: Rc<Inner>,
-    pub(super) default_deadline: Option<Duration>,
+    defaults: CallOptions,
+    hook: Option<Installed<Rc<dyn ClientHook>>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +81,8 @@ impl Shard {
         };
         Ok(LocalClient {
             inner: Rc::new(inner),
-            default_deadline: DEFAULT_DEADLINE,
+            defaults: CallOptions::default(),
+            hook: None,
         })
     }
 }
@@ -93,7 +92,15 @@ impl LocalClient {
     /// `None`: they wait for as long as the connection lives.
     #[must_use]
     pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.default_deadline = deadline;
+        self.defaults.set_deadline(deadline);
+        self
+    }
+
+    /// Has each call on this clone, and on clones of it, looked at by a hook, before it is made and when it has
+    /// ended; see [`ClientHook`]. Default: none. A second one takes the place of the first.
+    #[must_use]
+    pub fn hook(mut self, hook: impl ClientHook) -> Self {
+        self.hook = Some(Installed(Rc::new(hook)));
         self
     }
 
@@ -177,17 +184,23 @@ impl LocalClient {
     }
 }
 
-impl Sealed for LocalClient {}
+impl Sealed for LocalClient {
+    type CallState<'a> = CallState<'a>;
 
-impl Caller for LocalClient {
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = LocalCall<'a, Req, Resp, E>;
+    fn call_state(&self) -> CallState<'_> {
+        CallState::default()
+    }
 
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> LocalCall<'a, Req, Resp, E> {
-        LocalCall::new(self, service, method, request)
+    fn defaults(&self) -> &CallOptions {
+        &self.defaults
+    }
+
+    fn hook(&self) -> Option<&dyn ClientHook> {
+        let hook = self.hook.as_ref()?;
+        Some(&*hook.0)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.inner.shard.clock.now_ns()
     }
 }

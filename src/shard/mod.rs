@@ -6,6 +6,7 @@
 
 mod answer;
 mod body_wait;
+pub(crate) mod call_info;
 #[cfg(feature = "simulation")]
 mod check;
 pub(crate) mod conn;
@@ -14,6 +15,7 @@ pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
+pub(crate) mod hook;
 mod let_through;
 mod lifecycle;
 pub(crate) mod local_call;
@@ -21,6 +23,7 @@ pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
 mod memory;
+mod purpose;
 mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;
