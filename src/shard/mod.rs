@@ -46,6 +46,7 @@ use crate::buf::{Part, RecvPool};
 use crate::client::core::target::Target;
 use crate::connection::server::ServerConnection;
 use crate::panics;
+use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -220,7 +221,9 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.patience_ns());
+        let seat = Seat::new(self.place.id, self.place.count);
+        let limits = Arc::clone(&self.config.limits);
+        let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
         let conn = self.insert(peer, |_| Role::Server(server));
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
