@@ -8,8 +8,8 @@ use crate::wire::handshake::Seat;
 /// whose calls ask for more keeps several, each to another shard.
 ///
 /// *Inputs*: [`Spread::opened`], [`Spread::closed`], [`Spread::failed`], [`Spread::served`].
-/// *Outputs*: [`Spread::wants_another`], [`Spread::open`]; [`fewest`] chooses among them. Times are those of any monotonic clock, in
-/// nanoseconds.
+/// *Outputs*: [`Spread::wants_another`], [`Spread::open`]; [`fewest`] chooses among them. Times are those
+/// of any monotonic clock, in nanoseconds.
 ///
 /// What the server tells is never more than a hint: it makes the client ask for no more connections than
 /// `connections_max`, one after the other, and only while there is load for them.

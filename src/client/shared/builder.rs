@@ -96,7 +96,9 @@ impl ClientBuilder {
     /// with the fewest calls in flight. They stay until the client is dropped or they are lost. While one
     /// is made there may be one more for a moment.
     ///
-    /// With 1 all calls go over one connection, and are served by one CPU.
+    /// With 1 all calls go over one connection, are begun in the order in which they were sent, and are
+    /// served by one shard: choose it where a service keeps something on its shard that later calls of
+    /// the same client must find.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
         self

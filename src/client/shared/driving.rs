@@ -110,8 +110,8 @@ impl State {
     }
 
     /// The server takes no more calls here: the next one goes to another link or connects anew, at once if
-    /// the server shuts down as planned, which is how rolling restarts begin. One that sends each connection away
-    /// without an answer is asked less and less often.
+    /// the server shuts down as planned, which is how rolling restarts begin. One that sends each
+    /// connection away without an answer is asked less and less often.
     fn handle_goaway(
         &mut self,
         id: u64,
