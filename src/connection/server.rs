@@ -63,11 +63,11 @@ pub enum ServerEvent {
 pub struct ServerConnection {
     link: Link,
     resolved: Resolved,
-    /// Ids strictly increase, so one number finds duplicates and steps back. After GOAWAY, which has
-    /// named the last call that was taken, refused ones count too.
-    last_call_id: u64,
-    /// Ordinary requests have ids above this: `last_call_id`, or `u64::MAX` after GOAWAY.
+    /// Ordinary requests have ids above this: that of the last one, or `u64::MAX` after GOAWAY. Ids strictly
+    /// increase, so one number finds duplicates and steps back.
     ordinary_above: u64,
+    /// The last id since this side's GOAWAY, which has named that of the last call that was taken.
+    refused_call_id: u64,
     calls_max: usize,
     requests: u64,
     cancels: u64,
@@ -84,8 +84,8 @@ impl ServerConnection {
             calls_max: limits.calls_in_flight_max as usize,
             link: Link::new(limits, now_ns),
             resolved: Resolved::default(),
-            last_call_id: 0,
             ordinary_above: 0,
+            refused_call_id: 0,
             requests: 0,
             cancels: 0,
             resolves: 0,
@@ -180,11 +180,13 @@ impl ServerConnection {
     ) -> Result<ServerEvent, Violation> {
         let Frame { header, body } = frame;
         let call_id = header.call_id;
-        if call_id <= self.last_call_id {
+        if call_id <= self.last_call_id() {
             return Err(Violation::CallId { call_id });
         }
         if self.has_said_goaway {
-            self.refuse_request(call_id);
+            // It uses its id up and may be cancelled, like any other.
+            self.refused_call_id = call_id;
+            self.requests += 1;
             return Ok(ServerEvent::AfterGoaway { call_id });
         }
         self.take_request(call_id);
@@ -203,15 +205,16 @@ impl ServerConnection {
 
     #[inline(always)]
     fn take_request(&mut self, call_id: u64) {
-        self.last_call_id = call_id;
         self.ordinary_above = call_id;
         self.requests += 1;
     }
 
-    /// A refused request uses its id up and may be cancelled, like any other.
-    fn refuse_request(&mut self, call_id: u64) {
-        self.last_call_id = call_id;
-        self.requests += 1;
+    fn last_call_id(&self) -> u64 {
+        if self.has_said_goaway {
+            self.refused_call_id
+        } else {
+            self.ordinary_above
+        }
     }
 
     #[cold]
@@ -346,15 +349,18 @@ impl ServerConnection {
 
     /// Says that no further call is taken: why, or `None` for a planned shutdown. Once only.
     pub fn go_away(&mut self, violation: Option<&Violation>, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.has_said_goaway, true) {
+        if self.has_said_goaway {
             return;
         }
+        let last_call_id = self.last_call_id();
+        self.has_said_goaway = true;
+        self.refused_call_id = last_call_id;
         self.ordinary_above = u64::MAX;
         append_goaway(
             out,
             &Goaway {
                 reason: violation.map_or(0, Violation::reason),
-                last_call_id: self.last_call_id,
+                last_call_id,
                 message: violation.map_or_else(|| "shutting down".to_owned(), ToString::to_string),
             },
         );

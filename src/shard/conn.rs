@@ -351,6 +351,9 @@ impl Conn {
                     Role::Server(server) => server.poll_timeout(),
                     Role::Client(client) => client.poll_timeout(),
                 };
+                if self.pause.get().is_none() {
+                    return limits_ns;
+                }
                 let sticks_ns = self.output_sticks_ns().unwrap_or(u64::MAX);
                 limits_ns
                     .min(sticks_ns)

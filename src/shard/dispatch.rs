@@ -23,21 +23,32 @@ impl ShardCore {
         if conn.stage() != Stage::Open {
             return;
         }
+        let mut at = 0;
+        if conn.pause.get().is_none() {
+            conn.arrived_ns.set(self.now_ns());
+            self.process_bytes(conn, chunk.as_slice(), Some(&chunk), &mut at);
+        }
+        if at < chunk.as_slice().len() {
+            self.keep_rest(conn, chunk, at);
+        }
+    }
+
+    /// Keeps what can't be acted on yet.
+    #[cold]
+    fn keep_rest(&self, conn: &Rc<Conn>, chunk: Chunk, at: usize) {
+        if conn.stage() != Stage::Open {
+            return;
+        }
         let mut piece = Piece {
             bytes: chunk,
             is_pooled: true,
-            at: 0,
+            at,
             arrived_ns: self.now_ns(),
             memory_bytes: 0,
         };
-        if conn.pause.get().is_none() {
-            self.process(conn, &mut piece);
-        }
-        if conn.stage() == Stage::Open && !piece.is_used_up() {
-            self.copy_out_if_low(conn, &mut piece);
-            conn.backlog.borrow_mut().push(piece);
-            self.bound_backlog(conn);
-        }
+        self.copy_out_if_low(conn, &mut piece);
+        conn.backlog.borrow_mut().push(piece);
+        self.bound_backlog(conn);
     }
 
     /// Bytes that wait don't keep the last receive buffers from other connections, nor those that wait
@@ -249,6 +260,7 @@ impl ShardCore {
         let arrived_ns = conn.arrived_ns.get();
         // Requests may keep the receive buffer that they came in, unless these run low.
         let keepable = chunk.filter(|_| !self.is_low_on_buffers() && !self.memory.is_short());
+        let (mut in_place, mut ended) = (0, Ok(()));
         while conn.stage() == Stage::Open {
             if !self.has_room_for_output(conn) {
                 self.set_pause(conn, Some(self.output_pause(conn)));
@@ -257,7 +269,7 @@ impl ShardCore {
             if let Some(chunk) = keepable
                 && let Some((header, range)) = next_request(conn, bytes, at)
             {
-                self.counters.in_place.add(1);
+                in_place += 1;
                 table.call(
                     header.selector,
                     IncomingCall {
@@ -271,11 +283,18 @@ impl ShardCore {
                     conn.with_server(|server| server.chunk_used_up(self.patience_ns()));
                     break;
                 }
-            } else if self.serve_other(&table, conn, bytes, chunk, at)?.is_break() {
-                break;
+            } else {
+                match self.serve_other(&table, conn, bytes, chunk, at) {
+                    Ok(ControlFlow::Continue(())) => (),
+                    other => {
+                        ended = other.map(|_| ());
+                        break;
+                    }
+                }
             }
         }
-        Ok(())
+        self.counters.in_place.add(in_place);
+        ended
     }
 
     /// Runs a call as if its frame had just been parsed, for counting what that costs by itself.

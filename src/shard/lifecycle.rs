@@ -17,6 +17,18 @@ const LINGER_NS: u64 = 1_000_000_000;
 impl ShardCore {
     /// Runs what is due: timers, woken tasks, the drain. The engine calls it once per turn.
     pub(crate) fn run_due(self: &Rc<Self>) {
+        if self.timers.borrow().is_behind(self.now_ns()) {
+            self.fire_timers();
+        }
+        self.run_woken();
+        self.offer_room();
+        if self.mailbox.must_drain() {
+            self.drain();
+        }
+    }
+
+    #[inline(never)]
+    fn fire_timers(self: &Rc<Self>) {
         let mut fired = Vec::new();
         self.timers
             .borrow_mut()
@@ -34,11 +46,6 @@ impl ShardCore {
                     }
                 }
             }
-        }
-        self.run_woken();
-        self.offer_room();
-        if self.mailbox.must_drain() {
-            self.drain();
         }
     }
 

@@ -178,7 +178,7 @@ impl ShardConfig {
             + crate::wire::framer::WHOLE_BODY_BYTES_MAX;
         let commons = self.commons_bytes();
         let shared = commons + overdraft_bytes(commons) + self.reserve_bytes();
-        let kept = crate::buf::AlignedBuf::CACHED_BYTES_MAX + super::SPARE_BYTES_MAX;
+        let kept = crate::buf::AlignedBuf::CACHED_BYTES_MAX + super::spare_buffers::SPARE_BYTES_MAX;
         let buffers = usize::from(self.recv_buffers) * self.recv_buffer_bytes;
         shared
             + 3 * self.largest_message_bytes()

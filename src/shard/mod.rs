@@ -23,6 +23,7 @@ pub(crate) mod mailbox;
 mod memory;
 mod running;
 pub(crate) mod service;
+mod spare_buffers;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 mod turn;
@@ -39,6 +40,7 @@ use self::let_through::LetThrough;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
 use self::service::{Service, ServiceTable};
+use self::spare_buffers::SpareBuffers;
 use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
@@ -96,8 +98,7 @@ pub(crate) struct ShardCore {
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
     pub(crate) connects: RefCell<Vec<(Rc<Conn>, Target)>>,
-    spare_buffers: RefCell<Vec<Vec<u8>>>,
-    spare_bytes: Cell<usize>,
+    spare_buffers: SpareBuffers,
     /// Lists of what goes out together, emptied.
     spare_parts: RefCell<Vec<Vec<Part>>>,
     /// Set when the shard drains: when it must be over.
@@ -112,9 +113,6 @@ struct ConnTable {
     accepted: usize,
 }
 
-/// Bytes of send buffers that are kept for the next connection, and the largest that is kept.
-const SPARE_BYTES_MAX: usize = 16 << 20;
-const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Lists of parts that are kept: a few KiB each at most.
 const SPARE_PARTS_MAX: usize = 64;
 /// When fewer receive buffers than this share are left, what waits is copied out of them.
@@ -147,8 +145,7 @@ impl ShardCore {
             conns: RefCell::default(),
             attention: RefCell::default(),
             connects: RefCell::default(),
-            spare_buffers: RefCell::default(),
-            spare_bytes: Cell::new(0),
+            spare_buffers: SpareBuffers::default(),
             spare_parts: RefCell::default(),
             drain_until_ns: Cell::new(None),
         }))
@@ -337,14 +334,18 @@ impl ShardCore {
 
     /// An empty send buffer. While memory is short it is as small as what it will hold: one that is kept
     /// may have grown for much more, and stands in the account of whoever has it.
+    #[inline]
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
         if self.memory.is_short() {
             return Vec::new();
         }
-        let spare = self.spare_buffers.borrow_mut().pop().unwrap_or_default();
-        self.spare_bytes
-            .set(self.spare_bytes.get() - spare.capacity());
-        spare
+        self.spare_buffers.take()
+    }
+
+    /// Gives a send buffer back.
+    #[inline]
+    pub(crate) fn put_buffer(&self, buffer: Vec<u8>) {
+        self.spare_buffers.put(buffer);
     }
 
     /// An empty list for what goes out together.
@@ -357,17 +358,6 @@ impl ShardCore {
         let mut spare = self.spare_parts.borrow_mut();
         if spare.len() < SPARE_PARTS_MAX {
             spare.push(parts);
-        }
-    }
-
-    /// Gives a send buffer back.
-    pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let bytes = buffer.capacity();
-        let kept_bytes = self.spare_bytes.get() + bytes;
-        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&bytes) && kept_bytes <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spare_bytes.set(kept_bytes);
-            self.spare_buffers.borrow_mut().push(buffer);
         }
     }
 }

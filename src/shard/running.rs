@@ -103,6 +103,10 @@ impl ShardCore {
     /// Runs the tasks that were woken before. Those that are woken meanwhile have their turn after
     /// the sockets: a task that yields by waking itself must not keep the shard from them.
     pub(super) fn run_woken(&self) {
+        // As a rule there are none, which is quicker found out than how many there are.
+        if !self.mailbox.has_woken() {
+            return;
+        }
         for _ in 0..self.mailbox.woken_count() {
             let Some(index) = self.mailbox.pop_woken() else {
                 return;

@@ -127,7 +127,8 @@ pub(crate) struct ServiceTable {
 
 /// Where a call goes.
 struct Entry {
-    service: Rc<dyn Service>,
+    /// Boxed apart from its count, so that the way to it is the same for every type.
+    service: Rc<Box<dyn Service>>,
     /// Place of the method in the service's descriptor.
     method: u16,
     /// Length of a long answer that it gave last while memory was short; zero when it was short. `None`:
@@ -148,7 +149,7 @@ impl ServiceTable {
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
         let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
         let mut request_bytes_max = Vec::new();
-        for service in services.into_iter().map(Rc::<dyn Service>::from) {
+        for service in services.into_iter().map(Rc::new) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
                 if index == METHODS_MAX {
