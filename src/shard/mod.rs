@@ -54,6 +54,7 @@ use crate::connection::Role;
 use crate::connection::server::ServerConnection;
 use crate::connection::spare_buffers::SpareBuffers;
 use crate::panics;
+use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -229,7 +230,9 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.patience_ns());
+        let seat = Seat::new(self.place.id, self.place.count);
+        let limits = Arc::clone(&self.config.limits);
+        let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
         let conn = self.insert(peer, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
