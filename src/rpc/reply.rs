@@ -77,7 +77,7 @@ impl<T: Message> Reply<T> {
                 Some(chunk) if chunk.as_slice().len() < COPY_BYTES_MAX => {
                     write_copy(chunk.as_slice(), response)
                 }
-                Some(chunk) => write_part(Part::Received(chunk), &[], response),
+                Some(chunk) => write_part(Part::Received(chunk), response),
                 None => unreachable!("a reply is written once"),
             },
             other => other.write(response),
@@ -95,7 +95,7 @@ impl<T> Content<T> {
                 let payload = std::mem::replace(payload, Err(Unsendable::TooLong))?;
                 if payload.len() >= COPY_BYTES_MAX {
                     let part = Part::Body(Bytes::from(payload).into());
-                    return write_part(part, &[], response);
+                    return write_part(part, response);
                 }
                 let written = write_copy(&payload, response);
                 kept_payloads::put(payload);
@@ -119,12 +119,12 @@ fn write_copy(payload: &[u8], response: ResponseWriter<'_>) -> Result<(), Unsend
     Ok(())
 }
 
-/// Sends a payload from where it lies, and its last bytes behind it.
-fn write_part(part: Part, tail: &[u8], response: ResponseWriter<'_>) -> Result<(), Unsendable> {
-    if part.as_slice().len() + tail.len() > response.payload_bytes_max() as usize {
+/// Sends a payload from where it lies.
+fn write_part(part: Part, response: ResponseWriter<'_>) -> Result<(), Unsendable> {
+    if part.as_slice().len() > response.payload_bytes_max() as usize {
         return Err(Unsendable::TooLong);
     }
-    response.send(part, tail);
+    response.send(part, &[]);
     Ok(())
 }
 
@@ -217,7 +217,7 @@ impl Root {
 
 fn write_body(body: Bytes, root: Root, response: ResponseWriter<'_>) -> Result<(), Unsendable> {
     let position = body.len().next_multiple_of(4);
-    if position + 12 > i32::MAX as usize {
+    if position + 12 > response.payload_bytes_max().min(i32::MAX as u32) as usize {
         return Err(Unsendable::TooLong);
     }
     let (root, root_bytes) = root.encode(position, body.len());
@@ -225,7 +225,8 @@ fn write_body(body: Bytes, root: Root, response: ResponseWriter<'_>) -> Result<(
     let gap = position - body.len();
     let mut tail = [0; 3 + 12];
     tail[gap..gap + root.len()].copy_from_slice(&root);
-    write_part(Part::Body(body.into()), &tail[..gap + root_bytes], response)
+    response.send(Part::Body(body.into()), &tail[..gap + root_bytes]);
+    Ok(())
 }
 
 #[cfg(test)]
