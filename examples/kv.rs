@@ -5,10 +5,10 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error;
 
-use ringcall::{Context, Reply, Request, Server, Status};
+use ringcall::{Client, Context, Reply, Request, Server, Status};
 
 #[ringcall::message]
 struct Put {
@@ -32,7 +32,7 @@ trait Kv {
 /// The store of one shard. It is not `Sync`, and needs not be.
 #[derive(Default)]
 struct Store {
-    values: RefCell<HashMap<String, Vec<u8>>>,
+    values: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl KvHandler for Store {
@@ -64,7 +64,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .listen("tcp://127.0.0.1:0")
         .serve(|_shard| KvServer::new(Store::default()))?;
 
-    let kv = KvClient::connect(&server.addresses()[0]).await?;
+    // One connection is one store. With more, a busy client would use all shards, but find on each only
+    // what has come to that one.
+    let client = Client::builder().connections_max(1);
+    let kv = KvClient::new(client.connect(&server.addresses()[0]).await?);
     for (key, value) in [("language", "Rust"), ("kernel", "Linux")] {
         let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
         kv.put(Put { key, value }).await?;

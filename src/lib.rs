@@ -59,7 +59,9 @@
 //! # Clients
 //!
 //! [`Client`] is for tokio programs, [`LocalClient`] for handlers and load generators on a shard,
-//! [`BlockingClient`] for scripts. All end every call with a response or a [`Status`].
+//! [`BlockingClient`] for scripts. All end every call with a response or a [`Status`]. A [`Client`] makes
+//! connections to further shards of the server as its calls ask for them
+//! ([`ClientBuilder::connections_max`]).
 //!
 //! # Cargo features
 //!

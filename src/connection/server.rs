@@ -8,7 +8,7 @@ use super::live_calls::LiveCalls;
 use crate::wire::frame_writer::{append_control, append_goaway};
 use crate::wire::framer::{Body, Frame};
 use crate::wire::goaway::Goaway;
-use crate::wire::handshake::Handshake;
+use crate::wire::handshake::{Handshake, Seat};
 use crate::wire::header::{Header, Kind};
 use crate::wire::limits::{
     CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
@@ -34,6 +34,14 @@ pub enum ServerEvent {
         bytes: u32,
         /// The most that the method's request can need.
         bytes_max: u32,
+    },
+    /// A call whose payload was dropped as it arrived, since no memory came for it; see
+    /// [`Link::discard_body`].
+    NoMemory {
+        /// Its id.
+        call_id: u64,
+        /// Length of its payload.
+        bytes: u32,
     },
     /// A call that must not be executed: its method index was never resolved here.
     Unresolved {
@@ -74,10 +82,11 @@ pub struct ServerConnection {
     resolves: u32,
     live: LiveCalls,
     has_said_goaway: bool,
+    seat: Seat,
 }
 
 impl ServerConnection {
-    /// A connection accepted at `now_ns`.
+    /// A connection accepted at `now_ns`, of a server of one shard.
     pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
         Self {
             calls_max: limits.calls_in_flight_max as usize,
@@ -90,7 +99,14 @@ impl ServerConnection {
             resolves: 0,
             live: LiveCalls::default(),
             has_said_goaway: false,
+            seat: Seat::ALONE,
         }
+    }
+
+    /// Says to the client that its connection has come to this one of several shards.
+    pub fn at(mut self, seat: Seat) -> Self {
+        self.seat = seat;
+        self
     }
 
     /// Framing and liveness.
@@ -185,14 +201,19 @@ impl ServerConnection {
         if !self.resolved.contains(header.selector) {
             return Ok(ServerEvent::Unresolved { call_id });
         }
-        if let Body::Discarded = body {
+        let Body::Discarded = body else {
+            return Ok(ServerEvent::Request { header, body });
+        };
+        let bytes = header.payload_bytes;
+        let bytes_max = directory.request_bytes_max(header.selector);
+        if bytes > bytes_max {
             return Ok(ServerEvent::TooLong {
                 call_id,
-                bytes: header.payload_bytes,
-                bytes_max: directory.request_bytes_max(header.selector),
+                bytes,
+                bytes_max,
             });
         }
-        Ok(ServerEvent::Request { header, body })
+        Ok(ServerEvent::NoMemory { call_id, bytes })
     }
 
     #[inline(always)]
@@ -234,7 +255,7 @@ impl ServerConnection {
 
     fn handle_hello(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         let peer = Handshake::decode(payload)?;
-        let answer = Handshake::answer(self.link.limits(), &peer);
+        let answer = Handshake::answer(self.link.limits(), &peer, self.seat);
         append_control(out, Header::new(Kind::Welcome, 0, 0), |out| {
             out.extend_from_slice(&answer.encode());
         });

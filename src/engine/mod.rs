@@ -130,6 +130,7 @@ impl ShardStart {
             Arc::clone(&self.counters),
             Arc::clone(&self.mailbox),
             TimeSource::System,
+            fastrand::Rng::new(),
         )
         .ok_or(StartError::RecvBuffers {
             shard: self.place.id,

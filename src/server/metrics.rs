@@ -46,7 +46,8 @@ pub struct Metrics {
     /// Calls suspended in handlers now.
     pub in_flight: u64,
     /// Answers refused, after their calls were executed, because too much output waited to be read; and calls
-    /// refused, not executed, because too many of their connection waited for too long.
+    /// refused, not executed, because too many of their connection waited for too long, or no memory came for
+    /// their requests.
     pub refused_memory: u64,
     /// Bytes that peers make the shards hold now: see
     /// [`ServerBuilder::memory_per_shard`](crate::ServerBuilder::memory_per_shard).

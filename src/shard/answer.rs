@@ -103,6 +103,17 @@ pub(super) fn refuse_unstarted(conn: &Rc<Conn>, call_id: u64) {
     refuse(conn, call_id, &status);
 }
 
+/// Refuses a call whose payload was dropped as it arrived; see [`super::body_wait`].
+#[cold]
+pub(super) fn refuse_unread(conn: &Rc<Conn>, call_id: u64, bytes: u32) {
+    conn.shard.counters.refused_memory.add(1);
+    let status = Status::resource_exhausted(format!(
+        "no memory came for the {bytes} bytes of this request, and nothing moved that would have made some; the \
+         call was not executed; try again later, send less at once, or give up calls that keep large requests"
+    ));
+    refuse(conn, call_id, &status);
+}
+
 /// Queues the failure of a call that a handler has seen.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
     fail(conn, call_id, status, CallOutcome::Failed(status));

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::ShardCore;
+use super::body_wait::BodyWait;
 use super::local_link::LocalLink;
 use super::timers::TimerKey;
 use crate::buf::Account;
@@ -56,6 +57,8 @@ pub(super) struct Budget {
     /// What stands in an account for the body that is arriving, and whether that is the reserve.
     pub(super) arriving_bytes: Cell<usize>,
     pub(super) is_granted: Cell<bool>,
+    /// How long the body that is arriving waits for memory.
+    pub(super) body_wait: BodyWait,
     /// What stands in its account for queued output.
     pub(super) output_bytes: Cell<usize>,
     /// What stands in its account for bytes that are being acted on.
@@ -74,6 +77,7 @@ impl Budget {
             account,
             arriving_bytes: Cell::new(0),
             is_granted: Cell::new(false),
+            body_wait: BodyWait::default(),
             output_bytes: Cell::new(0),
             acted_on_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
@@ -163,6 +167,7 @@ impl Conn {
         self.note_progress(bytes > 0);
         if self.budget.output_bytes.get() > 0 {
             self.shard.settle_output(self);
+            self.budget.body_wait.restart(self.shard.patience_ns());
         }
         if !is_whole {
             return Some(message);

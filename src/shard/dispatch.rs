@@ -4,7 +4,9 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use super::ShardCore;
-use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unstarted};
+use super::answer::{
+    refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unread, refuse_unstarted,
+};
 use super::conn::{Conn, HELD_PATIENCE_NS};
 use super::memory::SUSPENDED_CALL_BYTES;
 use super::service::{OpenTable, ServiceTable};
@@ -142,6 +144,7 @@ impl ShardCore {
             Some(Pause::Memory) => self.wait_for_room(conn),
             Some(Pause::Calls | Pause::Output) | None => (),
         }
+        self.note_body_wait(conn, pause);
         let before = conn.set_pause(pause, self.patience_ns());
         if before != pause {
             self.counters.change_pause(before, pause);
@@ -352,6 +355,9 @@ impl ShardCore {
             }) => {
                 let bytes = bytes as usize;
                 refuse_invalid(conn, call_id, Unreadable::Slack { bytes, bytes_max });
+            }
+            Some(ServerEvent::NoMemory { call_id, bytes }) => {
+                refuse_unread(conn, call_id, bytes);
             }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => refuse_draining(conn, call_id),

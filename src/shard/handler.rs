@@ -265,7 +265,6 @@ mod tests {
         drop(lender);
         assert!(!lent.is_lent());
         assert_eq!([early, lent.get(), copy.get()], [[7; 3]; 3]);
-        drop(lent);
         assert_eq!(copy.clone().get(), [7; 3]);
     }
 }

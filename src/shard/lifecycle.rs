@@ -83,7 +83,11 @@ impl ShardCore {
     /// never touched.
     #[inline]
     pub(crate) fn arm_timer(&self, conn: &Rc<Conn>) {
-        let deadline_ns = self.real_ns(conn.poll_timeout());
+        let mut due_ns = conn.poll_timeout();
+        if let Some(body_due_ns) = conn.body_due_ns() {
+            due_ns = due_ns.min(body_due_ns);
+        }
+        let deadline_ns = self.real_ns(due_ns);
         match conn.timer.get() {
             Some((armed_ns, _)) if armed_ns <= deadline_ns => return,
             Some((_, timer)) => self.timers.borrow_mut().cancel(timer),
@@ -115,6 +119,7 @@ impl ShardCore {
         if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
             self.end_patience(conn, now_ns);
         }
+        self.look_at_body_wait(conn, now_ns);
         conn.end_lingering(now_ns);
         if conn.stage() < Stage::Lingering
             && let Err(violation) = conn.handle_timeout(now_ns)

@@ -18,6 +18,9 @@ use crate::wire::status::Status;
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
 ///
+/// It has one connection, which is one shard of the other server. Each shard has a client of its own, so
+/// their load is spread over the shards of that server as their connections are.
+///
 /// It connects at the first call, and again at the first after the connection was lost. Calls that were
 /// in flight on a lost connection end with UNAVAILABLE and are never sent twice; those of which nothing
 /// was sent yet go to the new connection. While connecting fails, or the server sends each connection
@@ -77,7 +80,7 @@ impl Shard {
             targets: RefCell::new(resolved),
             conn: RefCell::new(None),
             waiting: Rc::default(),
-            redial: RefCell::new(Redial::new()),
+            redial: RefCell::new(Redial::new(self.core.fork_random())),
         };
         Ok(LocalClient {
             inner: Rc::new(inner),

@@ -258,6 +258,7 @@ impl ShardCore {
             .account
             .change(conn.budget.arriving_bytes.replace(whole), 0);
         conn.budget.is_granted.set(true);
+        self.note_body_granted();
         conn.attend();
         true
     }

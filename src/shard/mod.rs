@@ -5,6 +5,7 @@
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
 mod answer;
+mod body_wait;
 pub(crate) mod call_info;
 #[cfg(feature = "simulation")]
 mod check;
@@ -34,6 +35,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use self::conn::{Conn, ConnKey};
 use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
@@ -51,6 +54,7 @@ use crate::connection::Role;
 use crate::connection::server::ServerConnection;
 use crate::connection::spare_buffers::SpareBuffers;
 use crate::panics;
+use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -91,7 +95,10 @@ pub(crate) struct ShardCore {
     memory: Memory,
     turn: Turn,
     let_through: LetThrough,
+    /// When a body that waited was granted memory last.
+    body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
+    random: RefCell<Rng>,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
     /// Set once, after the factory has run: services may use the shard while they are made.
@@ -124,6 +131,7 @@ impl ShardCore {
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
         time: TimeSource,
+        random: Rng,
     ) -> Option<Rc<Self>> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
         let pool = RecvPool::try_new(count, bytes)?;
@@ -132,9 +140,11 @@ impl ShardCore {
             memory: Memory::new(&config),
             turn: Turn::default(),
             let_through: LetThrough::default(),
+            body_granted_ns: Cell::new(0),
             config,
             pool,
             clock: Clock::new(time),
+            random: RefCell::new(random),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
             counters,
@@ -196,6 +206,11 @@ impl ShardCore {
         self.clock.patience_ns()
     }
 
+    /// A generator of random numbers that follows from the shard's own, and goes its own way.
+    fn fork_random(&self) -> Rng {
+        self.random.borrow_mut().fork()
+    }
+
     fn real_ns(&self, patience_ns: u64) -> u64 {
         self.clock.real_ns(patience_ns)
     }
@@ -215,7 +230,9 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.patience_ns());
+        let seat = Seat::new(self.place.id, self.place.count);
+        let limits = Arc::clone(&self.config.limits);
+        let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
         let conn = self.insert(peer, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);

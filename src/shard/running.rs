@@ -96,6 +96,7 @@ impl ShardCore {
             conn.budget.account.subtract(memory_bytes);
         }
         conn.with_server(|server| server.end_call(call_id));
+        conn.budget.body_wait.restart(self.patience_ns());
         self.counters
             .in_flight
             .set(self.counters.in_flight.get() - 1);

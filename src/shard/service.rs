@@ -1,7 +1,7 @@
 //! Services, and the table that finds a method by its index.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::answer;
@@ -117,7 +117,7 @@ pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
     methods: RefCell<Vec<Entry>>,
     /// Place and type fingerprint of each.
-    by_name: HashMap<&'static str, (u16, u64)>,
+    by_name: BTreeMap<&'static str, (u16, u64)>,
 }
 
 /// Where a call goes.
@@ -143,7 +143,7 @@ impl std::fmt::Debug for ServiceTable {
 impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
-        let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
+        let (mut methods, mut by_name) = (Vec::new(), BTreeMap::new());
         for service in services.into_iter().map(Rc::new) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();

@@ -20,7 +20,8 @@ use crate::wire::limits::Limits;
 use crate::wire::status::Status;
 
 /// A client without a runtime, for scripts and tests. One call at a time: calls from several
-/// threads queue up, first come, first served. Where many calls are under way at once, use a [`Client`](crate::Client).
+/// threads queue up, first come, first served. So one connection is enough, and one shard of the server
+/// serves it. Where many calls are under way at once, use a [`Client`](crate::Client).
 ///
 /// A call without a deadline of its own has [`BlockingClient::default_deadline`]. When the
 /// connection was lost, the next call makes a new one. While that fails, or the server sends each
@@ -65,7 +66,7 @@ impl BlockingClient {
             defaults: CallOptions::default(),
             hook: None,
             start: Instant::now(),
-            turns: Turns::new(Kept::new(wire)),
+            turns: Turns::new(Kept::new(wire, fastrand::Rng::new())),
         })
     }
 

@@ -8,6 +8,7 @@ use super::channel::Channel;
 use crate::client::CallTarget;
 use crate::client::core::hook::{ClientHook, Installed, SharedHook};
 use crate::client::core::options::CallOptions;
+use crate::client::core::spread::CONNECTIONS_MAX;
 use crate::wire::limits::Limits;
 use crate::wire::limits_error::LimitsError;
 use crate::wire::status::Status;
@@ -33,6 +34,7 @@ pub struct ClientBuilder {
     hook: Option<SharedHook>,
     connect_timeout: Duration,
     waits_for_ready: bool,
+    connections_max: usize,
 }
 
 /// The settings of a client.
@@ -43,6 +45,7 @@ pub(super) struct Config {
     pub(super) hook: Option<SharedHook>,
     pub(super) connect_timeout: Duration,
     pub(super) waits_for_ready: bool,
+    pub(super) connections_max: usize,
 }
 
 impl ClientBuilder {
@@ -53,13 +56,14 @@ impl ClientBuilder {
             hook: None,
             connect_timeout: Duration::from_secs(5),
             waits_for_ready: false,
+            connections_max: CONNECTIONS_MAX,
         }
     }
 
     /// What is accepted from the server, and how much is queued for it; see each field of
     /// [`Limits`]. Calls beyond [`Limits::calls_in_flight_max`] (or the server's, if that is
     /// lower), or beyond [`Limits::write_queue_bytes_high`] of queued requests, wait for their
-    /// turn.
+    /// turn. Both are those of one connection: with several connections, of each.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -94,6 +98,23 @@ impl ClientBuilder {
         self
     }
 
+    /// The most connections that the client keeps for calls: at least 1, default 32, and never more than
+    /// the server has shards.
+    ///
+    /// A server serves a connection on one of its shards, which is one CPU. The client begins with one
+    /// connection; while eight calls or more are in flight on each, or calls wait for room, it makes
+    /// another, one after the other. Each goes to another shard, and each call goes to the connection
+    /// with the fewest calls in flight. They stay until the client is dropped or they are lost. While one
+    /// is made there may be one more for a moment.
+    ///
+    /// With 1 all calls go over one connection, are begun in the order in which they were sent, and are
+    /// served by one shard: choose it where a service keeps something on its shard that later calls of
+    /// the same client must find.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = connections;
+        self
+    }
+
     /// Connects to `target`, `tcp://host:port`, `unix:/path` or `unix:@name`, and waits until the
     /// handshake is done.
     ///
@@ -117,6 +138,11 @@ impl ClientBuilder {
     pub fn connect_lazy(self, target: &str) -> Result<Client, Status> {
         let wrong = |error: LimitsError| Status::invalid_argument(error.to_string());
         self.limits.check().map_err(wrong)?;
+        if self.connections_max == 0 {
+            return Err(Status::invalid_argument(
+                "ClientBuilder::connections_max is 0, so that no call could be made; use at least 1",
+            ));
+        }
         let target = CallTarget::parse(target)?;
         let config = Config {
             limits: Arc::new(self.limits),
@@ -124,6 +150,7 @@ impl ClientBuilder {
             hook: self.hook,
             connect_timeout: self.connect_timeout,
             waits_for_ready: self.waits_for_ready,
+            connections_max: self.connections_max,
         };
         Ok(Client::new(Channel::new(target, config)))
     }

@@ -66,19 +66,23 @@ impl Node {
     /// Starts it.
     pub(super) fn start(&mut self, network: &SharedNetwork) {
         let mailbox = Mailbox::new(true).expect("a descriptor for the mailbox");
+        // Each node is a server, or a client, of one shard.
         let place = Place {
-            id: self.id,
+            id: 0,
             count: 1,
             cpu: None,
             serves: self.address.is_some(),
         };
         let now_ns = Rc::clone(&network.borrow().now_ns);
+        // Its own, and another one each time that it starts.
+        let random = network.borrow_mut().rng.fork();
         let shard = ShardCore::new(
             place,
             self.config.clone(),
             Arc::new(Counters::default()),
             Arc::clone(&mailbox),
             TimeSource::Simulated(now_ns),
+            random,
         )
         .expect("memory for a few buffers");
         shard.begin_turn();

@@ -1,6 +1,11 @@
 //! ringcall's own server: one shard that validates every request, runs a handler and serialises
 //! its reply. It is driven by the frames client like the raw echo, or by ringcall's tokio client.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a store that is only ever asked for one key"
+)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -265,8 +270,9 @@ impl OwnClient for Ringcall {
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome> {
         let target = address.to_string();
         tasks::run(plan, usage, async || {
-            let client = BenchClient::connect(&target).await;
-            let client = Arc::new(client.map_err(io::Error::other)?);
+            // The plan says how many connections there are, and each of them has a client.
+            let client = Client::builder().connections_max(1).connect(&target).await;
+            let client = Arc::new(BenchClient::new(client.map_err(io::Error::other)?));
             Ok(TokioCaller {
                 client,
                 last_put: None,
