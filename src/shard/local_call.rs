@@ -248,19 +248,21 @@ impl Drop for SentCall {
         if self.has_ended {
             return;
         }
-        let was_waiting = match &mut *self.conn.role.borrow_mut() {
+        let (waker, was_waiting) = match &mut *self.conn.role.borrow_mut() {
             Role::Client(client) => {
-                client.calls.put(self.slot);
+                let waker = client.calls.put(self.slot);
                 let mut queue = self.conn.queue.borrow_mut();
                 let waiter = client.connection.cancel_call(self.call_id, queue.filling());
-                waiter.is_some()
+                (waker, waiter.is_some())
             }
-            Role::Server(_) => false,
+            Role::Server(_) => (None, false),
         };
         if was_waiting {
             self.conn.attend();
             self.conn.shard.after_calls(&self.conn);
         }
+        // It may panic, so it comes last.
+        drop(waker);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What all clients do alike, without socket, runtime or clock: where calls go, how they wait for their
-//! turn and for their outcome, and when a lost connection is replaced.
+//! What all clients do alike, without socket, runtime, clock or chance of its own: where calls go, how they
+//! wait for their turn and for their outcome, and when a lost connection is replaced.
 //!
 //! A front (tokio, blocking, or that of a shard) moves the bytes of a
 //! [`ClientConnection`](crate::connection::client::ClientConnection) and asks these what to do.

@@ -232,7 +232,7 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     #[inline(always)]
     fn end(&mut self) {
         if let Stage::Sent(sent) = std::mem::replace(&mut self.stage, Stage::Ended) {
-            self.channel.with(|state| state.cancel(sent));
+            drop(self.channel.with(|state| state.cancel(sent)));
         }
         if self.deadline.is_some() {
             self.deadline = None;
@@ -303,7 +303,7 @@ impl<Req, Resp, E> Drop for Call<'_, Req, Resp, E> {
     #[inline]
     fn drop(&mut self) {
         if let Stage::Sent(sent) = self.stage {
-            self.channel.with(|state| state.cancel(sent));
+            drop(self.channel.with(|state| state.cancel(sent)));
         }
     }
 }
