@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use ringcall::{Context, Reply, Request, Server, Status};
+use ringcall::{Client, Context, Reply, Request, Server, Status};
 
 #[ringcall::message]
 struct Put {
@@ -64,7 +64,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .listen("tcp://127.0.0.1:0")
         .serve(|_shard| KvServer::new(Store::default()))?;
 
-    let kv = KvClient::connect(&server.addresses()[0]).await?;
+    // One connection is one store. With more, a busy client would use all shards, but find on each only
+    // what has come to that one.
+    let client = Client::builder().connections_max(1);
+    let kv = KvClient::new(client.connect(&server.addresses()[0]).await?);
     for (key, value) in [("language", "Rust"), ("kernel", "Linux")] {
         let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
         kv.put(Put { key, value }).await?;

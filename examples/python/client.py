@@ -16,7 +16,7 @@ HELLO, WELCOME, RESOLVE, RESOLVED, REQUEST, RESPONSE, ERROR, CANCEL, PING, PONG,
 CODES = """OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS
 PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL
 UNAVAILABLE DATA_LOSS UNAUTHENTICATED""".split()
-HANDSHAKE, RKYV_FORMAT = "<8sHHIQIIQ", 0x00082003
+HANDSHAKE, RKYV_FORMAT = "<8sHHIQIIHHI", 0x00082003
 RESPONSE_BYTES_MAX, CONTROL_BYTES_MAX, DETAILS_BYTES_MAX = 16 << 20, 64 << 10, 32 << 10
 MESSAGE_BYTES_MAX, TIMEOUT_US_MAX, LEVELS_MAX = 4096, 2**32 - 1, 62
 
@@ -226,11 +226,11 @@ class Client:
             self.socket.connect(address.removeprefix("unix:").replace("@", "\0", 1))
         self.last_id, self.goodbye, self.patience = 0, None, patience
         self.send(HELLO, payload=struct.pack(
-            HANDSHAKE, b"RINGCALL", 1, 1, RKYV_FORMAT, 0, RESPONSE_BYTES_MAX, 1, 0))
+            HANDSHAKE, b"RINGCALL", 1, 1, RKYV_FORMAT, 0, RESPONSE_BYTES_MAX, 1, 0, 0, 0))
         welcome = struct.unpack(HANDSHAKE, self.receive(0, WELCOME)[2])
         if welcome[:5] != (b"RINGCALL", 1, 1, RKYV_FORMAT, 0):
             raise ConnectionError(f"this side can't speak what the server chose: {welcome}")
-        self.request_bytes_max = welcome[5]
+        self.request_bytes_max, self.shards, self.shard = welcome[5], welcome[7], welcome[8]
         self.resolve(methods)
 
     def resolve(self, methods):

@@ -38,7 +38,7 @@ impl Frame<'_> {
     }
 }
 
-/// The payload of HELLO and WELCOME.
+/// The payload of HELLO and, from a server that does not tell of its shards, of WELCOME.
 pub fn handshake(payload_bytes_max: u32, calls_in_flight_max: u32) -> Vec<u8> {
     let mut payload = b"RINGCALL\x01\0\x01\0\x03\x20\x08\0".to_vec();
     payload.extend_from_slice(&[0; 8]);

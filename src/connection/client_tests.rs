@@ -2,6 +2,7 @@ use super::*;
 use crate::buf::AlignedBuf;
 use crate::wire::frame_writer::{append_error, append_goaway};
 use crate::wire::framer::Framer;
+use crate::wire::handshake::Seat;
 use crate::wire::resolve::MethodDescriptor;
 
 static PAIR: ServiceDescriptor = ServiceDescriptor {
@@ -25,7 +26,7 @@ static PAIR: ServiceDescriptor = ServiceDescriptor {
 fn welcome() -> Vec<u8> {
     let mut out = Vec::new();
     let ours = Handshake::ours(&Limits::default());
-    let payload = Handshake::answer(&Limits::default(), &ours).encode();
+    let payload = Handshake::answer(&Limits::default(), &ours, Seat::ALONE).encode();
     append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
         o.extend_from_slice(&payload)
     });
@@ -39,7 +40,8 @@ fn welcome_for(calls_in_flight_max: u32) -> Vec<u8> {
         ..Limits::default()
     };
     let mut out = Vec::new();
-    let payload = Handshake::answer(&limits, &Handshake::ours(&Limits::default())).encode();
+    let ours = Handshake::ours(&Limits::default());
+    let payload = Handshake::answer(&limits, &ours, Seat::ALONE).encode();
     append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
         o.extend_from_slice(&payload)
     });

@@ -16,6 +16,8 @@ use crate::wire::violation::Violation;
 #[derive(Debug)]
 pub struct Link {
     limits: Arc<Limits>,
+    /// That of the limits, which is asked for in every turn.
+    keepalive_interval_ns: u64,
     framer: Framer,
     /// What the peer said of itself; `None` until the handshake is done.
     peer: Option<Handshake>,
@@ -69,6 +71,7 @@ impl Link {
         Self {
             // Messages come after the handshake: a stranger gets no memory for a large one.
             framer: Framer::new(CONTROL_BYTES_MAX),
+            keepalive_interval_ns: nanos(limits.keepalive_interval),
             limits,
             peer: None,
             opened_ns: now_ns,
@@ -355,14 +358,14 @@ impl Link {
             earliest = earliest.min(self.opened_ns + nanos(limits.handshake_timeout));
         }
         if self.is_paused {
-            return earliest.min(self.heard_ns + nanos(limits.keepalive_interval));
+            return earliest.min(self.heard_ns + self.keepalive_interval_ns);
         }
         if let Some(partial) = self.partial {
             earliest = earliest.min(partial.check_ns);
         }
         let alive = match self.pinged_ns {
             Some(pinged) => self.answer_due_ns(pinged),
-            None => self.heard_ns + nanos(limits.keepalive_interval),
+            None => self.heard_ns + self.keepalive_interval_ns,
         };
         earliest.min(alive)
     }
@@ -382,7 +385,7 @@ impl Link {
         if self.is_paused {
             // The answer would not be read. But a peer that has gone does not acknowledge it, or
             // resets the connection, and that is noticed.
-            if now_ns >= self.heard_ns + nanos(limits.keepalive_interval) {
+            if now_ns >= self.heard_ns + self.keepalive_interval_ns {
                 append_bare(out, Kind::Ping, now_ns);
                 self.heard_ns = now_ns;
             }
@@ -393,9 +396,7 @@ impl Link {
             Some(pinged) if now_ns >= self.answer_due_ns(pinged) => {
                 return Err(Violation::KeepaliveTimeout);
             }
-            None if self.peer.is_some()
-                && now_ns >= self.heard_ns + nanos(limits.keepalive_interval) =>
-            {
+            None if self.peer.is_some() && now_ns >= self.heard_ns + self.keepalive_interval_ns => {
                 append_bare(out, Kind::Ping, now_ns);
                 self.pinged_ns = Some(now_ns);
             }

@@ -8,7 +8,7 @@ use super::live_calls::LiveCalls;
 use crate::wire::frame_writer::{append_control, append_goaway};
 use crate::wire::framer::{Body, Frame};
 use crate::wire::goaway::Goaway;
-use crate::wire::handshake::Handshake;
+use crate::wire::handshake::{Handshake, Seat};
 use crate::wire::header::{Header, Kind};
 use crate::wire::limits::{
     CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
@@ -71,34 +71,42 @@ pub enum ServerEvent {
 pub struct ServerConnection {
     link: Link,
     resolved: Resolved,
-    /// Ids strictly increase, so one number finds duplicates and steps back. After GOAWAY, which has
-    /// named the last call that was taken, refused ones count too.
-    last_call_id: u64,
-    /// Ordinary requests have ids above this: `last_call_id`, or `u64::MAX` after GOAWAY.
+    /// Ordinary requests have ids above this: that of the last one, or `u64::MAX` after GOAWAY. Ids strictly
+    /// increase, so one number finds duplicates and steps back.
     ordinary_above: u64,
+    /// The last id since this side's GOAWAY, which has named that of the last call that was taken.
+    refused_call_id: u64,
     calls_max: usize,
     requests: u64,
     cancels: u64,
     resolves: u32,
     live: LiveCalls,
     has_said_goaway: bool,
+    seat: Seat,
 }
 
 impl ServerConnection {
-    /// A connection accepted at `now_ns`.
+    /// A connection accepted at `now_ns`, of a server of one shard.
     pub fn new(limits: Arc<Limits>, now_ns: u64) -> Self {
         Self {
             calls_max: limits.calls_in_flight_max as usize,
             link: Link::new(limits, now_ns),
             resolved: Resolved::default(),
-            last_call_id: 0,
             ordinary_above: 0,
+            refused_call_id: 0,
             requests: 0,
             cancels: 0,
             resolves: 0,
             live: LiveCalls::default(),
             has_said_goaway: false,
+            seat: Seat::ALONE,
         }
+    }
+
+    /// Says to the client that its connection has come to this one of several shards.
+    pub fn at(mut self, seat: Seat) -> Self {
+        self.seat = seat;
+        self
     }
 
     /// Framing and liveness.
@@ -180,11 +188,13 @@ impl ServerConnection {
     ) -> Result<ServerEvent, Violation> {
         let Frame { header, body } = frame;
         let call_id = header.call_id;
-        if call_id <= self.last_call_id {
+        if call_id <= self.last_call_id() {
             return Err(Violation::CallId { call_id });
         }
         if self.has_said_goaway {
-            self.refuse_request(call_id);
+            // It uses its id up and may be cancelled, like any other.
+            self.refused_call_id = call_id;
+            self.requests += 1;
             return Ok(ServerEvent::AfterGoaway { call_id });
         }
         self.take_request(call_id);
@@ -208,15 +218,16 @@ impl ServerConnection {
 
     #[inline(always)]
     fn take_request(&mut self, call_id: u64) {
-        self.last_call_id = call_id;
         self.ordinary_above = call_id;
         self.requests += 1;
     }
 
-    /// A refused request uses its id up and may be cancelled, like any other.
-    fn refuse_request(&mut self, call_id: u64) {
-        self.last_call_id = call_id;
-        self.requests += 1;
+    fn last_call_id(&self) -> u64 {
+        if self.has_said_goaway {
+            self.refused_call_id
+        } else {
+            self.ordinary_above
+        }
     }
 
     #[cold]
@@ -244,7 +255,7 @@ impl ServerConnection {
 
     fn handle_hello(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         let peer = Handshake::decode(payload)?;
-        let answer = Handshake::answer(self.link.limits(), &peer);
+        let answer = Handshake::answer(self.link.limits(), &peer, self.seat);
         append_control(out, Header::new(Kind::Welcome, 0, 0), |out| {
             out.extend_from_slice(&answer.encode());
         });
@@ -351,15 +362,18 @@ impl ServerConnection {
 
     /// Says that no further call is taken: why, or `None` for a planned shutdown. Once only.
     pub fn go_away(&mut self, violation: Option<&Violation>, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.has_said_goaway, true) {
+        if self.has_said_goaway {
             return;
         }
+        let last_call_id = self.last_call_id();
+        self.has_said_goaway = true;
+        self.refused_call_id = last_call_id;
         self.ordinary_above = u64::MAX;
         append_goaway(
             out,
             &Goaway {
                 reason: violation.map_or(0, Violation::reason),
-                last_call_id: self.last_call_id,
+                last_call_id,
                 message: violation.map_or_else(|| "shutting down".to_owned(), ToString::to_string),
             },
         );

@@ -7,7 +7,6 @@ mod accept;
 mod epoll;
 mod failure;
 pub(crate) mod memory;
-mod outgoing;
 mod sharing;
 #[cfg(feature = "simulation")]
 pub mod sim;

@@ -22,7 +22,8 @@
 use std::cell::Cell;
 
 use super::ShardCore;
-use super::conn::{Conn, Pause};
+use super::conn::Conn;
+use crate::connection::flow::Pause;
 use crate::connection::link::nanos;
 
 /// What a connection knows of the wait of its body.
@@ -94,10 +95,11 @@ impl ShardCore {
             && self.lacks_room_for_body(conn)
             && conn.link(|link| link.is_request_arriving());
         if waits {
-            conn.body_wait
+            conn.budget
+                .body_wait
                 .begin(self.patience_ns(), self.body_patience_ns());
         } else {
-            conn.body_wait.end();
+            conn.budget.body_wait.end();
         }
     }
 
@@ -109,11 +111,12 @@ impl ShardCore {
         }
         let has_calls = conn.with_server(|server| server.calls_in_flight() > 0) == Some(true);
         let (patience_ns, granted_ns) = (self.body_patience_ns(), self.body_granted_ns.get());
-        let is_in_vain = conn
-            .body_wait
-            .is_in_vain(now_ns, patience_ns, has_calls, granted_ns);
+        let is_in_vain =
+            conn.budget
+                .body_wait
+                .is_in_vain(now_ns, patience_ns, has_calls, granted_ns);
         if is_in_vain && conn.link(|link| link.discard_body()) {
-            conn.body_wait.refuse(now_ns);
+            conn.budget.body_wait.refuse(now_ns);
         }
     }
 
@@ -130,9 +133,11 @@ impl ShardCore {
 impl Conn {
     /// When the body has waited for memory for so long that it must be looked at.
     pub(super) fn body_due_ns(&self) -> Option<u64> {
-        let waits = self.pause.get() == Some(Pause::Memory);
-        let due_ns = self.body_wait.due_ns(self.shard.body_patience_ns());
-        due_ns.filter(|_| waits)
+        if self.pause() != Some(Pause::Memory) {
+            return None;
+        }
+        let patience_ns = self.shard.body_patience_ns();
+        self.budget.body_wait.due_ns(patience_ns)
     }
 }
 

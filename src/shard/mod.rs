@@ -5,8 +5,8 @@
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
 mod answer;
-mod backlog;
 mod body_wait;
+pub(crate) mod call_info;
 #[cfg(feature = "simulation")]
 mod check;
 pub(crate) mod conn;
@@ -15,6 +15,7 @@ pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
+pub(crate) mod hook;
 mod let_through;
 mod lifecycle;
 pub(crate) mod local_call;
@@ -22,6 +23,7 @@ pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
 mod memory;
+mod purpose;
 mod running;
 pub(crate) mod service;
 pub(crate) mod tasks;
@@ -35,20 +37,24 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::conn::{Conn, ConnKey, Role};
+use self::conn::{Conn, ConnKey};
 use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
 use self::let_through::LetThrough;
+use self::local_link::LocalLink;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
 use self::service::{Service, ServiceTable};
 use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
-use crate::buf::{Part, RecvPool};
+use crate::buf::RecvPool;
 use crate::client::core::target::Target;
+use crate::connection::Role;
 use crate::connection::server::ServerConnection;
+use crate::connection::spare_buffers::SpareBuffers;
 use crate::panics;
+use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -101,10 +107,7 @@ pub(crate) struct ShardCore {
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
     pub(crate) connects: RefCell<Vec<(Rc<Conn>, Target)>>,
-    spare_buffers: RefCell<Vec<Vec<u8>>>,
-    spare_bytes: Cell<usize>,
-    /// Lists of what goes out together, emptied.
-    spare_parts: RefCell<Vec<Vec<Part>>>,
+    pub(crate) spare_buffers: SpareBuffers,
     /// Set when the shard drains: when it must be over.
     drain_until_ns: Cell<Option<u64>>,
 }
@@ -117,11 +120,6 @@ struct ConnTable {
     accepted: usize,
 }
 
-/// Bytes of send buffers that are kept for the next connection, and the largest that is kept.
-const SPARE_BYTES_MAX: usize = 16 << 20;
-const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
-/// Lists of parts that are kept: a few KiB each at most.
-const SPARE_PARTS_MAX: usize = 64;
 /// When fewer receive buffers than this share are left, what waits is copied out of them.
 const LOW_WATER_DIVISOR: usize = 4;
 
@@ -155,9 +153,7 @@ impl ShardCore {
             conns: RefCell::default(),
             attention: RefCell::default(),
             connects: RefCell::default(),
-            spare_buffers: RefCell::default(),
-            spare_bytes: Cell::new(0),
-            spare_parts: RefCell::default(),
+            spare_buffers: SpareBuffers::default(),
             drain_until_ns: Cell::new(None),
         }))
     }
@@ -234,15 +230,17 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let server = ServerConnection::new(Arc::clone(&self.config.limits), self.patience_ns());
-        let conn = self.insert(peer, |_| Role::Server(server));
+        let seat = Seat::new(self.place.id, self.place.count);
+        let limits = Arc::clone(&self.config.limits);
+        let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
+        let conn = self.insert(peer, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
         }
         Some(conn)
     }
 
-    fn insert(self: &Rc<Self>, peer: Box<str>, role: impl FnOnce(ConnKey) -> Role) -> Rc<Conn> {
+    fn insert(self: &Rc<Self>, peer: Box<str>, role: Role, client: Option<LocalLink>) -> Rc<Conn> {
         let mut conns = self.conns.borrow_mut();
         let slot = conns.free.pop().unwrap_or_else(|| {
             conns.slots.push((0, None));
@@ -253,7 +251,7 @@ impl ShardCore {
             slot,
             generation: *generation,
         };
-        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role(key)));
+        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role, client));
         *entry = Some(Rc::clone(&conn));
         self.counters.connections.add(1);
         conn.attend();
@@ -279,7 +277,7 @@ impl ShardCore {
         *generation = generation.wrapping_add(1);
         *entry = None;
         conns.free.push(conn.key.slot);
-        if matches!(&*conn.role.borrow(), Role::Server(_)) {
+        if conn.is_server() {
             conns.accepted -= 1;
         }
         self.counters
@@ -348,37 +346,17 @@ impl ShardCore {
 
     /// An empty send buffer. While memory is short it is as small as what it will hold: one that is kept
     /// may have grown for much more, and stands in the account of whoever has it.
+    #[inline]
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
         if self.memory.is_short() {
             return Vec::new();
         }
-        let spare = self.spare_buffers.borrow_mut().pop().unwrap_or_default();
-        self.spare_bytes
-            .set(self.spare_bytes.get() - spare.capacity());
-        spare
-    }
-
-    /// An empty list for what goes out together.
-    pub(crate) fn take_parts(&self) -> Vec<Part> {
-        self.spare_parts.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Gives such a list back, emptied.
-    pub(crate) fn put_parts(&self, parts: Vec<Part>) {
-        let mut spare = self.spare_parts.borrow_mut();
-        if spare.len() < SPARE_PARTS_MAX {
-            spare.push(parts);
-        }
+        self.spare_buffers.take()
     }
 
     /// Gives a send buffer back.
-    pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let bytes = buffer.capacity();
-        let kept_bytes = self.spare_bytes.get() + bytes;
-        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&bytes) && kept_bytes <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spare_bytes.set(kept_bytes);
-            self.spare_buffers.borrow_mut().push(buffer);
-        }
+    #[inline]
+    pub(crate) fn put_buffer(&self, buffer: Vec<u8>) {
+        self.spare_buffers.put(buffer);
     }
 }

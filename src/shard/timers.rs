@@ -108,6 +108,12 @@ impl Timers {
         }
     }
 
+    /// Whether [`Timers::expire`] would move the time on.
+    #[inline]
+    pub(crate) fn is_behind(&self, now_ns: u64) -> bool {
+        now_ns >> TICK_BITS > self.now_tick
+    }
+
     /// Moves the time on and hands out what is due.
     pub(crate) fn expire(&mut self, now_ns: u64, mut fire: impl FnMut(Due)) {
         let target_tick = now_ns >> TICK_BITS;

@@ -2,7 +2,7 @@
 
 use super::goaway::Goaway;
 use super::header::{Header, Kind};
-use super::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use super::limits::{FRAME_ALIGN, padded};
 use super::status::Status;
 
 /// Appends a frame whose payload `write` appends; its length is filled in then. On an error of
@@ -22,10 +22,8 @@ pub fn append<E>(
     write(out)?;
     let payload_bytes = (out.len() - body) as u32;
     out[start..start + 4].copy_from_slice(&payload_bytes.to_le_bytes());
-    let end = start + padded(out.len() - start);
-    if end > out.len() {
-        out.resize(end, 0);
-    }
+    let frame_bytes = out.len() - start;
+    append_padding(out, padded(frame_bytes) - frame_bytes);
     std::mem::forget(unfinished);
     Ok(())
 }
@@ -35,11 +33,18 @@ pub fn append<E>(
 pub fn append_copy(out: &mut Vec<u8>, mut header: Header, payload: &[u8]) {
     header.payload_bytes = payload.len() as u32;
     let padding = padded(payload.len()) - payload.len();
-    out.reserve(HEADER_BYTES + payload.len() + padding);
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(payload);
+    append_padding(out, padding);
+}
+
+/// Appends fewer zeros than the alignment.
+#[inline(always)]
+pub(super) fn append_padding(out: &mut Vec<u8>, padding: usize) {
     if padding > 0 {
-        out.extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+        // Too many, and some of them taken back: a fixed number needs no loop.
+        out.extend_from_slice(&[0; FRAME_ALIGN]);
+        out.truncate(out.len() - (FRAME_ALIGN - padding));
     }
 }
 

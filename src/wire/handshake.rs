@@ -9,7 +9,9 @@
 //! 16  features             u64      offered (WELCOME: accepted), none defined yet
 //! 24  payload_bytes_max    u32      largest message that the sender accepts
 //! 28  calls_in_flight_max  u32      calls that the sender runs at once for this connection
-//! 32  reserved             u64      zero
+//! 32  shards               u16      shards of the server (HELLO: zero)
+//! 34  shard                u16      which of them the connection has come to, from 0 (HELLO: zero)
+//! 36  reserved             u32      zero
 //! ```
 
 use super::limits::Limits;
@@ -59,6 +61,36 @@ impl IntegerLayout for rkyv::rend::unaligned::u32_ube {
     const BITS: u32 = 0b00;
 }
 
+/// Where a connection has come to: one of the shards of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Number of the shard, less than `shards`.
+    pub shard: u16,
+    /// Shards of the server, at least one.
+    pub shards: u16,
+}
+
+impl Seat {
+    /// That of a server of one shard.
+    pub const ALONE: Self = Self {
+        shard: 0,
+        shards: 1,
+    };
+
+    /// That of a shard among so many. What there is no room for is told as the most that there is.
+    pub fn new(shard: usize, shards: usize) -> Self {
+        debug_assert!(shard < shards);
+        let shards = u16::try_from(shards).unwrap_or(u16::MAX);
+        let shard = u16::try_from(shard).unwrap_or(u16::MAX);
+        Self {
+            shard: shard.min(shards - 1),
+            shards,
+        }
+    }
+}
+
+const MALFORMED: Violation = Violation::Malformed { what: "handshake" };
+
 /// What one side says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
@@ -74,6 +106,8 @@ pub struct Handshake {
     pub payload_bytes_max: u32,
     /// Calls that the sender runs at once for this connection.
     pub calls_in_flight_max: u32,
+    /// Where the connection has come to; `None` of a client, and of a server that does not tell.
+    pub seat: Option<Seat>,
 }
 
 impl Handshake {
@@ -86,6 +120,7 @@ impl Handshake {
             features: FEATURES,
             payload_bytes_max: limits.payload_bytes_max,
             calls_in_flight_max: limits.calls_in_flight_max,
+            seat: None,
         }
     }
 
@@ -99,14 +134,27 @@ impl Handshake {
         wire[16..24].copy_from_slice(&self.features.to_le_bytes());
         wire[24..28].copy_from_slice(&self.payload_bytes_max.to_le_bytes());
         wire[28..32].copy_from_slice(&self.calls_in_flight_max.to_le_bytes());
+        if let Some(seat) = self.seat {
+            wire[32..34].copy_from_slice(&seat.shards.to_le_bytes());
+            wire[34..36].copy_from_slice(&seat.shard.to_le_bytes());
+        }
         wire
     }
 
-    /// Reads and checks the peer's payload: magic, a common version, the rkyv format.
+    /// Reads and checks a client's payload: magic, a common version, the rkyv format.
+    pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
+        let peer = Self::read(payload)?;
+        if peer.seat.is_some() {
+            return Err(MALFORMED);
+        }
+        Ok(peer)
+    }
+
+    /// Reads what both sides say.
     ///
     /// The magic and the versions stand at the same place in every version, so a peer of another
     /// version hears which ones are spoken here, however long its payload is.
-    pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
+    fn read(payload: &[u8]) -> Result<Self, Violation> {
         let (common, _) = payload
             .split_first_chunk::<COMMON_BYTES>()
             .ok_or(Violation::NotRingcall)?;
@@ -123,7 +171,6 @@ impl Handshake {
                 peer: (version_min, version_max),
             });
         }
-        const MALFORMED: Violation = Violation::Malformed { what: "handshake" };
         let wire: &[u8; HANDSHAKE_BYTES] = payload.try_into().map_err(|_| MALFORMED)?;
         let word =
             |at: usize| u32::from_le_bytes([wire[at], wire[at + 1], wire[at + 2], wire[at + 3]]);
@@ -135,13 +182,18 @@ impl Handshake {
             features: long(16),
             payload_bytes_max: word(24),
             calls_in_flight_max: word(28),
+            seat: match (word(32) as u16, (word(32) >> 16) as u16) {
+                (0, 0) => None,
+                (shards, shard) => Some(Seat { shard, shards }),
+            },
         };
         if peer.rkyv_format != RKYV_FORMAT {
             return Err(Violation::Format {
                 peer: peer.rkyv_format,
             });
         }
-        if long(32) != 0 || peer.calls_in_flight_max == 0 {
+        let is_seat_sound = peer.seat.is_none_or(|seat| seat.shard < seat.shards);
+        if word(36) != 0 || !is_seat_sound || peer.calls_in_flight_max == 0 {
             return Err(MALFORMED);
         }
         Ok(peer)
@@ -150,20 +202,22 @@ impl Handshake {
     /// Reads and checks a server's payload: it must choose one version, and features that were
     /// offered.
     pub fn decode_answer(payload: &[u8]) -> Result<Self, Violation> {
-        let peer = Self::decode(payload)?;
+        let peer = Self::read(payload)?;
         if peer.version_min != peer.version_max || peer.features & !FEATURES != 0 {
-            return Err(Violation::Malformed { what: "handshake" });
+            return Err(MALFORMED);
         }
         Ok(peer)
     }
 
-    /// A server's answer to `peer`: the highest common version, the common features.
-    pub fn answer(limits: &Limits, peer: &Self) -> Self {
+    /// A server's answer to `peer`, which has come to `seat`: the highest common version, the common
+    /// features.
+    pub fn answer(limits: &Limits, peer: &Self, seat: Seat) -> Self {
         let version = peer.version_max.min(VERSION_MAX);
         Self {
             version_min: version,
             version_max: version,
             features: FEATURES & peer.features,
+            seat: Some(seat),
             ..Self::ours(limits)
         }
     }
@@ -241,18 +295,49 @@ mod tests {
             features: u64::MAX,
             ..Handshake::ours(&Limits::default())
         };
-        let answer = Handshake::answer(&Limits::default(), &peer);
+        let answer = Handshake::answer(&Limits::default(), &peer, Seat::ALONE);
         assert_eq!(
             (answer.version_min, answer.version_max, answer.features),
             (1, 1, 0)
         );
         assert_eq!(Handshake::decode_answer(&answer.encode()), Ok(answer));
-        let malformed = Err(Violation::Malformed { what: "handshake" });
+        let malformed = Err(MALFORMED);
         assert_eq!(Handshake::decode_answer(&peer.encode()), malformed);
         let unasked = Handshake {
             features: 1,
             ..answer
         };
         assert_eq!(Handshake::decode_answer(&unasked.encode()), malformed);
+    }
+
+    #[test]
+    fn a_server_says_where_a_connection_has_come_to_and_a_client_does_not() {
+        let told = |shards, shard| {
+            let seat = Some(Seat { shard, shards });
+            let ours = Handshake::ours(&Limits::default());
+            let wire = Handshake { seat, ..ours }.encode();
+            assert_eq!(Handshake::decode(&wire).is_ok(), (shards, shard) == (0, 0));
+            Handshake::decode_answer(&wire).map(|answer| answer.seat)
+        };
+        assert_eq!(told(0, 0), Ok(None), "it does not say");
+        for (shards, shard) in [(1, 0), (4, 3), (u16::MAX, 0), (u16::MAX, u16::MAX - 1)] {
+            assert_eq!(told(shards, shard), Ok(Some(Seat { shard, shards })));
+        }
+        for (shards, shard) in [(0, 1), (1, 1), (4, 4), (u16::MAX, u16::MAX)] {
+            assert_eq!(told(shards, shard), Err(MALFORMED));
+        }
+        let mut reserved = Handshake::ours(&Limits::default()).encode();
+        reserved[36] = 1;
+        assert_eq!(Handshake::decode(&reserved), Err(MALFORMED));
+        assert_eq!(Handshake::decode_answer(&reserved), Err(MALFORMED));
+    }
+
+    #[test]
+    fn a_shard_beyond_what_can_be_told_is_told_as_the_last() {
+        assert_eq!(Seat::new(0, 1), Seat::ALONE);
+        let last = Seat::new(70_000, 70_001);
+        assert_eq!((last.shard, last.shards), (u16::MAX - 1, u16::MAX));
+        let first = Seat::new(3, 70_001);
+        assert_eq!((first.shard, first.shards), (3, u16::MAX));
     }
 }

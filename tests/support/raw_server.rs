@@ -1,4 +1,5 @@
 //! What a server made of bytes does that means well, before and beside what a test is about.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::TcpStream;
 
@@ -15,15 +16,28 @@ impl RawPeer {
     }
 
     /// Takes the client's HELLO, and welcomes it.
-    pub fn welcome(mut self) -> Self {
+    pub fn welcome(self) -> Self {
+        self.welcome_to(0, 0)
+    }
+
+    /// The same, and tells how many shards there are and which of them it has come to.
+    pub fn welcome_to(mut self, shards: u16, shard: u16) -> Self {
         assert_eq!(self.read().kind, HELLO);
-        self.send(&Frame::new(WELCOME, 0, &hello()));
+        let mut payload = hello();
+        payload[32..34].copy_from_slice(&shards.to_le_bytes());
+        payload[34..36].copy_from_slice(&shard.to_le_bytes());
+        self.send(&Frame::new(WELCOME, 0, &payload));
         self
     }
 
     /// Answers that every method exists, in the order in which it was asked.
     pub fn serve_resolution(&mut self) {
         let asked = self.read_past_pings();
+        self.resolve_all(&asked);
+    }
+
+    /// The same for what was asked already.
+    pub fn resolve_all(&mut self, asked: &Frame) {
         assert_eq!(asked.kind, RESOLVE);
         let count = u16::from_le_bytes([asked.payload[0], asked.payload[1]]);
         let mut payload = count.to_le_bytes().to_vec();

@@ -35,6 +35,8 @@ fn handshake(bytes: &[u8]) {
     }
     if let Ok(answer) = Handshake::decode_answer(bytes) {
         assert_eq!((answer.version_min, answer.version_max), (1, 1));
+        assert!(answer.seat.is_none_or(|seat| seat.shard < seat.shards));
+        assert_eq!(Handshake::decode_answer(&answer.encode()), Ok(answer));
     }
 }
 

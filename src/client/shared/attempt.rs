@@ -70,9 +70,9 @@ impl Drop for Attempt {
             End::Dropped => {
                 // Another runtime may be there by now; if not, this one can't be asked for ever.
                 let status = target.cannot_connect(&Cause::TaskEnded);
-                state.set_ended(true, status, now_ns);
+                state.attempt_failed(true, status, now_ns);
             }
-            End::NoConnection(status) => state.set_failed(status.clone(), now_ns),
+            End::NoConnection(status) => state.attempt_failed(false, status.clone(), now_ns),
             End::Link(id, cause) => state.remove_link(*id, cause, target, now_ns),
         });
     }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::attempt::{self, Attempt};
 use super::builder::Config;
-use super::state::{Route, State};
+use super::state::State;
 use crate::client::CallTarget;
 use crate::connection::link::nanos;
 use crate::wire::status::Status;
@@ -26,12 +26,13 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn new(target: CallTarget, config: Config) -> Self {
+        let connections_max = config.connections_max;
         Self {
             target,
             config,
             runtime: Handle::try_current().ok(),
             start: Instant::now(),
-            state: Mutex::new(State::new(fastrand::Rng::new())),
+            state: Mutex::new(State::new(connections_max, fastrand::Rng::new())),
         }
     }
 
@@ -67,22 +68,28 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an attempt to connect, after a pause. The route is `Connecting`.
+    /// Starts an attempt to connect, after a pause, on the runtime that this runs on, or else on the
+    /// client's.
     pub(super) fn connect(self: &Arc<Self>, pause: Duration) -> Result<(), Status> {
-        let runtime = match (Handle::try_current(), &self.runtime) {
-            (Ok(current), _) => current,
-            (Err(_), Some(own)) => own.clone(),
+        match (Handle::try_current(), &self.runtime) {
+            (Ok(current), _) => self.connect_on(&current, pause),
+            (Err(_), Some(own)) => self.connect_on(own, pause),
             (Err(_), None) => {
-                self.with(|state| state.set_route(Route::Idle));
-                return Err(Status::failed_precondition(
+                let status = Status::failed_precondition(
                     "a ringcall::Client needs a tokio runtime to connect; make it on one, or use a BlockingClient",
-                ));
+                );
+                let now_ns = self.now_ns();
+                return self.with(|state| state.refuse_attempt(status, now_ns));
             }
-        };
+        }
+        Ok(())
+    }
+
+    /// Starts an attempt to connect, which the state says is under way.
+    pub(super) fn connect_on(self: &Arc<Self>, runtime: &Handle, pause: Duration) {
         // Not under the lock: a runtime that has shut down drops the task at once, which locks.
         let task = runtime.spawn(attempt::run(Attempt::new(Arc::clone(self)), pause));
         self.with(|state| state.attempt = Some(task.abort_handle()));
-        Ok(())
     }
 
     /// The last clone of the client is gone.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use super::channel::Channel;
@@ -272,10 +273,11 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Driver<S> {
                 state.take_output(self.link, &mut self.writing, may_wait, now_ns, cx.waker())
             });
             self.has_waited |= output == Output::Later;
-            if output != Output::Look {
-                break output;
+            match output {
+                Output::Look => ready!(self.poll_look(cx))?,
+                Output::Connect => self.channel.connect_on(&Handle::current(), Duration::ZERO),
+                other => break other,
             }
-            ready!(self.poll_look(cx))?;
         };
         self.has_waited = output == Output::Later;
         match output {
@@ -289,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Driver<S> {
                 Poll::Pending
             }
             Output::Finish => Poll::Ready(Err(Cause::Finished)),
-            Output::Look => unreachable!("it was looked"),
+            Output::Look | Output::Connect => unreachable!("that was done"),
         }
     }
 

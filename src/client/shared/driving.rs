@@ -5,7 +5,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::link::{Link, payload};
-use super::state::{Route, State};
+use super::state::{Dial, State};
 use crate::client::CallTarget;
 use crate::client::core::cause::Cause;
 use crate::client::core::slots::Outcome;
@@ -22,6 +22,8 @@ pub(super) enum Output {
     Later,
     /// Look first whether the server has said or done something, and come again.
     Look,
+    /// Start an attempt to connect beside this link, and come again.
+    Connect,
     /// There is none, and whoever queues some wakes the driver. Look at the time limits at this
     /// time, in nanoseconds.
     Sleep { due_ns: u64 },
@@ -65,7 +67,7 @@ impl State {
                     (waiter, Outcome::not_sent(status))
                 }
                 Some(ClientEvent::Ready) => {
-                    self.set_route(Route::Open(id));
+                    self.open_link(id, now_ns);
                     continue;
                 }
                 Some(ClientEvent::Goaway(goaway)) => {
@@ -85,6 +87,7 @@ impl State {
         let wants_direct = link.connection.link().wants_direct();
         if link.connection.has_served() && !std::mem::replace(&mut link.has_served, true) {
             self.redial.served();
+            self.spread.served();
         }
         self.call_waiting();
         Ok(wants_direct)
@@ -106,9 +109,9 @@ impl State {
         ended
     }
 
-    /// The server takes no more calls here: the next one connects anew, at once if the server
-    /// shuts down as planned, which is how rolling restarts begin. One that sends each connection away
-    /// without an answer is asked less and less often.
+    /// The server takes no more calls here: the next one goes to another link or connects anew, at once if
+    /// the server shuts down as planned, which is how rolling restarts begin. One that sends each
+    /// connection away without an answer is asked less and less often.
     fn handle_goaway(
         &mut self,
         id: u64,
@@ -122,9 +125,8 @@ impl State {
         if !is_ready {
             return Err(cause);
         }
-        if matches!(self.route, Route::Open(open) if open == id) {
-            self.set_ended(invites_back, target.lost(&cause), now_ns);
-        }
+        let at = self.place_of(id).expect("a driver has its link");
+        self.close_link(at, invites_back, target.lost(&cause), now_ns);
         Ok(())
     }
 
@@ -138,14 +140,17 @@ impl State {
         now_ns: u64,
         waker: &Waker,
     ) -> Output {
-        let is_closed = matches!(self.route, Route::Closed);
+        if self.begins_further(now_ns) {
+            return Output::Connect;
+        }
+        let is_closed = matches!(self.dial, Dial::Closed);
         let link = self.link(id);
         link.unwritten_bytes = 0;
         link.connection.link_mut().note_output(false, true, now_ns);
         let output = if link.looks.asked > link.looks.done {
             return Output::Look;
         } else if link.out.is_empty() {
-            if is_closed || link.connection.is_finished() {
+            if is_closed || link.is_surplus || link.connection.is_finished() {
                 return Output::Finish;
             }
             match &mut link.driver {

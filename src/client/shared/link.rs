@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::connection::client::ClientConnection;
 use crate::rpc::received::SharedPayload;
 use crate::wire::framer::Body;
+use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
 
 /// Protocol state and queued output of one connection. The socket belongs to its driver.
@@ -35,6 +36,8 @@ pub(super) struct Link {
     pub(super) ended_at_once: usize,
     /// Whether the client was told that the server has answered a call here.
     pub(super) has_served: bool,
+    /// Whether it is of no use beside the others, so that its driver closes it.
+    pub(super) is_surplus: bool,
 }
 
 /// Calls whose deadline has passed ask the driver to look once more whether their answer lies in the
@@ -73,6 +76,7 @@ impl Link {
             read_ns: now_ns,
             ended_at_once: 0,
             has_served: false,
+            is_surplus: false,
         }
     }
 
@@ -80,6 +84,16 @@ impl Link {
     #[inline]
     pub(super) fn room(&self) -> usize {
         self.connection.room(self.out.len() + self.unwritten_bytes)
+    }
+
+    /// Calls in flight, and how many more may be sent now.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.connection.calls_in_flight(), self.room())
+    }
+
+    /// Where the connection has come to, if the server has told.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        self.connection.link().peer()?.seat
     }
 
     /// Whether it must be looked whether the server has said or ended something, before more is sent: a

@@ -23,24 +23,27 @@ use std::sync::Arc;
 use std::task::Poll;
 
 pub use self::builder::ClientBuilder;
-pub use self::call::Call;
+use self::call::CallState;
 use self::channel::Channel;
 use self::ticket::poll_admitted;
-use super::{Caller, Sealed};
-use crate::rpc::encode::Encode;
-use crate::rpc::message::Message;
-use crate::wire::resolve::ServiceDescriptor;
+use super::{CallOptions, ClientHook, Sealed};
 use crate::wire::status::Status;
 
-/// A client for tokio programs: one connection, shared by all clones, on which any number of calls
-/// are under way at once. Cheap to clone, and may be used from any thread.
+/// A client for tokio programs: connections that all clones share, on which any number of calls are
+/// under way at once. Cheap to clone, and may be used from any thread.
+///
+/// It begins with one connection, which is one shard of the server. As calls ask for more, it makes
+/// more of them, up to one for each shard; see [`ClientBuilder::connections_max`]. A call goes to the
+/// connection with the fewest calls in flight, so that calls which are under way at once are served in
+/// any order, and by services of different shards.
 ///
 /// It connects again by itself: after the connection was lost or the server has said that it shuts
 /// down, the next call makes a new one. Calls that were in flight on a lost connection end with
-/// UNAVAILABLE and are never sent twice; those of which nothing was sent yet go to the new
-/// connection. While connecting fails, or the server sends each connection away without answering a
-/// call, new attempts keep a growing, jittered distance (25 ms to 5 s), and calls in between fail at
-/// once, with the cause, unless [`ClientBuilder::wait_for_ready`] says that they wait.
+/// UNAVAILABLE and are never sent twice; those of which nothing was sent yet go to another
+/// connection. Where there are several, the loss of one concerns no call on the others. While
+/// connecting fails, or the server sends each connection away without answering a call, new attempts
+/// keep a growing, jittered distance (25 ms to 5 s), and calls in between fail at once, with the cause,
+/// unless [`ClientBuilder::wait_for_ready`] says that they wait.
 ///
 /// It may outlive the runtime that it was made on: the next call connects from the runtime that it is
 /// polled on.
@@ -110,17 +113,26 @@ impl Client {
     }
 }
 
-impl Sealed for Client {}
+impl Sealed for Client {
+    type CallState<'a> = CallState<'a>;
 
-impl Caller for Client {
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = Call<'a, Req, Resp, E>;
+    #[inline]
+    fn call_state(&self) -> CallState<'_> {
+        CallState::new(&self.handle.channel)
+    }
 
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> Call<'a, Req, Resp, E> {
-        Call::new(&self.handle.channel, service, method, request)
+    #[inline]
+    fn defaults(&self) -> &CallOptions {
+        &self.handle.channel.config.defaults
+    }
+
+    #[inline]
+    fn hook(&self) -> Option<&dyn ClientHook> {
+        let hook = self.handle.channel.config.hook.as_ref()?;
+        Some(&*hook.0)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.handle.channel.now_ns()
     }
 }

@@ -12,6 +12,7 @@ use super::wakers::Wakers;
 use crate::client::core::cause::Cause;
 use crate::client::core::redial::Redial;
 use crate::client::core::slots::{CallSlots, Outcome};
+use crate::client::core::spread::{CALLS_PER_CONNECTION, Spread, fewest};
 use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallTarget, perhaps_executed};
 use crate::connection::client::Fate;
@@ -23,8 +24,11 @@ use crate::wire::status::Status;
 /// Where calls go, those that wait to be sent, and those that wait for their outcome.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) route: Route,
-    /// The one that calls go to, and earlier ones that still owe responses.
+    pub(super) dial: Dial,
+    /// How many links calls go to.
+    pub(super) spread: Spread,
+    /// Those that calls go to, as many as are open says `spread`; then such that are being made, and
+    /// earlier ones that still owe responses.
     pub(super) links: Vec<Link>,
     link_ids: u64,
     pub(super) calls: CallSlots<SharedPayload>,
@@ -36,18 +40,16 @@ pub(super) struct State {
     pub(super) wakers: Wakers,
 }
 
-/// Where calls go.
+/// How it stands with the next connection: there is one attempt at a time.
 #[derive(Debug)]
-pub(super) enum Route {
-    /// Nowhere yet: the next call connects.
+pub(super) enum Dial {
+    /// It is made when a call needs it.
     Idle,
     /// An attempt to connect is under way, or begins after its pause.
     Connecting,
-    /// Nowhere: a connection or an attempt has ended, and a pause follows it.
+    /// There is none that takes calls: the last one or an attempt has ended, and a pause follows it.
     Backoff,
-    /// To the link of this id.
-    Open(u64),
-    /// Nowhere any more: the last clone of the client is gone.
+    /// There will be none: the last clone of the client is gone.
     Closed,
 }
 
@@ -73,9 +75,10 @@ pub(super) struct SentCall {
 
 impl State {
     /// A client that has done nothing yet. When to connect again is drawn from `random`.
-    pub(super) fn new(random: fastrand::Rng) -> Self {
+    pub(super) fn new(connections_max: usize, mut random: fastrand::Rng) -> Self {
         Self {
-            route: Route::Idle,
+            dial: Dial::Idle,
+            spread: Spread::new(connections_max, random.fork()),
             links: Vec::new(),
             link_ids: 0,
             calls: CallSlots::new(),
@@ -90,13 +93,15 @@ impl State {
     /// it had one, is given back then.
     #[inline]
     pub(super) fn way(&mut self, ticket: Option<u64>) -> Option<usize> {
-        let Route::Open(id) = self.route else {
-            return None;
-        };
-        let at = self.place_of(id)?;
-        if !self.waiting.may_go(ticket) || self.links[at].room() == 0 {
+        if !self.waiting.may_go(ticket) {
             return None;
         }
+        let at = match &self.links[..self.spread.open()] {
+            [] => return None,
+            [only] if only.room() == 0 => return None,
+            [_] => 0,
+            several => fewest(several.iter().map(Link::load))?,
+        };
         if let Some(ticket) = ticket {
             self.waiting.leave(ticket);
         }
@@ -112,13 +117,19 @@ impl State {
         now_ns: u64,
         waker: &Waker,
     ) -> Detention {
-        let pause_ns = match &self.route {
-            Route::Open(_) | Route::Connecting => {
-                return Detention::Wait(self.waiting.wait(ticket, waker));
+        let pause_ns = match &self.dial {
+            Dial::Closed => return Detention::Fail(Status::cancelled("the client was dropped")),
+            _ if self.spread.open() > 0 => {
+                let must_dial = self.room() == 0 && self.begin_further(now_ns);
+                let number = self.waiting.wait(ticket, waker);
+                return match must_dial {
+                    true => Detention::Connect(number, Duration::ZERO),
+                    false => Detention::Wait(number),
+                };
             }
-            Route::Closed => return Detention::Fail(Status::cancelled("the client was dropped")),
-            Route::Idle => 0,
-            Route::Backoff => {
+            Dial::Connecting => return Detention::Wait(self.waiting.wait(ticket, waker)),
+            Dial::Idle => 0,
+            Dial::Backoff => {
                 let pause_ns = self.redial.pause_ns(now_ns);
                 // One that has waited for the attempt fails with it, however late it is polled.
                 if !waits_for_ready
@@ -130,15 +141,15 @@ impl State {
                 pause_ns
             }
         };
-        self.route = Route::Connecting;
+        self.dial = Dial::Connecting;
         let pause = Duration::from_nanos(pause_ns);
         Detention::Connect(self.waiting.wait(ticket, waker), pause)
     }
 
     /// Why the last attempt to connect has failed, unless another has begun.
     pub(super) fn failure(&self) -> Option<Status> {
-        match &self.route {
-            Route::Backoff => self.redial.why().cloned(),
+        match &self.dial {
+            Dial::Backoff => self.redial.why().cloned(),
             _ => None,
         }
     }
@@ -232,44 +243,119 @@ impl State {
 
     /// Calls as many of those who wait as there is room for.
     pub(super) fn call_waiting(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        if let Route::Open(id) = self.route
-            && let Some(at) = self.place_of(id)
-        {
-            let room = self.links[at].room();
+        if !self.waiting.is_empty() {
+            let room = self.room();
             self.waiting.call(room, |waker| self.wakers.push(waker));
         }
     }
 
-    /// Changes where calls go, and has those who wait see it.
-    pub(super) fn set_route(&mut self, route: Route) {
-        if matches!(self.route, Route::Closed) {
+    /// Number of calls that may be sent now.
+    fn room(&self) -> usize {
+        let open = &self.links[..self.spread.open()];
+        open.iter().map(Link::room).sum()
+    }
+
+    /// Whether there is so much to do for each link that another is of use, and the server has a shard for
+    /// it. Then the caller starts an attempt to connect.
+    pub(super) fn begins_further(&mut self, now_ns: u64) -> bool {
+        self.spread.has_place() && self.is_busy() && self.begin_further(now_ns)
+    }
+
+    fn is_busy(&self) -> bool {
+        let has_enough = |link: &Link| link.connection.calls_in_flight() >= CALLS_PER_CONNECTION;
+        let open = &self.links[..self.spread.open()];
+        open.iter().all(has_enough) || (!self.waiting.is_empty() && self.room() == 0)
+    }
+
+    /// Whether another link is to be made now, beside those that calls go to.
+    fn begin_further(&mut self, now_ns: u64) -> bool {
+        let begins = matches!(self.dial, Dial::Idle) && self.spread.wants_another(now_ns);
+        if begins {
+            self.dial = Dial::Connecting;
+        }
+        begins
+    }
+
+    /// Changes how it stands with the next connection, and has those who wait see it.
+    pub(super) fn set_dial(&mut self, dial: Dial) {
+        if matches!(self.dial, Dial::Closed) {
             return;
         }
-        self.route = route;
-        match self.route {
-            Route::Open(_) => self.call_waiting(),
-            _ => self.waiting.call_all(|waker| self.wakers.push(waker)),
+        self.dial = dial;
+        self.waiting.call_all(|waker| self.wakers.push(waker));
+    }
+
+    /// An attempt to connect has failed. If `invites_back`, the next call connects at once, as long as
+    /// connections are of use. While there are others, only a further one waits.
+    pub(super) fn attempt_failed(&mut self, invites_back: bool, status: Status, now_ns: u64) {
+        if self.spread.open() == 0 {
+            return self.set_ended(invites_back, status, now_ns);
+        }
+        tracing::debug!(error = status.message(), "no further connection");
+        self.spread.failed(now_ns);
+        if let Dial::Connecting = self.dial {
+            self.dial = Dial::Idle;
         }
     }
 
-    /// An attempt to connect has failed.
-    pub(super) fn set_failed(&mut self, status: Status, now_ns: u64) {
-        self.set_ended(false, status, now_ns);
+    /// There is no runtime for the attempt to connect that a call has begun: the call fails, unless it can
+    /// wait for others.
+    pub(super) fn refuse_attempt(&mut self, status: Status, now_ns: u64) -> Result<(), Status> {
+        if self.spread.open() > 0 {
+            self.attempt_failed(false, status, now_ns);
+            return Ok(());
+        }
+        self.set_dial(Dial::Idle);
+        Err(status)
     }
 
-    /// The connection that calls went to has ended, or takes no more. If `invites_back`, the next call
-    /// connects at once, as long as connections are of use.
-    pub(super) fn set_ended(&mut self, invites_back: bool, status: Status, now_ns: u64) {
+    /// Nothing takes calls any more.
+    fn set_ended(&mut self, invites_back: bool, status: Status, now_ns: u64) {
         self.redial.ended(now_ns, invites_back, status);
         let is_at_once = self.redial.pause_ns(now_ns) == 0;
-        self.set_route(if is_at_once {
-            Route::Idle
+        self.set_dial(if is_at_once {
+            Dial::Idle
         } else {
-            Route::Backoff
+            Dial::Backoff
         });
+    }
+
+    /// The handshake of a link is done: calls go to it, unless another has reached the same shard.
+    pub(super) fn open_link(&mut self, id: u64, now_ns: u64) {
+        if matches!(self.dial, Dial::Closed) {
+            return;
+        }
+        self.dial = Dial::Idle;
+        let at = self.place_of(id).expect("a driver has its link");
+        let first_closed = self.spread.open();
+        if self.spread.opened(self.links[at].seat(), now_ns) {
+            self.links.swap(at, first_closed);
+        } else {
+            self.links[at].is_surplus = true;
+        }
+        self.call_waiting();
+    }
+
+    /// Calls go to the link at this place no more, if they did. The others go on; without others the next
+    /// call connects anew, unless an attempt is under way. Says where the link is now.
+    pub(super) fn close_link(
+        &mut self,
+        at: usize,
+        invites_back: bool,
+        status: Status,
+        now_ns: u64,
+    ) -> usize {
+        if at >= self.spread.open() {
+            return at;
+        }
+        let seat = self.links[at].seat();
+        self.spread.closed(seat, invites_back, now_ns);
+        let last = self.spread.open();
+        self.links.swap(at, last);
+        if last == 0 && !matches!(self.dial, Dial::Connecting) {
+            self.set_ended(invites_back, status, now_ns);
+        }
+        last
     }
 
     /// A connection was made; the handshake begins.
@@ -279,41 +365,41 @@ impl State {
         self.link_ids
     }
 
-    /// A connection has ended: so have the calls on it, and the next one connects anew.
+    /// A connection has ended, and so have the calls on it. Those of which nothing was sent go to another.
     pub(super) fn remove_link(&mut self, id: u64, cause: &Cause, target: &CallTarget, now_ns: u64) {
         let Some(at) = self.place_of(id) else {
             return;
         };
-        let mut link = self.links.swap_remove(at);
-        let was_ready = link.connection.is_ready();
+        let was_ready = self.links[at].connection.is_ready();
         let invites_back = cause.invites_back(was_ready);
         let status = if was_ready {
             target.lost(cause)
         } else {
             target.cannot_connect(cause)
         };
+        let at = self.close_link(at, invites_back, status.clone(), now_ns);
+        let mut link = self.links.swap_remove(at);
+        let is_made_again = invites_back || self.spread.open() > 0;
         let unsent_from = link.first_unsent();
         for (slot, fate) in link.connection.take_waiters(unsent_from, &status) {
             let outcome = match fate {
-                Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
+                Fate::NotSent(why) if is_made_again => Outcome::not_sent(why),
                 Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
                 Fate::Sent => Outcome::failed(perhaps_executed(&status)),
             };
             self.wakers.extend(self.calls.finish(slot, outcome));
         }
         self.wakers.extend(link.looks.wakers);
-        match self.route {
-            Route::Open(open) if open == id => self.set_ended(invites_back, status, now_ns),
-            Route::Connecting if !was_ready => self.set_ended(invites_back, status, now_ns),
-            _ => (),
+        if !was_ready {
+            self.attempt_failed(invites_back, status, now_ns);
         }
     }
 
     /// The last clone of the client is gone, and with it every call. Returns the attempt to
     /// connect that nobody waits for any more.
     pub(super) fn close(&mut self) -> Option<AbortHandle> {
-        let is_connecting = matches!(self.route, Route::Connecting);
-        self.set_route(Route::Closed);
+        let is_connecting = matches!(self.dial, Dial::Connecting);
+        self.set_dial(Dial::Closed);
         for link in &mut self.links {
             // Nobody waits for anything: a server that does not read has no more time than it is due.
             link.connection.link_mut().end();

@@ -11,6 +11,7 @@ use super::*;
 use crate::client::core::slots::Failure;
 use crate::connection::server::{ServerConnection, ServerEvent};
 use crate::wire::frame_writer;
+use crate::wire::handshake::Seat;
 use crate::wire::header::{Header, Kind};
 use crate::wire::resolve::{Directory, MethodDescriptor};
 
@@ -47,10 +48,15 @@ struct Model {
     limits: Arc<Limits>,
     calls: Vec<ModelCall>,
     peers: Vec<Peer>,
+    /// Shards of the server, and connections that the client may keep.
+    shards: u16,
+    connections_max: usize,
     begun: usize,
     ended: usize,
     dropped: usize,
     made_again: usize,
+    /// The most links that calls went to at once.
+    open_max: usize,
 }
 
 struct ModelCall {
@@ -79,17 +85,21 @@ impl Model {
             calls_in_flight_max: rng.u32(1..4),
             ..Limits::default()
         };
+        let (shards, connections_max) = (rng.u16(1..5), rng.usize(1..5));
         Self {
-            state: State::new(rng.fork()),
+            state: State::new(connections_max, rng.fork()),
             rng,
             target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
             limits: Arc::new(limits),
             calls: Vec::new(),
             peers: Vec::new(),
+            shards,
+            connections_max,
             begun: 0,
             ended: 0,
             dropped: 0,
             made_again: 0,
+            open_max: 0,
         }
     }
 
@@ -173,16 +183,21 @@ impl Model {
     /// An attempt to connect ends, if one is under way.
     fn connect(&mut self, succeeds: bool) {
         // A link whose handshake is not done yet is an attempt, too.
-        if !matches!(self.state.route, Route::Connecting) || !self.ready_or_none() {
+        if !matches!(self.state.dial, Dial::Connecting) || !self.ready_or_none() {
             return;
         }
         if !succeeds {
-            return self.state.set_failed(Status::unavailable("no"), 0);
+            let failure = Status::unavailable("no");
+            return self.state.attempt_failed(false, failure, 0);
         }
+        let seat = Seat::new(
+            self.rng.usize(..usize::from(self.shards)),
+            self.shards.into(),
+        );
         let link = self.state.add_link(Arc::clone(&self.limits), 0);
         let peer = Peer {
             link,
-            server: ServerConnection::new(Arc::clone(&self.limits), 0),
+            server: ServerConnection::new(Arc::clone(&self.limits), 0).at(seat),
             owed: Vec::new(),
             driver: Arc::default(),
         };
@@ -212,6 +227,7 @@ impl Model {
                     self.state.end_look(id, begun, 0);
                     peer.driver.0.store(true, Ordering::SeqCst);
                 }
+                Output::Connect => peer.driver.0.store(true, Ordering::SeqCst),
                 Output::Sleep { .. } | Output::Later => (),
             }
             sent.extend_from_slice(&taken);
@@ -302,10 +318,21 @@ impl Model {
         panic!("{} calls never end", self.calls.len());
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let is_sent = |call: &&ModelCall| matches!(call.stage, Stage::Sent(_));
         let sent = self.calls.iter().filter(is_sent).count();
         assert_eq!(self.state.calls.in_use(), sent, "one place for each call");
+        let links = &self.state.links;
+        let (open, others) = links.split_at(self.state.spread.open());
+        let mut shards: Vec<_> = open.iter().map(|link| link.seat()).collect();
+        shards.sort_by_key(|seat| seat.expect("an open link is ready").shard);
+        shards.dedup();
+        assert_eq!(shards.len(), open.len(), "each has reached another shard");
+        assert!(open.len() <= self.connections_max);
+        assert!(open.iter().all(|link| link.connection.goaway().is_none()));
+        let is_being_made = |link: &&Link| !link.connection.is_ready();
+        assert!(others.iter().filter(is_being_made).count() <= 1);
+        self.open_max = self.open_max.max(open.len());
         assert_eq!(self.begun, self.ended + self.dropped + self.calls.len());
     }
 }
@@ -313,6 +340,7 @@ impl Model {
 #[test]
 fn every_call_ends_exactly_once_whatever_happens() {
     let made_again = AtomicUsize::new(0);
+    let open_max = AtomicUsize::new(0);
     for seed in 0..300 {
         let outcome = std::panic::catch_unwind(|| {
             let mut model = Model::new(seed);
@@ -323,8 +351,10 @@ fn every_call_ends_exactly_once_whatever_happens() {
             model.check();
             assert!(model.state.waiting.is_empty());
             made_again.fetch_add(model.made_again, Ordering::SeqCst);
+            open_max.fetch_max(model.open_max, Ordering::SeqCst);
         });
         assert!(outcome.is_ok(), "seed {seed}");
     }
     assert!(made_again.into_inner() > 0, "some calls were made again");
+    assert_eq!(open_max.into_inner(), 4, "as many as there are shards");
 }

@@ -66,8 +66,9 @@ impl Node {
     /// Starts it.
     pub(super) fn start(&mut self, network: &SharedNetwork) {
         let mailbox = Mailbox::new(true).expect("a descriptor for the mailbox");
+        // Each node is a server, or a client, of one shard.
         let place = Place {
-            id: self.id,
+            id: 0,
             count: 1,
             cpu: None,
             serves: self.address.is_some(),

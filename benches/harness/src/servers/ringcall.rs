@@ -270,8 +270,9 @@ impl OwnClient for Ringcall {
     fn run(&self, plan: &Plan, address: &Address, usage: ReadUsage<'_>) -> io::Result<Outcome> {
         let target = address.to_string();
         tasks::run(plan, usage, async || {
-            let client = BenchClient::connect(&target).await;
-            let client = Arc::new(client.map_err(io::Error::other)?);
+            // The plan says how many connections there are, and each of them has a client.
+            let client = Client::builder().connections_max(1).connect(&target).await;
+            let client = Arc::new(BenchClient::new(client.map_err(io::Error::other)?));
             Ok(TokioCaller {
                 client,
                 last_put: None,
