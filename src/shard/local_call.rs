@@ -219,9 +219,8 @@ impl Drop for SentCall {
         if self.has_ended {
             return;
         }
-        if let Some(calls) = &self.conn.client {
-            calls.borrow_mut().calls.put(self.slot);
-        }
+        let calls = self.conn.client.as_ref();
+        let waker = calls.and_then(|calls| calls.borrow_mut().calls.put(self.slot));
         let waiter = self
             .conn
             .with_client(|client, output| client.cancel_call(self.call_id, output.filling()));
@@ -229,6 +228,8 @@ impl Drop for SentCall {
             self.conn.attend();
             self.conn.shard.after_calls(&self.conn);
         }
+        // It may panic, so it comes last.
+        drop(waker);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What all clients do alike, without socket, runtime or clock: where calls go, how they wait for their
-//! turn and for their outcome, when a lost connection is replaced, and when there is more than one.
+//! What all clients do alike, without socket, runtime, clock or chance of its own: where calls go, how they
+//! wait for their turn and for their outcome, when a lost connection is replaced, and when there is more than one.
 //!
 //! A front (tokio, blocking, or that of a shard) moves the bytes of a
 //! [`ClientConnection`](crate::connection::client::ClientConnection) and asks these what to do.

@@ -91,14 +91,14 @@ impl<P> CallSlots<P> {
         }
     }
 
-    /// Takes a place back from a call that is given up.
-    pub(crate) fn put(&mut self, slot: u32) {
-        self.slots[slot as usize] = Slot {
-            waker: None,
-            payload: None,
-            failure: None,
-        };
+    /// Takes a place back from a call that is given up, and returns who would have been woken. That is for
+    /// the caller to drop, after all else: it is code of the program's, which may panic.
+    #[must_use = "what drops it may panic, so it is dropped last"]
+    pub(crate) fn put(&mut self, slot: u32) -> Option<Waker> {
         self.free.push(slot);
+        let slot = &mut self.slots[slot as usize];
+        (slot.payload, slot.failure) = (None, None);
+        slot.waker.take()
     }
 
     /// Leaves a call's answer in its place, and returns who is to be woken.
@@ -167,9 +167,34 @@ mod tests {
         assert_eq!(slots.take(waker), slot);
         assert_eq!(slots.in_use(), 1);
         assert!(slots.answer(slot, 2).is_some());
-        slots.put(slot);
+        assert!(slots.put(slot).is_none(), "it was woken");
         assert_eq!(slots.in_use(), 0);
         assert_eq!(slots.take(waker), slot);
         assert!(slots.poll(slot, waker).is_pending(), "2 is gone");
+    }
+
+    struct PanicsWhenDropped;
+
+    impl std::task::Wake for PanicsWhenDropped {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("a waker panics when it is dropped");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_when_it_is_dropped_costs_no_place() {
+        let mut slots = CallSlots::<u32>::new();
+        let waker = Waker::from(std::sync::Arc::new(PanicsWhenDropped));
+        let slot = slots.take(&waker);
+        // The last one is that of the call.
+        drop(waker);
+        let given_up = crate::panics::caught(|| drop(slots.put(slot)));
+        assert!(given_up.is_err_and(|text| text.contains("when it is dropped")));
+        assert_eq!((slots.in_use(), slots.take(Waker::noop())), (0, slot));
+        assert!(slots.poll(slot, Waker::noop()).is_pending());
     }
 }

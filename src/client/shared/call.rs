@@ -114,7 +114,7 @@ impl<'a> CallState<'a> {
     #[inline(always)]
     fn end(&mut self) {
         if let Stage::Sent(sent) = std::mem::replace(&mut self.stage, Stage::Ended) {
-            self.channel.with(|state| state.cancel(sent));
+            drop(self.channel.with(|state| state.cancel(sent)));
         }
         if self.deadline.is_some() {
             self.deadline = None;
@@ -264,7 +264,7 @@ impl Drop for CallState<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Stage::Sent(sent) = self.stage {
-            self.channel.with(|state| state.cancel(sent));
+            drop(self.channel.with(|state| state.cancel(sent)));
         }
     }
 }

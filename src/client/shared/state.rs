@@ -194,11 +194,12 @@ impl State {
         })
     }
 
-    /// Gives up a call, and tells the server if the call has not ended.
-    pub(super) fn cancel(&mut self, call: SentCall) {
-        self.calls.put(call.slot);
+    /// Gives up a call, and tells the server if the call has not ended. Returns who would have been woken, to
+    /// be dropped when the lock is released.
+    pub(super) fn cancel(&mut self, call: SentCall) -> Option<Waker> {
+        let waker = self.calls.put(call.slot);
         let Some(at) = self.place_of(call.link) else {
-            return;
+            return waker;
         };
         let Link {
             connection, out, ..
@@ -207,6 +208,7 @@ impl State {
             self.wake_driver(call.link);
             self.call_waiting();
         }
+        waker
     }
 
     /// Asks the driver of a call's link to look into the socket. Gives a number for

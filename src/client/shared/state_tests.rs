@@ -175,7 +175,7 @@ impl Model {
         match self.calls.swap_remove(at).stage {
             Stage::Waiting(Some(ticket)) => self.state.leave(ticket),
             Stage::Waiting(None) => (),
-            Stage::Sent(sent) => self.state.cancel(sent),
+            Stage::Sent(sent) => drop(self.state.cancel(sent)),
         }
         self.dropped += 1;
     }

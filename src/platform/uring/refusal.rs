@@ -44,25 +44,25 @@ pub(crate) struct Refusal {
     /// The error that the kernel answered, if it answered one.
     pub errno: Option<i32>,
     /// Boxed to keep the error small.
-    surroundings: Box<Surroundings>,
+    restrictions: Box<Restrictions>,
 }
 
 impl Refusal {
     /// A refusal without an errno.
     pub(crate) fn new(step: Step) -> Self {
-        Self::in_surroundings(step, None, Surroundings::now())
+        Self::under(step, None, Restrictions::now())
     }
 
     /// A refusal by an error of the system.
     pub(crate) fn from_io(step: Step, error: &io::Error) -> Self {
-        Self::in_surroundings(step, error.raw_os_error(), Surroundings::now())
+        Self::under(step, error.raw_os_error(), Restrictions::now())
     }
 
-    fn in_surroundings(step: Step, errno: Option<i32>, surroundings: Surroundings) -> Self {
+    fn under(step: Step, errno: Option<i32>, restrictions: Restrictions) -> Self {
         Self {
             step,
             errno,
-            surroundings: Box::new(surroundings),
+            restrictions: Box::new(restrictions),
         }
     }
 
@@ -97,7 +97,7 @@ impl Refusal {
             ),
             Some(libc::ENOMEM | libc::EAGAIN) => self.explain_memory(),
             Some(libc::EMFILE) => (
-                format!("the process has used up RLIMIT_NOFILE, {}", self.surroundings.nofile),
+                format!("the process has used up RLIMIT_NOFILE, {}", self.restrictions.nofile),
                 NOFILE_REMEDY.into(),
             ),
             Some(libc::ENFILE) => (
@@ -109,7 +109,7 @@ impl Refusal {
     }
 
     fn explain_permission(&self) -> (String, String) {
-        match (self.surroundings.disabled, self.surroundings.seccomp_filter) {
+        match (self.restrictions.disabled, self.restrictions.seccomp_filter) {
             (Some(1), _) => (
                 "sysctl kernel.io_uring_disabled is 1: only root and the members of kernel.io_uring_group may use io_uring".into(),
                 "put the user into that group, or `sysctl -w kernel.io_uring_disabled=0`".into(),
@@ -140,14 +140,14 @@ impl Refusal {
     }
 
     fn sysctl_words(&self) -> String {
-        match self.surroundings.disabled {
+        match self.restrictions.disabled {
             Some(value) => format!("sysctl kernel.io_uring_disabled is {value}"),
             None => "this kernel has no sysctl kernel.io_uring_disabled".into(),
         }
     }
 
     fn explain_memory(&self) -> (String, String) {
-        let memlock = self.surroundings.memlock;
+        let memlock = self.restrictions.memlock;
         let cause = if memlock.allows(EXECUTOR_MEMLOCK_BYTES_MIN) {
             format!(
                 "the user's locked memory has reached RLIMIT_MEMLOCK, {memlock} bytes (kernels from 6.14 on, and before 5.12, \
@@ -207,9 +207,9 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What decides between causes that share an errno, as it was at the refusal.
+/// What this process may not do or have, as it was at the refusal: it decides between causes that share an errno.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Surroundings {
+struct Restrictions {
     /// Sysctl `kernel.io_uring_disabled`; `None` where there is no such sysctl.
     disabled: Option<u32>,
     /// Whether a seccomp filter is in force on this thread.
@@ -218,7 +218,7 @@ struct Surroundings {
     nofile: Limit,
 }
 
-impl Surroundings {
+impl Restrictions {
     fn now() -> Self {
         Self {
             disabled: std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
@@ -249,13 +249,13 @@ mod tests {
             soft: Some(soft),
             hard: None,
         };
-        let surroundings = Surroundings {
+        let restrictions = Restrictions {
             disabled,
             seccomp_filter: filter,
             memlock: limit(65_536),
             nofile: limit(1024),
         };
-        let text = Refusal::in_surroundings(step, errno, surroundings).to_string();
+        let text = Refusal::under(step, errno, restrictions).to_string();
         assert!(!text.contains('\n') && !text.contains("  "), "{text}");
         text
     }

@@ -165,7 +165,7 @@ fn legend(report: &Report) -> String {
 Cell: connections × calls in flight on each, and how both sides wait while idle (*park*: asleep in
 the kernel). Figures are medians over the runs; {intervals}.
 *×*: median of the ratios of runs of the same round: of rates, or where it says so of CPU times. *CPU*:
-of the server process, kernel included. *busy*: share of the time on the CPU; a side that is less than
+of the server process, and where it says so of the client's, kernel included. *busy*: share of the time on the CPU; a side that is less than
 fully busy waited for the other; *others*: share of both CPUs that went to other processes or to the
 host. p99.9 of a run of fewer than 1000 calls is its slowest. Allocations and system calls are the
 server's, counted in a run of its own; a dash means that they were not.{syscalls}
@@ -188,6 +188,9 @@ const P99: Column = ("p99 µs", |row| significant(row.figures.p99_us));
 const CPU: Column = ("CPU µs/call", |row| {
     significant(row.figures.server_cpu_us_per_call)
 });
+const CLIENT_CPU: Column = ("client CPU µs/call", |row| {
+    significant(row.figures.client_cpu_us_per_call)
+});
 const ALLOCATIONS: Column = ("allocs/call", |row| {
     or_dash(row.allocations_per_call, significant)
 });
@@ -195,7 +198,7 @@ const ALLOCATIONS: Column = ("allocs/call", |row| {
 const INTERVAL: &str = "95 %";
 
 /// The columns of the full tables, behind cell and server.
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 15] = [
     RATE,
     (INTERVAL, |row| {
         or_dash(row.figures.calls_per_s_interval, |(low, high)| {
@@ -214,6 +217,7 @@ const COLUMNS: [Column; 14] = [
     ("CPU × tonic", |row| {
         times(row.against.get("tonic"), cpu_times)
     }),
+    CLIENT_CPU,
     ALLOCATIONS,
     ("syscalls/call", |row| {
         or_dash(row.syscalls_per_call, significant)
@@ -228,13 +232,14 @@ const COLUMNS: [Column; 14] = [
     }),
 ];
 
-const SUMMARY_COLUMNS: [Column; 8] = [
+const SUMMARY_COLUMNS: [Column; 9] = [
     RATE,
     TIMES_RAW,
     TIMES_TONIC,
     P50,
     P99,
     CPU,
+    CLIENT_CPU,
     ALLOCATIONS,
     ("busy: server, client", busy),
 ];
@@ -245,7 +250,7 @@ fn busy(row: &Row) -> String {
 
 const SUMMARY_LEGEND: &str = "
 Cell: connections × calls in flight on each. *×*: ratio of rates, with its interval. *CPU* and
-*allocs*: of the server. *busy*: share of the time on the CPU. Where tonic's own client is at 100 % and
+*allocs*: of the server, unless it says that the client is meant. *busy*: share of the time on the CPU. Where tonic's own client is at 100 % and
 its server is not, the client is the limit, and rates say little about the server: there, CPU per call,
 and the rate of `ringcall-tokio`, are what compares like with like.
 ";

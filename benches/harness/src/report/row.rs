@@ -104,6 +104,10 @@ pub struct Figures {
     pub server_cpu_us_per_call: f64,
     /// See there.
     pub server_cpu_us_per_call_interval: Option<Interval>,
+    /// CPU time of the client per call, in user code and in the kernel.
+    pub client_cpu_us_per_call: f64,
+    /// See there.
+    pub client_cpu_us_per_call_interval: Option<Interval>,
 }
 
 /// Whom the others are divided by, where they take part.
@@ -193,7 +197,8 @@ impl Figures {
     fn of_each(over: impl Fn(fn(&RunFigures) -> f64) -> Median) -> Self {
         let rate = over(|run| run.calls_per_s);
         let (p50, p99) = (over(|run| run.p50_us), over(|run| run.p99_us));
-        let cpu = over(|run| run.server_cpu_us_per_call);
+        let server_cpu = over(|run| run.server_cpu_us_per_call);
+        let client_cpu = over(|run| run.client_cpu_us_per_call);
         Self {
             calls_per_s: rate.value,
             calls_per_s_interval: rate.interval,
@@ -201,8 +206,10 @@ impl Figures {
             p50_us_interval: p50.interval,
             p99_us: p99.value,
             p99_us_interval: p99.interval,
-            server_cpu_us_per_call: cpu.value,
-            server_cpu_us_per_call_interval: cpu.interval,
+            server_cpu_us_per_call: server_cpu.value,
+            server_cpu_us_per_call_interval: server_cpu.interval,
+            client_cpu_us_per_call: client_cpu.value,
+            client_cpu_us_per_call_interval: client_cpu.interval,
         }
     }
 }
@@ -229,6 +236,7 @@ mod tests {
                 p99_us: 1.0,
                 p999_us: 1.0,
                 server_cpu_us_per_call: 1e6 / calls_per_s,
+                client_cpu_us_per_call: 4e6 / calls_per_s / calls_per_s,
                 server_busy: 1.0,
                 client_busy: 1.0,
                 others_busy: None,
@@ -242,5 +250,6 @@ mod tests {
             (2.0, Some((2.0, 2.0)))
         );
         assert_eq!(ratios.server_cpu_us_per_call_interval, Some((0.5, 0.5)));
+        assert_eq!(ratios.client_cpu_us_per_call_interval, Some((0.25, 0.25)));
     }
 }

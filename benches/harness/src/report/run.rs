@@ -1,5 +1,7 @@
 //! The figures of one run: what all others are computed from.
 
+use std::time::Duration;
+
 use serde::ser::{Error, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::to_raw_value;
@@ -21,6 +23,8 @@ pub struct RunFigures {
     pub p999_us: f64,
     /// CPU time of the server per call, in user code and in the kernel.
     pub server_cpu_us_per_call: f64,
+    /// CPU time of the client per call, in user code and in the kernel.
+    pub client_cpu_us_per_call: f64,
     /// Share of the time that the server was on its CPU.
     pub server_busy: f64,
     /// Share of the time that the client was on its CPU.
@@ -35,6 +39,7 @@ impl RunFigures {
     /// What a run says.
     pub fn of(run: &Run) -> Self {
         let outcome = &run.outcome;
+        let cpu_us_per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / outcome.calls as f64;
         let us = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             round: run.round,
@@ -42,7 +47,8 @@ impl RunFigures {
             p50_us: us(0.50),
             p99_us: us(0.99),
             p999_us: us(0.999),
-            server_cpu_us_per_call: outcome.load.server.as_secs_f64() * 1e6 / outcome.calls as f64,
+            server_cpu_us_per_call: cpu_us_per_call(outcome.load.server),
+            client_cpu_us_per_call: cpu_us_per_call(outcome.load.client),
             server_busy: outcome.load.server.div_duration_f64(outcome.elapsed),
             client_busy: outcome.load.client.div_duration_f64(outcome.elapsed),
             others_busy: outcome.load.others,
