@@ -5,7 +5,7 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use ringcall::{Client, Context, Reply, Request, Server, Status};
@@ -32,7 +32,7 @@ trait Kv {
 /// The store of one shard. It is not `Sync`, and needs not be.
 #[derive(Default)]
 struct Store {
-    values: RefCell<HashMap<String, Vec<u8>>>,
+    values: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl KvHandler for Store {

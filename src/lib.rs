@@ -93,6 +93,10 @@
 mod bench_api;
 pub(crate) mod buf;
 mod client;
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "without shards only the client's end is driven")
+)]
 mod connection;
 #[cfg(feature = "server")]
 mod engine;
@@ -116,13 +120,14 @@ mod server;
 mod shard;
 mod wire;
 
-pub use client::{BlockingCall, BlockingClient, Call, Caller, Client, ClientBuilder};
+pub use client::{BlockingClient, Call, CallOptions, Caller, Client, ClientBuilder, ClientHook};
 pub use net::address::Address;
 pub use net::address_error::AddressError;
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};
 pub use rpc::message::Message;
+pub use rpc::outcome::CallOutcome;
 pub use rpc::received::{Received, Response};
 pub use wire::limits::Limits;
 pub use wire::limits_error::LimitsError;
@@ -142,8 +147,9 @@ pub use {
         ConfigurationError, LocalRuntime, LocalRuntimeBuilder, Metrics, ServeError, Server,
         ServerBuilder,
     },
+    shard::call_info::CallInfo,
     shard::context::{Context, Shard, Sleep},
-    shard::local_call::LocalCall,
+    shard::hook::{CallTimings, ServerHook},
     shard::local_client::LocalClient,
     shard::service::{IncomingCall, IntoServices, Service},
 };
@@ -175,6 +181,7 @@ pub mod __private {
         bench_api::{TimerName, TimerWheel, access, decode_status, encode},
         engine::memory::MemoryConnection,
         shard::handler::Method,
+        shard::hook::hooked,
     };
 
     /// What stands on the wire, to be fed with hostile bytes.

@@ -10,11 +10,15 @@ mod raw;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use raw::{Frame, RESPONSE, RawPeer};
-use ringcall::__private::MemoryConnection;
-use ringcall::{Context, Engine, LocalRuntime, Reply, Request, Server, Status};
+use ringcall::__private::{MemoryConnection, hooked};
+use ringcall::{
+    CallInfo, CallOutcome, CallTimings, Context, Engine, IntoServices, LocalRuntime, Reply,
+    Request, Server, ServerHook, Status,
+};
 
 /// Counts what marked threads allocate: those of shards, which mark themselves.
 struct Counting;
@@ -79,7 +83,10 @@ impl AllocHandler for Impl {
         Ok(Reply::of(body.as_slice()))
     }
 
-    async fn count(&self, _cx: &Context, order: Request<Order>) -> Result<Reply<u64>, Status> {
+    async fn count(&self, cx: &Context, order: Request<Order>) -> Result<Reply<u64>, Status> {
+        // What it sees of its call is there already.
+        let call = cx.call();
+        assert!(call.method().name == "alloc.v1/count" && call.remaining().is_none());
         Ok((order.id.to_native() + order.tags.len() as u64).into())
     }
 }
@@ -98,10 +105,39 @@ fn server(engine: Engine) -> Server {
         .expect("starts")
 }
 
+/// Counts calls, and how they end.
+#[derive(Default)]
+struct Counts {
+    begun: Cell<u64>,
+    answered: Cell<u64>,
+}
+
+impl ServerHook for Counts {
+    fn on_call(&self, _call: &CallInfo) -> Result<(), Status> {
+        self.begun.set(self.begun.get() + 1);
+        Ok(())
+    }
+
+    fn on_done(&self, _call: &CallInfo, outcome: CallOutcome<'_>, _timings: CallTimings) {
+        let is_answered = outcome == CallOutcome::Answered;
+        self.answered
+            .set(self.answered.get() + u64::from(is_answered));
+    }
+}
+
+/// The same with a hook.
+fn calls_over_memory_with_a_hook() {
+    let counts = Rc::new(Counts::default());
+    let hook: Rc<dyn ServerHook> = counts.clone();
+    let services = AllocServer::new(Impl).into_services().expect("right");
+    calls_over_memory(hooked(services, hook));
+    assert_eq!((counts.begun.get(), counts.answered.get()), (1000, 1000));
+}
+
 /// The same path without sockets: nothing but calls happens here, so nothing may be allocated.
-fn calls_over_memory() {
+fn calls_over_memory(services: impl IntoServices + 'static) {
     IS_MARKED.set(true);
-    let mut connection = MemoryConnection::new(AllocServer::new(Impl), ringcall::Limits::default());
+    let mut connection = MemoryConnection::new(services, ringcall::Limits::default());
     let mut sent = Vec::with_capacity(1 << 20);
     let methods = AllocServer::<Impl>::DESCRIPTOR.methods;
     let asked: Vec<_> = methods
@@ -235,7 +271,8 @@ impl Rounds {
 /// One test, since the counters are of the whole process.
 #[test]
 fn steady_calls_allocate_nothing_and_idle_connections_little() {
-    calls_over_memory();
+    calls_over_memory(AllocServer::new(Impl));
+    calls_over_memory_with_a_hook();
     for engine in [Engine::Uring, Engine::Epoll] {
         let calls = 10_000;
         let allocations = allocations_of_a_local_client(engine, calls);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use raw::{ERROR, Frame, PING, PONG, REQUEST, RESPONSE, RawPeer};
 use rig::{BIG, BIG_LATER, ECHO, KEEP, Rig, WAIT, bytes_payload, echo, limits, number, paused};
-use ringcall::Engine;
+use ringcall::{Engine, Limits};
 
 const MIB: usize = 1 << 20;
 /// The largest message.
@@ -30,6 +30,10 @@ struct Attack {
 
 impl Attack {
     fn on(engine: Engine) -> Self {
+        Self::with_limits(engine, |_| ())
+    }
+
+    fn with_limits(engine: Engine, change: impl FnOnce(&mut Limits)) -> Self {
         let rig = Rig::with(engine, |builder| {
             builder
                 .memory_per_shard(MEMORY)
@@ -37,6 +41,7 @@ impl Attack {
                 .limits(limits(|limits| {
                     limits.payload_bytes_max = LARGEST as u32;
                     limits.write_stall_timeout = Duration::from_secs(300);
+                    change(limits);
                 }))
         });
         rig.peer().echo_works(1);
@@ -324,6 +329,100 @@ fn cancels_behind_a_call_that_lacks_memory(engine: Engine) {
     }
 }
 
+/// A call whose handler keeps what it was sent, so much of it.
+fn keep(call_id: u64, bytes: usize) -> Vec<u8> {
+    let call = Frame {
+        selector: KEEP,
+        ..echo(call_id, &vec![7; bytes])
+    };
+    call.encode()
+}
+
+/// Reads the refusal of a call for whose request no memory came.
+fn is_refused_unread(frame: &Frame) -> bool {
+    if frame.kind != ERROR {
+        return false;
+    }
+    let message = frame.message();
+    assert_eq!(frame.code(), 8, "{message}");
+    assert!(message.contains("not executed"), "{message}");
+    true
+}
+
+/// Behind a body that finds no memory lies that the call is given up which has it.
+fn cancels_behind_a_body_that_lacks_memory(engine: Engine) {
+    const CALLS: u64 = 8;
+    let rig = Rig::with(engine, |builder| {
+        builder
+            .memory_per_shard(2 * LARGEST)
+            .limits(limits(|limits| {
+                limits.payload_bytes_max = LARGEST as u32;
+                limits.body_patience = Duration::from_millis(200);
+            }))
+    });
+    let mut peer = rig.peer();
+    let mut wire: Vec<u8> = (1..=CALLS)
+        .flat_map(|call_id| keep(call_id, LARGEST - 64))
+        .collect();
+    wire.extend(Frame::new(raw::CANCEL, 1, b"").encode());
+    wire.extend(echo(CALLS + 1, b"goes on").encode());
+    let mut writer = peer.twin();
+    let writing = thread::spawn(move || writer.send_bytes(&wire));
+    // The first one has half of all memory, and more than the other half is needed for any other.
+    for call_id in 2..=CALLS {
+        let refused = next(&mut peer);
+        assert!(is_refused_unread(&refused), "{refused:?}");
+        assert_eq!(refused.call_id, call_id);
+    }
+    expect(&mut peer, CALLS + 1, &bytes_payload(b"goes on"));
+    writing.join().expect("all is read");
+    let metrics = rig.server.metrics();
+    assert_eq!((metrics.refused_memory, metrics.cancelled), (CALLS - 1, 1));
+    // There is room again.
+    peer.send_bytes(&keep(CALLS + 2, LARGEST - 64));
+    rig.until("another one is kept", |now| now.in_flight == 1);
+    drop(peer);
+    rig.until("all is given back", |now| {
+        now.connections == 0 && now.held_bytes < 64 << 10
+    });
+    assert_eq!(rig.rejected_in_all(), 0);
+}
+
+/// Where nothing moves at all, nobody waits for ever; those who have found memory are left alone.
+fn bodies_on_a_shard_where_nothing_moves(engine: Engine) {
+    const PEERS: usize = 40;
+    let attack = Attack::with_limits(engine, |limits| {
+        limits.body_patience = Duration::from_millis(200);
+    });
+    let peers = attack.peers(PEERS);
+    let wire = keep(1, MIB - 64);
+    pour(&peers, &wire, raw::PATIENCE);
+    attack.rig.until("each is kept or refused", |now| {
+        now.in_flight + now.refused_memory == PEERS as u64
+    });
+    attack.is_bounded("bodies where nothing moves");
+    let refused = attack.rig.server.metrics().refused_memory;
+    assert!((1..PEERS as u64).contains(&refused), "{refused}");
+    attack.others_are_served();
+    // That has left a handler which takes a permit, too.
+    attack
+        .rig
+        .until("it is gone", |now| now.in_flight + refused == PEERS as u64);
+    attack.rig.probe.release(PEERS);
+    let mut left = refused;
+    for mut peer in peers {
+        let answer = next(&mut peer);
+        if is_refused_unread(&answer) {
+            left -= 1;
+        } else {
+            assert_eq!((answer.kind, answer.call_id), (RESPONSE, 1));
+        }
+        peer.echo_works(2);
+    }
+    assert_eq!(left, 0);
+    assert_eq!(attack.rig.rejected_in_all(), 0);
+}
+
 fn unread_answers(engine: Engine) {
     let attack = Attack::on(engine);
     const BYTES: usize = 3 * MIB;
@@ -496,6 +595,8 @@ attacks!(
     echoes_that_all_end_well,
     bodies_that_nobody_takes,
     cancels_behind_a_call_that_lacks_memory,
+    cancels_behind_a_body_that_lacks_memory,
+    bodies_on_a_shard_where_nothing_moves,
     unread_answers,
     answers_read_all_but_the_end,
     waiting_calls,

@@ -33,7 +33,7 @@ const PEERS_PER_THREAD: u64 = 20;
 const SHORT: Duration = Duration::from_millis(100);
 
 fn crowd(engine: Engine, recv_buffers: u16, recv_buffer_bytes: usize) {
-    let seed = fastrand::u64(..);
+    let seed = fastrand::Rng::new().u64(..);
     println!("seed {seed}");
     let rig = Rig::with(engine, |builder| {
         builder

@@ -1,11 +1,13 @@
 //! Clients: what all of them share, the one for tokio programs, and the one for scripts.
 
 mod blocking;
+mod call;
 pub(crate) mod connecting;
 pub(crate) mod core;
 mod shared;
 pub(crate) mod unread;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::rpc::encode::Encode;
@@ -14,53 +16,62 @@ use crate::wire::limits::TIMEOUT_US_MAX;
 use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
-pub use self::blocking::{BlockingCall, BlockingClient};
+pub use self::blocking::BlockingClient;
+pub use self::call::Call;
+pub use self::core::hook::ClientHook;
+pub use self::core::options::CallOptions;
 pub(crate) use self::core::target::CallTarget;
-pub use self::shared::{Call, Client, ClientBuilder};
+pub use self::shared::{Client, ClientBuilder};
 
 /// Something that calls can be made on: a [`Client`](crate::Client), a
 /// [`LocalClient`](crate::LocalClient) or a [`BlockingClient`](crate::BlockingClient).
 /// `#[ringcall::service]` makes its `…Client` type generic over it. There are no others: what a call takes may
 /// become more.
-pub trait Caller: Sealed {
-    /// A call that was prepared; it may get a deadline, and is sent when it is awaited.
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>
-    where
-        Self: 'a;
-
+pub trait Caller: Sealed + Sized {
     /// Prepares a call of the method at this place of the descriptor.
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
+    fn call<Req: Message, Resp: Message, E: Encode<Req>>(
+        &self,
         service: &'static ServiceDescriptor,
         method: u16,
         request: E,
-    ) -> Self::Call<'a, Req, Resp, E>;
+    ) -> Call<'_, Self, Req, Resp, E> {
+        Call::new(self, service, method, request)
+    }
 }
 
-/// Keeps [`Caller`] to the clients of this crate.
+impl<C: Sealed> Caller for C {}
+
+/// What a client does of a call. It keeps [`Caller`] to the clients of this crate.
 ///
 /// ```compile_fail,E0277
-/// use ringcall::{Caller, Encode, Message, ServiceDescriptor};
+/// fn calls<C: ringcall::Caller>(_: C) {}
 ///
 /// struct Recorder;
 ///
-/// impl Caller for Recorder {
-///     type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = ();
-///
-///     fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-///         &'a self,
-///         _: &'static ServiceDescriptor,
-///         _: u16,
-///         _: E,
-///     ) {
-///     }
-/// }
+/// calls(Recorder);
 /// ```
 #[expect(
     unnameable_types,
     reason = "that is what keeps others from implementing it"
 )]
-pub trait Sealed {}
+pub trait Sealed {
+    /// What it keeps of a call. Its drop gives the call up.
+    type CallState<'a>: fmt::Debug
+    where
+        Self: 'a;
+
+    /// Of a call that was prepared.
+    fn call_state(&self) -> Self::CallState<'_>;
+
+    /// What calls are made with that say nothing else.
+    fn defaults(&self) -> &CallOptions;
+
+    /// Who looks at all calls.
+    fn hook(&self) -> Option<&dyn ClientHook>;
+
+    /// The time, on a clock of this client's.
+    fn now_ns(&self) -> u64;
+}
 
 /// A time-out as it travels. One that is longer than 71.6 minutes has no room there: the server is told
 /// of none, and this side keeps the time alone.

@@ -35,6 +35,14 @@ pub enum ServerEvent {
         /// The most that the method's request can need.
         bytes_max: u32,
     },
+    /// A call whose payload was dropped as it arrived, since no memory came for it; see
+    /// [`Link::discard_body`].
+    NoMemory {
+        /// Its id.
+        call_id: u64,
+        /// Length of its payload.
+        bytes: u32,
+    },
     /// A call that must not be executed: its method index was never resolved here.
     Unresolved {
         /// Its id.
@@ -193,14 +201,19 @@ impl ServerConnection {
         if !self.resolved.contains(header.selector) {
             return Ok(ServerEvent::Unresolved { call_id });
         }
-        if let Body::Discarded = body {
+        let Body::Discarded = body else {
+            return Ok(ServerEvent::Request { header, body });
+        };
+        let bytes = header.payload_bytes;
+        let bytes_max = directory.request_bytes_max(header.selector);
+        if bytes > bytes_max {
             return Ok(ServerEvent::TooLong {
                 call_id,
-                bytes: header.payload_bytes,
-                bytes_max: directory.request_bytes_max(header.selector),
+                bytes,
+                bytes_max,
             });
         }
-        Ok(ServerEvent::Request { header, body })
+        Ok(ServerEvent::NoMemory { call_id, bytes })
     }
 
     #[inline(always)]

@@ -7,8 +7,9 @@ use std::sync::mpsc::channel;
 
 use super::{EngineConfig, Idle, ShardStart};
 use crate::buf::Chunk;
+use crate::connection::lifecycle::Stage;
 use crate::net::options::StreamOptions;
-use crate::shard::conn::{Conn, Stage};
+use crate::shard::conn::Conn;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
 use crate::shard::service::IntoServices;
@@ -83,16 +84,9 @@ impl MemoryConnection {
         }
         shard.run_due();
         while let Some(conn) = shard.pop_attention() {
-            shard.resume_reading(&conn);
-            let mut queue = conn.queue.borrow_mut();
-            while let Some(message) = super::outgoing::Outgoing::take(&mut queue, shard) {
-                message
-                    .unsent()
-                    .for_each(|bytes| sent.extend_from_slice(bytes));
-                queue.sent(message.unsent_bytes(), true);
-                message.recycle(shard);
+            if shard.plan(&conn).transmit {
+                hand_over_output(&conn, sent);
             }
-            drop(queue);
             shard.arm_timer(&conn);
         }
         shard.end_turn();
@@ -107,10 +101,23 @@ impl MemoryConnection {
     pub fn dispatch(&mut self, method: u16, call_id: u64, payload: &Chunk) -> usize {
         self.shard
             .dispatch(&self.conn, method, call_id, payload.clone());
-        let mut queue = self.conn.queue.borrow_mut();
+        let mut queue = self.conn.output_mut();
         let answer_bytes = queue.filling().len();
         queue.filling().clear();
         answer_bytes
+    }
+}
+
+/// Appends what is queued on a connection, all of which counts as sent.
+#[inline(always)]
+fn hand_over_output(conn: &Conn, sent: &mut Vec<u8>) {
+    let spare = &conn.shard.spare_buffers;
+    while let Some(message) = conn.take_output(spare) {
+        message
+            .unsent()
+            .for_each(|bytes| sent.extend_from_slice(bytes));
+        conn.sent(message.unsent_bytes(), true);
+        message.recycle(spare);
     }
 }
 
@@ -218,13 +225,13 @@ mod tests {
         receive(&connection, &[2; 1000]);
         assert!(conn.is_paused() && !conn.wants_direct());
         assert!(conn.take_direct().is_none(), "the second piece comes first");
-        let mut queue = conn.queue.borrow_mut();
+        let mut queue = conn.output_mut();
         let output_bytes = queue.len();
         while queue.take(Vec::new).is_some() {}
         queue.sent(output_bytes, true);
         drop(queue);
         shard.begin_turn();
-        shard.resume_reading(conn);
+        shard.plan(conn);
         let mut body = conn.take_direct().expect("all that waited is used up");
         let left = 100_000 - 2000;
         assert!(body.unfilled().len() <= left && !body.unfilled().is_empty());
@@ -256,8 +263,8 @@ mod tests {
             shard.begin_turn();
             shard.run_due();
             while let Some(conn) = shard.pop_attention() {
-                shard.resume_reading(&conn);
-                conn.note_output(false);
+                shard.plan(&conn);
+                conn.note_progress(false);
                 shard.arm_timer(&conn);
             }
         };

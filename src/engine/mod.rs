@@ -7,7 +7,6 @@ mod accept;
 mod epoll;
 mod failure;
 pub(crate) mod memory;
-mod outgoing;
 mod sharing;
 #[cfg(feature = "simulation")]
 pub mod sim;
@@ -131,6 +130,7 @@ impl ShardStart {
             Arc::clone(&self.counters),
             Arc::clone(&self.mailbox),
             TimeSource::System,
+            fastrand::Rng::new(),
         )
         .ok_or(StartError::RecvBuffers {
             shard: self.place.id,

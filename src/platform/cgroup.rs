@@ -138,7 +138,7 @@ fn ratio(quota_us: i64, period_us: i64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     const V2_MOUNT: &str =
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 master:2 - cgroup2 cgroup2 rw,nsdelegate";
@@ -147,7 +147,7 @@ mod tests {
 
     /// Runs `tightest` over files given as (path, content).
     fn quota(memberships: &str, mounts: &str, files: &[(&str, &str)]) -> Option<f64> {
-        let files: HashMap<_, _> = files
+        let files: BTreeMap<_, _> = files
             .iter()
             .map(|(path, content)| (PathBuf::from(path), content.to_string()))
             .collect();

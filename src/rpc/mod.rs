@@ -6,6 +6,7 @@ pub(crate) mod fingerprint;
 #[cfg(feature = "server")]
 mod kept_payloads;
 pub(crate) mod message;
+pub(crate) mod outcome;
 pub(crate) mod received;
 pub(crate) mod refusal;
 #[cfg(feature = "server")]

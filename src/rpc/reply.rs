@@ -9,11 +9,9 @@ use super::kept_payloads;
 use super::message::Message;
 use super::received::Received;
 use super::refusal::{Unsendable, nests_too_deep};
-use crate::buf::{Chunk, Part, SendQueue};
-use crate::wire::frame_writer;
+use crate::buf::{Chunk, Part};
 use crate::wire::handshake::{RKYV_FORMAT, RKYV_FORMAT_USUAL};
-use crate::wire::header::{Header, Kind};
-use crate::wire::limits::{FRAME_ALIGN, HEADER_BYTES, padded};
+use crate::wire::response_writer::ResponseWriter;
 use crate::wire::status::Status;
 
 /// A successful result of a handler. Make it from the value, `Ok(value.into())`: it is serialised
@@ -66,94 +64,67 @@ impl<T: Message> Reply<T> {
         }
     }
 
-    /// Appends the response frame of a call; on failure nothing stays behind. It is sent once: it
+    /// Writes the payload of a response; on failure nothing stays behind. It is written once: the reply
     /// is not taken by value only because moving it would cost more than all else here.
     #[inline(always)]
-    pub(crate) fn send(
-        &mut self,
-        call_id: u64,
-        payload_bytes_max: u32,
-        queue: &mut SendQueue,
-    ) -> Result<(), Unsendable> {
-        let header = Header::new(Kind::Response, call_id, 0);
+    pub(crate) fn write(&mut self, response: ResponseWriter<'_>) -> Result<(), Unsendable> {
         match &mut self.content {
-            Content::Value(value) => frame_writer::append(queue.filling(), header, |out| {
-                encode_payload::<T>(&*value, payload_bytes_max, out)
-            }),
+            Content::Value(value) => {
+                let bytes_max = response.payload_bytes_max();
+                response.encode(|out| encode_payload::<T>(&*value, bytes_max, out))
+            }
             Content::Received(received) => match received.take() {
                 Some(chunk) if chunk.as_slice().len() < COPY_BYTES_MAX => {
-                    send_copy(chunk.as_slice(), header, payload_bytes_max, queue)
+                    write_copy(chunk.as_slice(), response)
                 }
-                Some(chunk) => send_part(Part::Received(chunk), header, payload_bytes_max, queue),
-                None => unreachable!("a reply is sent once"),
+                Some(chunk) => write_part(Part::Received(chunk), &[], response),
+                None => unreachable!("a reply is written once"),
             },
-            other => other.send(header, payload_bytes_max, queue),
+            other => other.write(response),
         }
     }
 }
 
 impl<T> Content<T> {
-    /// Sends what is serialised already.
+    /// Writes what is serialised already.
     #[inline(never)]
-    fn send(
-        &mut self,
-        header: Header,
-        payload_bytes_max: u32,
-        queue: &mut SendQueue,
-    ) -> Result<(), Unsendable> {
+    fn write(&mut self, response: ResponseWriter<'_>) -> Result<(), Unsendable> {
         match self {
-            Self::Value(_) | Self::Received(_) => unreachable!("the reply sends these itself"),
+            Self::Value(_) | Self::Received(_) => unreachable!("the reply writes these itself"),
             Self::Payload(payload, _) => {
                 let payload = std::mem::replace(payload, Err(Unsendable::TooLong))?;
                 if payload.len() >= COPY_BYTES_MAX {
                     let part = Part::Body(Bytes::from(payload).into());
-                    return send_part(part, header, payload_bytes_max, queue);
+                    return write_part(part, &[], response);
                 }
-                let sent = send_copy(&payload, header, payload_bytes_max, queue);
+                let written = write_copy(&payload, response);
                 kept_payloads::put(payload);
-                sent
+                written
             }
             Self::Body(body) => {
                 let (body, root) = &mut **body;
                 let body = std::mem::take(body);
-                send_body(body, *root, header, payload_bytes_max, queue)
+                write_body(body, *root, response)
             }
         }
     }
 }
 
 #[inline(always)]
-fn send_copy(
-    payload: &[u8],
-    header: Header,
-    payload_bytes_max: u32,
-    queue: &mut SendQueue,
-) -> Result<(), Unsendable> {
-    if payload.len() > payload_bytes_max as usize {
+fn write_copy(payload: &[u8], response: ResponseWriter<'_>) -> Result<(), Unsendable> {
+    if payload.len() > response.payload_bytes_max() as usize {
         return Err(Unsendable::TooLong);
     }
-    frame_writer::append_copy(queue.filling(), header, payload);
+    response.copy(payload);
     Ok(())
 }
 
-/// Sends a payload from where it lies.
-fn send_part(
-    payload: Part,
-    mut header: Header,
-    payload_bytes_max: u32,
-    queue: &mut SendQueue,
-) -> Result<(), Unsendable> {
-    let payload_bytes = payload.as_slice().len();
-    if payload_bytes > payload_bytes_max as usize {
+/// Sends a payload from where it lies, and its last bytes behind it.
+fn write_part(part: Part, tail: &[u8], response: ResponseWriter<'_>) -> Result<(), Unsendable> {
+    if part.as_slice().len() + tail.len() > response.payload_bytes_max() as usize {
         return Err(Unsendable::TooLong);
     }
-    header.payload_bytes = payload_bytes as u32;
-    queue.filling().extend_from_slice(&header.encode());
-    queue.push_part(payload);
-    let padding = padded(payload_bytes) - payload_bytes;
-    queue
-        .filling()
-        .extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+    response.send(part, tail);
     Ok(())
 }
 
@@ -244,40 +215,36 @@ impl Root {
     }
 }
 
-fn send_body(
-    body: Bytes,
-    root: Root,
-    mut header: Header,
-    payload_bytes_max: u32,
-    queue: &mut SendQueue,
-) -> Result<(), Unsendable> {
+fn write_body(body: Bytes, root: Root, response: ResponseWriter<'_>) -> Result<(), Unsendable> {
     let position = body.len().next_multiple_of(4);
-    if position + 12 > payload_bytes_max.min(i32::MAX as u32) as usize {
+    if position + 12 > i32::MAX as usize {
         return Err(Unsendable::TooLong);
     }
     let (root, root_bytes) = root.encode(position, body.len());
-    let payload_bytes = position + root_bytes;
-    header.payload_bytes = payload_bytes as u32;
-    let body_bytes = body.len();
-    queue.filling().extend_from_slice(&header.encode());
-    queue.push_part(Part::Body(body.into()));
-    let out = queue.filling();
-    let after_body = padded(HEADER_BYTES + payload_bytes) - HEADER_BYTES - body_bytes;
-    let end = out.len() + after_body;
-    out.resize(out.len() + (position - body_bytes), 0);
-    out.extend_from_slice(&root[..root_bytes]);
-    out.resize(end, 0);
-    Ok(())
+    // Up to three zeros, and the root.
+    let gap = position - body.len();
+    let mut tail = [0; 3 + 12];
+    tail[gap..gap + root.len()].copy_from_slice(&root);
+    write_part(Part::Body(body.into()), &tail[..gap + root_bytes], response)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::AlignedBuf;
+    use crate::buf::{AlignedBuf, SendQueue};
+    use crate::wire::limits::HEADER_BYTES;
+
+    fn send<T: Message>(
+        reply: &mut Reply<T>,
+        payload_bytes_max: u32,
+        queue: &mut SendQueue,
+    ) -> Result<(), Unsendable> {
+        reply.write(ResponseWriter::new(queue, 7, payload_bytes_max))
+    }
 
     fn wire<T: Message>(mut reply: Reply<T>) -> Vec<u8> {
         let mut queue = SendQueue::default();
-        reply.send(7, 1 << 20, &mut queue).expect("fits");
+        send(&mut reply, 1 << 20, &mut queue).expect("fits");
         let mut wire = Vec::new();
         while let Some(part) = queue.take(Vec::new) {
             wire.extend_from_slice(part.as_slice());
@@ -321,7 +288,7 @@ mod tests {
         };
         assert_eq!(wire(Reply::from(received())), copied);
         let mut queue = SendQueue::default();
-        let sent = Reply::from(received()).send(7, payload_bytes - 1, &mut queue);
+        let sent = send(&mut Reply::from(received()), payload_bytes - 1, &mut queue);
         assert_eq!((sent, queue.is_empty()), (Err(Unsendable::TooLong), true));
     }
 
@@ -346,10 +313,8 @@ mod tests {
         let mut alone = Vec::new();
         for small in [1_u32, 2] {
             let mut large = Reply::<Vec<u8>>::from_bytes(Bytes::from(body.clone()));
-            large.send(7, 1 << 20, &mut queue).expect("fits");
-            Reply::new(small)
-                .send(7, 1 << 20, &mut queue)
-                .expect("fits");
+            send(&mut large, 1 << 20, &mut queue).expect("fits");
+            send(&mut Reply::new(small), 1 << 20, &mut queue).expect("fits");
             alone.extend(wire(Reply::new(body.clone())));
             alone.extend(wire(Reply::new(small)));
         }
@@ -369,7 +334,10 @@ mod tests {
             Reply::of(&[0; 20_000][..]),
             Reply::<Vec<u8>>::from_bytes(body),
         ] {
-            assert_eq!(reply.send(7, 16_384, &mut queue), Err(Unsendable::TooLong));
+            assert_eq!(
+                send(&mut reply, 16_384, &mut queue),
+                Err(Unsendable::TooLong)
+            );
             assert!(queue.is_empty());
         }
     }

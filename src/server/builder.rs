@@ -1,6 +1,8 @@
 //! The description of a server, and how it is started.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::platform::cpus::shard_cpus;
 use crate::platform::rlimit;
 use crate::shard::ShardConfig;
 use crate::shard::context::Shard;
+use crate::shard::hook::{ServerHook, hooked};
 use crate::shard::service::IntoServices;
 use crate::wire::limits::Limits;
 
@@ -33,6 +36,19 @@ pub struct ServerBuilder {
     drain_timeout: Duration,
     pub(super) stall_threshold: Duration,
     pub(super) stream: StreamOptions,
+    hook: Option<HookFactory>,
+}
+
+/// Makes the hook of each shard.
+#[derive(Clone)]
+struct HookFactory(Arc<MakeHook>);
+
+type MakeHook = dyn Fn(&Shard) -> Rc<dyn ServerHook> + Send + Sync;
+
+impl fmt::Debug for HookFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookFactory")
+    }
 }
 
 /// A shorter threshold would make the watchdog itself a burden.
@@ -66,6 +82,7 @@ impl ServerBuilder {
             drain_timeout: Duration::from_secs(10),
             stall_threshold: Duration::from_millis(100),
             stream: StreamOptions::default(),
+            hook: None,
         }
     }
 
@@ -155,6 +172,19 @@ impl ServerBuilder {
         self
     }
 
+    /// Has each call looked at by a hook, before its payload is validated and when it has ended; see
+    /// [`ServerHook`]. `factory` makes that of each shard, on the shard's thread, before its services. Shards
+    /// share one where it returns clones of one `Arc`. Default: none, which costs nothing. A second one takes
+    /// the place of the first.
+    pub fn hook<F, H>(mut self, factory: F) -> Self
+    where
+        F: Fn(&Shard) -> H + Send + Sync + 'static,
+        H: ServerHook,
+    {
+        self.hook = Some(HookFactory(Arc::new(move |shard| Rc::new(factory(shard)))));
+        self
+    }
+
     /// Binds the addresses and starts the shards. `factory` runs once on each shard's thread and
     /// makes its services, which need not be `Send`. (Where [`Engine::Auto`] finds only then that
     /// io_uring can't be had, it runs again on new threads.)
@@ -179,7 +209,15 @@ impl ServerBuilder {
         let cpus = shard_cpus(self.shards).map_err(ConfigurationError::Cpus)?;
         self.check_room(cpus.len())?;
         let (engine, features) = choose_engine(self.engine)?;
-        let factory: Arc<SharedFactory> = Arc::new(move |shard| factory(shard).into_services());
+        let hook = self.hook.clone();
+        let factory: Arc<SharedFactory> = Arc::new(move |shard| {
+            let hook = hook.as_ref().map(|make| make.0(shard));
+            let services = factory(shard).into_services()?;
+            Ok(match hook {
+                Some(hook) => hooked(services, hook),
+                None => services,
+            })
+        });
         let mut started = self.start(engine, features, &cpus, &factory)?;
         if let Err(failures) = &mut started
             && (self.engine, engine) == (Engine::Auto, Engine::Uring)

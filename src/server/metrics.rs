@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::shard::conn::Pause;
+use crate::connection::flow::Pause;
 use crate::shard::context::Shard;
 use crate::shard::counters::{Counter, Counters};
 use crate::wire::violation::{REASONS, Violation};
@@ -24,7 +24,10 @@ pub struct Metrics {
     pub unimplemented: u64,
     /// Calls refused, not executed, while shutting down.
     pub refused_draining: u64,
-    /// Panics of handlers and of what they leave behind: replies, spawned futures, wakers, services.
+    /// Calls refused, not executed, by the server's hook.
+    pub refused_by_hook: u64,
+    /// Panics of handlers, of what they leave behind (replies, spawned futures, wakers, services), and of the
+    /// server's hook.
     pub panics: u64,
     /// Handlers dropped because their caller gave up or its connection ended.
     pub cancelled: u64,
@@ -43,7 +46,8 @@ pub struct Metrics {
     /// Calls suspended in handlers now.
     pub in_flight: u64,
     /// Answers refused, after their calls were executed, because too much output waited to be read; and calls
-    /// refused, not executed, because too many of their connection waited for too long.
+    /// refused, not executed, because too many of their connection waited for too long, or no memory came for
+    /// their requests.
     pub refused_memory: u64,
     /// Bytes that peers make the shards hold now: see
     /// [`ServerBuilder::memory_per_shard`](crate::ServerBuilder::memory_per_shard).
@@ -135,7 +139,7 @@ impl Metrics {
     fn fields_with<'a>(
         &'a mut self,
         shard: &'a Counters,
-    ) -> [(&'static str, &'a mut u64, &'a Counter); 20] {
+    ) -> [(&'static str, &'a mut u64, &'a Counter); 21] {
         [
             ("accepted", &mut self.accepted, &shard.accepted),
             ("connections", &mut self.connections, &shard.connections),
@@ -150,6 +154,11 @@ impl Metrics {
                 "refused_draining",
                 &mut self.refused_draining,
                 &shard.refused_draining,
+            ),
+            (
+                "refused_by_hook",
+                &mut self.refused_by_hook,
+                &shard.refused_by_hook,
             ),
             ("panics", &mut self.panics, &shard.panics),
             ("cancelled", &mut self.cancelled, &shard.cancelled),

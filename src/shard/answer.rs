@@ -6,13 +6,16 @@
 
 use std::rc::Rc;
 
-use super::conn::{Conn, Stage};
+use super::conn::Conn;
 use crate::buf::QueueEnd;
+use crate::connection::Connection;
+use crate::connection::lifecycle::Stage;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::message::Message;
+use crate::rpc::outcome::CallOutcome;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::reply::Reply;
-use crate::wire::frame_writer::append_error;
+use crate::wire::response_writer::ResponseWriter;
 use crate::wire::status::Status;
 
 /// Queues the result of a handler.
@@ -21,19 +24,23 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
     let mut before = None;
     if !conn.takes_all_answers() {
         if conn.stage() != Stage::Open {
-            return;
+            return end(conn, call_id, CallOutcome::Disconnected);
         }
         before = mark_if_brief(conn);
     }
-    let bytes_max = conn.response_bytes_max.get();
+    let bytes_max = conn.response_bytes_max();
     let answered = if is_planted(Bug::ResponseToWrongCall) && call_id & 15 == 9 {
         call_id - 1
     } else {
         call_id
     };
     // The one place that a reply is handed to, so that it stays in registers.
-    let sent = reply.send(answered, bytes_max, &mut conn.queue.borrow_mut());
-    match sent {
+    let written = reply.write(ResponseWriter::new(
+        &mut conn.output_mut(),
+        answered,
+        bytes_max,
+    ));
+    match written {
         Ok(()) if before.is_none() => conn.attend(),
         Ok(()) => keep_if_there_is_room(conn, call_id, before),
         Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
@@ -47,11 +54,11 @@ const BRIEF_BYTES_MAX: usize = 1024;
 /// The end of the queue of a connection whose answers are looked at, because much is held for its peer.
 #[cold]
 fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
-    if conn.is_let_through.take() {
+    if conn.budget.is_let_through.take() {
         return None;
     }
     if conn.shard.must_answer_briefly(conn) {
-        return Some(conn.queue.borrow().end());
+        return Some(conn.output().end());
     }
     conn.answer_all();
     None
@@ -63,13 +70,13 @@ fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>
     let Some(before) = before else {
         return;
     };
-    let bytes = conn.queue.borrow().len() - before.bytes();
+    let bytes = conn.output().len() - before.bytes();
     let may_stay = bytes <= BRIEF_BYTES_MAX
         || conn
             .shard
             .has_room_for_more_output(conn, before.bytes(), bytes);
     if !may_stay {
-        conn.queue.borrow_mut().take_back(&before);
+        conn.output_mut().take_back(&before);
         return refuse_for_memory(conn, call_id, bytes);
     }
     conn.attend();
@@ -77,7 +84,7 @@ fn keep_if_there_is_room(conn: &Rc<Conn>, call_id: u64, before: Option<QueueEnd>
 
 fn refuse_for_memory(conn: &Rc<Conn>, call_id: u64, bytes: usize) {
     conn.shard.counters.refused_memory.add(1);
-    conn.refused_bytes.set(bytes);
+    conn.budget.refused_bytes.set(bytes);
     let status = Status::resource_exhausted(format!(
         "the call was executed, but there is no memory for its answer of {bytes} bytes: too much waits to be \
          read, by this caller or by others; read answers sooner, or ask for less at once"
@@ -93,15 +100,45 @@ pub(super) fn refuse_unstarted(conn: &Rc<Conn>, call_id: u64) {
         "there is no memory for another call of this connection that waits; the call was not executed; make fewer \
          at once, or give up those that take too long",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
-/// Queues the failure of a call.
+/// Refuses a call whose payload was dropped as it arrived; see [`super::body_wait`].
+#[cold]
+pub(super) fn refuse_unread(conn: &Rc<Conn>, call_id: u64, bytes: u32) {
+    conn.shard.counters.refused_memory.add(1);
+    let status = Status::resource_exhausted(format!(
+        "no memory came for the {bytes} bytes of this request, and nothing moved that would have made some; the \
+         call was not executed; try again later, send less at once, or give up calls that keep large requests"
+    ));
+    refuse(conn, call_id, &status);
+}
+
+/// Queues the failure of a call that a handler has seen.
 pub(super) fn respond_error(conn: &Rc<Conn>, call_id: u64, status: &Status) {
-    if conn.stage() == Stage::Open {
-        append_error(conn.queue.borrow_mut().filling(), call_id, status);
-        conn.attend();
+    fail(conn, call_id, status, CallOutcome::Failed(status));
+}
+
+/// Queues the failure of a call that no handler has seen.
+#[cold]
+pub(super) fn refuse(conn: &Rc<Conn>, call_id: u64, status: &Status) {
+    fail(conn, call_id, status, CallOutcome::Refused(status));
+}
+
+/// Queues the failure of a call, and tells its hook what it came from.
+pub(super) fn fail(conn: &Rc<Conn>, call_id: u64, status: &Status, outcome: CallOutcome<'_>) {
+    if conn.stage() != Stage::Open {
+        return end(conn, call_id, CallOutcome::Disconnected);
     }
+    Connection::respond_error(conn, call_id, status);
+    conn.attend();
+    end(conn, call_id, outcome);
+}
+
+/// Tells the hook of a call how it has ended. That a reply was queued need not be said: it is told so
+/// when nothing else was.
+fn end(conn: &Rc<Conn>, call_id: u64, outcome: CallOutcome<'_>) {
+    conn.shard.tasks.watched.end(conn, call_id, outcome);
 }
 
 #[cold]
@@ -124,7 +161,7 @@ fn refuse_response(conn: &Rc<Conn>, call_id: u64, bytes_max: u32, cause: Unsenda
 #[cold]
 pub(super) fn refuse_invalid(conn: &Rc<Conn>, call_id: u64, cause: Unreadable) {
     conn.shard.counters.invalid.add(1);
-    respond_error(conn, call_id, &cause.request());
+    refuse(conn, call_id, &cause.request());
 }
 
 #[cold]
@@ -133,14 +170,14 @@ pub(super) fn refuse_expired(conn: &Rc<Conn>, call_id: u64) {
     let status = Status::deadline_exceeded(
         "the deadline passed while the call waited for its turn; it was not executed",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
 #[cold]
 pub(super) fn refuse_draining(conn: &Rc<Conn>, call_id: u64) {
     conn.shard.counters.refused_draining.add(1);
     let status = Status::unavailable("the server is shutting down; the call was not executed");
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }
 
 #[cold]
@@ -149,5 +186,5 @@ pub(super) fn refuse_unimplemented(conn: &Rc<Conn>, call_id: u64) {
     let status = Status::unimplemented(
         "no method with this index was resolved on this connection; resolve its name first",
     );
-    respond_error(conn, call_id, &status);
+    refuse(conn, call_id, &status);
 }

@@ -1,7 +1,7 @@
 //! What must hold of a shard, for the simulation to check.
 
 use super::ShardCore;
-use super::conn::Stage;
+use crate::connection::lifecycle::Stage;
 use crate::wire::violation::Violation;
 
 impl ShardCore {
@@ -15,7 +15,7 @@ impl ShardCore {
         let mut held_bytes = 0;
         let mut in_flight = 0;
         for conn in &conns {
-            held_bytes += conn.account.bytes();
+            held_bytes += conn.budget.account.bytes();
             let calls = conn.with_server(|server| server.calls_in_flight());
             let calls = calls.unwrap_or_default();
             in_flight += calls as u64;
@@ -72,21 +72,21 @@ impl ShardCore {
             self.config.memory_bytes
         );
         for conn in self.all_conns() {
-            let backlog = conn.backlog.borrow();
+            let backlog = conn.backlog();
             let calls = conn.with_server(|server| server.calls_in_flight());
             text += &format!(
                 "  {}: {:?}, paused {:?}, reads {}, direct {}, {} queued, backlog {} bytes, holds {}, arriving {:?}, \
                  account {}, calls {calls:?}\n",
                 conn.peer,
                 conn.stage(),
-                conn.pause.get(),
+                conn.pause(),
                 conn.wants_read(),
                 conn.wants_direct(),
-                conn.queue.borrow().len(),
+                conn.output().len(),
                 backlog.bytes(),
                 backlog.is_holding(),
                 conn.link(|link| link.arriving()),
-                conn.account.bytes(),
+                conn.budget.account.bytes(),
             );
         }
         text

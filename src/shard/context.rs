@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::ShardCore;
-use super::conn::Conn;
+use super::call_info::CallInfo;
 use super::timers::{Due, TimerKey};
 
 /// A shard, as the services that live on it see it. Cheap to clone; stays on its thread.
@@ -53,40 +53,24 @@ impl Shard {
     }
 }
 
-/// What a handler knows of the call that it answers.
+/// What a handler is given beside its request: the call that it answers, and the shard that it runs on.
 #[derive(Clone, Debug)]
 pub struct Context {
-    pub(super) conn: Rc<Conn>,
-    /// `u64::MAX`: none.
-    pub(super) deadline_ns: u64,
+    pub(super) call: CallInfo,
 }
 
 impl Context {
     /// The shard that the handler runs on.
     pub fn shard(&self) -> Shard {
         Shard {
-            core: Rc::clone(&self.conn.shard),
+            core: Rc::clone(&self.call.conn.shard),
         }
     }
 
-    /// The caller's address: `host:port`, or `unix` for a unix socket.
-    pub fn peer(&self) -> &str {
-        &self.conn.peer
-    }
-
-    /// When the caller stops waiting; the handler is dropped then. `None`: never.
-    pub fn deadline(&self) -> Option<Instant> {
-        let clock = &self.conn.shard.clock;
-        (self.deadline_ns != u64::MAX).then(|| clock.instant(self.deadline_ns))
-    }
-
-    /// Time until [`Context::deadline`]; zero when it has passed.
-    pub fn remaining(&self) -> Option<Duration> {
-        let left_ns = || {
-            let now_ns = self.conn.shard.clock.now_ns();
-            self.deadline_ns.saturating_sub(now_ns)
-        };
-        (self.deadline_ns != u64::MAX).then(|| Duration::from_nanos(left_ns()))
+    /// The call: its method, who has made it, and how long they wait. Costs nothing.
+    #[inline]
+    pub fn call(&self) -> &CallInfo {
+        &self.call
     }
 
     /// Waits, without holding the CPU; see [`Shard::sleep`].
@@ -233,7 +217,7 @@ impl Clock {
         self.now_ns.get()
     }
 
-    fn instant(&self, ns: u64) -> Instant {
+    pub(super) fn instant(&self, ns: u64) -> Instant {
         self.start + Duration::from_nanos(ns)
     }
 }

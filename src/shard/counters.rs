@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::conn::Pause;
+use crate::connection::flow::Pause;
 use crate::wire::violation::{REASONS, Violation};
 
 /// A number that one thread adds to and all may read: no locked instruction is needed.
@@ -47,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) unimplemented: Counter,
     /// Calls refused because this side is draining.
     pub(crate) refused_draining: Counter,
+    /// Calls refused by the server's hook.
+    pub(crate) refused_by_hook: Counter,
     /// Panics of handlers and of what they leave behind: replies, spawned futures, wakers, services.
     pub(crate) panics: Counter,
     /// Calls that the caller gave up, or whose connection ended.

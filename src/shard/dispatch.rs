@@ -4,17 +4,21 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use super::ShardCore;
-use super::answer::{refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unstarted};
-use super::backlog::{HeldCall, Piece};
-use super::conn::{Conn, HELD_PATIENCE_NS, Pause, Role, Stage};
+use super::answer::{
+    refuse_draining, refuse_invalid, refuse_unimplemented, refuse_unread, refuse_unstarted,
+};
+use super::conn::{Conn, HELD_PATIENCE_NS};
 use super::memory::SUSPENDED_CALL_BYTES;
-use super::service::{IncomingCall, OpenTable, ServiceTable};
+use super::service::{OpenTable, ServiceTable};
 use crate::buf::{AlignedBuf, Chunk};
+use crate::connection::backlog::{HeldCall, Piece};
+use crate::connection::flow::Pause;
+use crate::connection::lifecycle::{Plan, Stage};
 use crate::connection::server::ServerEvent;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::refusal::Unreadable;
 use crate::wire::framer::{Body, DirectBody};
-use crate::wire::header::Header;
+use crate::wire::header::{Header, Kind};
 use crate::wire::violation::Violation;
 
 impl ShardCore {
@@ -24,7 +28,7 @@ impl ShardCore {
             return;
         }
         let mut at = 0;
-        if conn.pause.get().is_none() {
+        if conn.pause().is_none() {
             conn.arrived_ns.set(self.now_ns());
             self.process_bytes(conn, chunk.as_slice(), Some(&chunk), &mut at);
         }
@@ -47,25 +51,23 @@ impl ShardCore {
             memory_bytes: 0,
         };
         self.copy_out_if_low(conn, &mut piece);
-        conn.backlog.borrow_mut().push(piece);
+        conn.backlog_mut().push(piece);
         self.bound_backlog(conn);
     }
 
     /// Bytes that wait don't keep the last receive buffers from other connections, nor those that wait
     /// for long any.
     fn copy_out_if_low(&self, conn: &Conn, piece: &mut Piece) {
-        let waits_long = conn.pause.get() == Some(Pause::Output);
+        let waits_long = conn.pause() == Some(Pause::Output);
         if piece.is_pooled && (waits_long || self.is_low_on_buffers()) {
-            piece.copy_out(&conn.account);
+            piece.copy_out(&conn.budget.account);
         }
     }
 
     /// A peer that is read from although it does not read has as much room for that as others for
     /// requests that arrive.
     fn bound_backlog(&self, conn: &Rc<Conn>) {
-        if conn.pause.get() == Some(Pause::Output)
-            && self.body_room(conn) < self.pool.buffer_bytes()
-        {
+        if conn.pause() == Some(Pause::Output) && self.body_room(conn) < self.pool.buffer_bytes() {
             conn.set_reads_on(false);
             conn.attend();
         }
@@ -83,10 +85,10 @@ impl ShardCore {
 
     fn process(&self, conn: &Rc<Conn>, piece: &mut Piece) {
         conn.arrived_ns.set(piece.arrived_ns);
-        conn.acted_on_bytes.set(piece.memory_bytes);
+        conn.budget.acted_on_bytes.set(piece.memory_bytes);
         let chunk = piece.is_pooled.then_some(&piece.bytes);
         self.process_bytes(conn, piece.bytes.as_slice(), chunk, &mut piece.at);
-        conn.acted_on_bytes.set(0);
+        conn.budget.acted_on_bytes.set(0);
     }
 
     /// Acts on each frame in `bytes`, from `*at` on. When the peer reaches a limit the rest is left
@@ -94,7 +96,7 @@ impl ShardCore {
     fn process_bytes(&self, conn: &Rc<Conn>, bytes: &[u8], chunk: Option<&Chunk>, at: &mut usize) {
         self.look_at(conn);
         self.lend_buffer(conn);
-        let ended = if conn.is_server {
+        let ended = if conn.is_server() {
             self.serve(conn, bytes, chunk, at)
         } else {
             self.complete(conn, bytes, chunk, at)
@@ -113,7 +115,7 @@ impl ShardCore {
 
     /// Gives the connection a send buffer for the answers to come, if it has none.
     pub(super) fn lend_buffer(&self, conn: &Conn) {
-        let mut queue = conn.queue.borrow_mut();
+        let mut queue = conn.output_mut();
         if queue.filling().capacity() == 0 {
             *queue.filling() = self.take_buffer();
         }
@@ -123,12 +125,12 @@ impl ShardCore {
     /// have in this turn.
     #[inline(always)]
     pub(super) fn has_room_for_output(&self, conn: &Conn) -> bool {
-        conn.queue.borrow().len() < self.turn.output_max.get()
+        conn.output().len() < self.turn.output_max.get()
     }
 
     /// Why a connection waits that has been at work in this turn, and has enough output by now.
     fn output_pause(&self, conn: &Conn) -> Pause {
-        if conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high {
+        if conn.output().len() < self.config.limits.write_queue_bytes_high {
             Pause::Turn
         } else {
             Pause::Output
@@ -142,21 +144,17 @@ impl ShardCore {
             Some(Pause::Memory) => self.wait_for_room(conn),
             Some(Pause::Calls | Pause::Output) | None => (),
         }
-        let before = conn.pause.replace(pause);
-        if before == pause {
-            return;
+        self.note_body_wait(conn, pause);
+        let before = conn.set_pause(pause, self.patience_ns());
+        if before != pause {
+            self.counters.change_pause(before, pause);
+            conn.attend();
         }
-        self.counters.change_pause(before, pause);
-        conn.set_reads_on(false);
-        let now_ns = self.patience_ns();
-        let is_long = pause.is_some_and(|pause| pause != Pause::Turn);
-        conn.link(|link| link.set_paused(is_long, now_ns));
-        conn.attend();
     }
 
     /// Why nothing more of a connection may be acted on yet.
     fn blocked_by(&self, conn: &Rc<Conn>) -> Option<Pause> {
-        let is_stuck = is_planted(Bug::PauseNeverEnded) && conn.pause.get() == Some(Pause::Output);
+        let is_stuck = is_planted(Bug::PauseNeverEnded) && conn.pause() == Some(Pause::Output);
         if is_stuck || !self.has_room_for_output(conn) {
             // It has had time to send since.
             return Some(Pause::Output);
@@ -165,7 +163,7 @@ impl ShardCore {
             return Some(Pause::Memory);
         }
         // Without one it goes on, since what lies behind may give up a call that waits.
-        let holds = conn.backlog.borrow().is_holding() && !self.must_refuse_held(conn);
+        let holds = conn.backlog().is_holding() && !self.must_refuse_held(conn);
         let has_room = conn.with_server(|server| server.has_room_for_calls());
         (holds && has_room == Some(false)).then_some(Pause::Calls)
     }
@@ -181,15 +179,15 @@ impl ShardCore {
         if lacks_memory == Some(true) {
             if self.has_room_for_answer(conn, waiting_bytes, SUSPENDED_CALL_BYTES) {
                 conn.with_server(|server| server.allow_calls());
-            } else if conn.backlog.borrow().is_holding() && !self.must_refuse_held(conn) {
+            } else if conn.backlog().is_holding() && !self.must_refuse_held(conn) {
                 return true;
             }
         }
-        let backlog = conn.backlog.borrow();
-        conn.held_until_ns.get().is_some()
+        let backlog = conn.backlog();
+        conn.held_until_ns().is_some()
             && backlog.held().is_some_and(|call| {
-                let expected_bytes = call.expected_bytes(&self.services().open());
-                !self.has_room_for_answer(conn, waiting_bytes, expected_bytes)
+                let answer_bytes = expected_bytes(call, &self.services().open());
+                !self.has_room_for_answer(conn, waiting_bytes, answer_bytes)
                     && !self.let_through(conn)
             })
     }
@@ -197,8 +195,8 @@ impl ShardCore {
     /// Whether a call has been held for so long, for want of memory for one more that may wait, that it is
     /// refused. Behind it may lie that others were given up, which would make room.
     fn must_refuse_held(&self, conn: &Conn) -> bool {
-        conn.backlog.borrow().is_holding()
-            && conn.held_until_ns.get().is_none()
+        conn.backlog().is_holding()
+            && conn.held_until_ns().is_none()
             && conn.with_server(|server| server.lacks_memory_for_calls()) == Some(true)
     }
 
@@ -207,12 +205,17 @@ impl ShardCore {
         wanted.is_some_and(|bytes| self.body_room(conn) < bytes)
     }
 
-    /// Goes on with a connection that was paused, if there is room again. The engine calls this
-    /// for each connection that needs attention.
-    pub(crate) fn resume_reading(&self, conn: &Rc<Conn>) {
-        if !conn.is_paused() || conn.waits_for_turn.get() {
-            return;
+    /// What the engine does next for a connection that needs attention. One that was paused goes on first,
+    /// if there is room again.
+    #[inline]
+    pub(crate) fn plan(&self, conn: &Rc<Conn>) -> Plan {
+        if conn.is_paused() && !conn.waits_for_turn.get() {
+            self.resume_reading(conn);
         }
+        conn.plan(self.patience_ns())
+    }
+
+    fn resume_reading(&self, conn: &Rc<Conn>) {
         self.look_at(conn);
         if let Some(pause) = self.blocked_by(conn) {
             // It may be another reason than before.
@@ -220,8 +223,8 @@ impl ShardCore {
         }
         self.set_pause(conn, None);
         let must_refuse = self.must_refuse_held(conn);
-        let held = conn.backlog.borrow_mut().take_held();
-        conn.held_until_ns.set(None);
+        let held = conn.backlog_mut().take_held();
+        conn.set_held_until_ns(None);
         match held {
             Some(call) if must_refuse => refuse_unstarted(conn, call.header.call_id),
             Some(call) if !is_planted(Bug::HeldCallForgotten) => {
@@ -231,18 +234,18 @@ impl ShardCore {
         }
         // A frame that was whole when reading stopped, such as a large body, comes first.
         self.process_bytes(conn, &[], None, &mut 0);
-        while conn.pause.get().is_none() && conn.stage() == Stage::Open {
-            let piece = conn.backlog.borrow_mut().pop();
+        while conn.pause().is_none() && conn.stage() == Stage::Open {
+            let piece = conn.backlog_mut().pop();
             let Some(mut piece) = piece else {
                 break;
             };
             self.process(conn, &mut piece);
             if conn.stage() == Stage::Open && !piece.is_used_up() {
                 self.copy_out_if_low(conn, &mut piece);
-                conn.backlog.borrow_mut().put_back(piece);
+                conn.backlog_mut().put_back(piece);
             }
         }
-        if conn.pause.get().is_none() && conn.ends_behind_backlog.take() {
+        if conn.pause().is_none() && conn.take_end_behind_backlog() {
             self.peer_closed(conn);
         }
     }
@@ -270,15 +273,7 @@ impl ShardCore {
                 && let Some((header, range)) = next_request(conn, bytes, at)
             {
                 in_place += 1;
-                table.call(
-                    header.selector,
-                    IncomingCall {
-                        conn,
-                        call_id: header.call_id,
-                        deadline_ns: deadline_ns(&header, arrived_ns),
-                        payload: chunk.slice(range),
-                    },
-                );
+                table.call(conn, &header, arrived_ns, chunk.slice(range));
                 if *at == bytes.len() {
                     conn.with_server(|server| server.chunk_used_up(self.patience_ns()));
                     break;
@@ -303,13 +298,9 @@ impl ShardCore {
     /// When no method has this index.
     #[inline]
     pub(crate) fn dispatch(&self, conn: &Rc<Conn>, index: u16, call_id: u64, payload: Chunk) {
-        let call = IncomingCall {
-            conn,
-            call_id,
-            deadline_ns: u64::MAX,
-            payload,
-        };
-        self.services().open().call(index, call);
+        let mut header = Header::new(Kind::Request, call_id, 0);
+        header.selector = index;
+        self.services().open().call(conn, &header, 0, payload);
     }
 
     /// Acts on a frame of any kind; `Break` when no more can be acted on.
@@ -323,26 +314,26 @@ impl ShardCore {
         at: &mut usize,
     ) -> Result<ControlFlow<()>, Violation> {
         let body_room = self.body_room(conn);
-        let event = {
-            let Role::Server(server) = &mut *conn.role.borrow_mut() else {
-                return Ok(ControlFlow::Break(()));
-            };
+        let next = conn.with_server(|server| {
             let (now_ns, directory) = (self.patience_ns(), self.services());
-            let mut queue = conn.queue.borrow_mut();
+            let mut output = conn.output_mut();
             server.link_mut().set_body_room(body_room);
-            let event = server.next_event(bytes, at, now_ns, directory, queue.filling())?;
-            conn.response_bytes_max.set(server.response_bytes_max());
-            event
+            let event = server.next_event(bytes, at, now_ns, directory, output.filling())?;
+            conn.note_response_bytes_max(server.response_bytes_max());
+            Ok(event)
+        });
+        let Some(event) = next.transpose()? else {
+            return Ok(ControlFlow::Break(()));
         };
         self.settle_arriving(conn);
         // What was granted for a body that nobody takes ends with it.
         if !matches!(event, None | Some(ServerEvent::Request { .. })) {
-            conn.is_granted.set(false);
+            conn.budget.is_granted.set(false);
         }
         match event {
             Some(ServerEvent::Request { header, body }) => {
                 let payload = self.payload(conn, body, bytes, chunk);
-                let memory_bytes = payload.bytes_on(&conn.account);
+                let memory_bytes = payload.bytes_on(&conn.budget.account);
                 let call = HeldCall {
                     header,
                     payload,
@@ -350,9 +341,8 @@ impl ShardCore {
                     memory_bytes,
                 };
                 if let Some(pause) = self.holds_back(table, conn, &call) {
-                    conn.backlog.borrow_mut().hold(call);
-                    conn.held_until_ns
-                        .set(Some(self.patience_ns() + HELD_PATIENCE_NS));
+                    conn.backlog_mut().hold(call);
+                    conn.set_held_until_ns(Some(self.patience_ns() + HELD_PATIENCE_NS));
                     self.set_pause(conn, Some(pause));
                     return Ok(ControlFlow::Break(()));
                 }
@@ -365,6 +355,9 @@ impl ShardCore {
             }) => {
                 let bytes = bytes as usize;
                 refuse_invalid(conn, call_id, Unreadable::Slack { bytes, bytes_max });
+            }
+            Some(ServerEvent::NoMemory { call_id, bytes }) => {
+                refuse_unread(conn, call_id, bytes);
             }
             Some(ServerEvent::Unresolved { call_id }) => refuse_unimplemented(conn, call_id),
             Some(ServerEvent::AfterGoaway { call_id }) => refuse_draining(conn, call_id),
@@ -395,32 +388,34 @@ impl ShardCore {
         }
         // The request is here, and goes when the call has ended: it does not keep itself waiting.
         let waiting_bytes = waiting_bytes(conn) + call.memory_bytes;
-        let expected_bytes = call.expected_bytes(table);
-        let has_room = self.has_room_for_answer(conn, waiting_bytes, expected_bytes);
+        let answer_bytes = expected_bytes(call, table);
+        let has_room = self.has_room_for_answer(conn, waiting_bytes, answer_bytes);
         (!has_room).then_some(Pause::Memory)
     }
 
     /// Starts a call that was looked at by itself. While memory is short, what its answer takes is
     /// remembered for the next call of the same method.
     fn start_call(&self, table: &OpenTable<'_>, conn: &Rc<Conn>, call: HeldCall) {
-        let method = call.header.selector;
-        let incoming = IncomingCall {
-            conn,
-            call_id: call.header.call_id,
-            deadline_ns: deadline_ns(&call.header, call.arrived_ns),
-            payload: call.payload,
-        };
+        let HeldCall {
+            header,
+            payload,
+            arrived_ns,
+            ..
+        } = call;
         if !self.memory.is_short() {
-            return table.call(method, incoming);
+            return table.call(conn, &header, arrived_ns, payload);
         }
         if self.memory.is_full() {
             conn.answer_briefly();
         }
-        let before = conn.queue.borrow().len();
-        conn.refused_bytes.set(0);
-        table.call(method, incoming);
+        let before = conn.output().len();
+        conn.budget.refused_bytes.set(0);
+        table.call(conn, &header, arrived_ns, payload);
         let queued = self.settle_output(conn).saturating_sub(before);
-        table.learn(method, queued.max(conn.refused_bytes.take()));
+        table.learn(
+            header.selector,
+            queued.max(conn.budget.refused_bytes.take()),
+        );
     }
 
     fn services(&self) -> &ServiceTable {
@@ -454,33 +449,25 @@ impl ShardCore {
     }
 }
 
-impl HeldCall {
-    /// Length of the answer that there should be memory for.
-    fn expected_bytes(&self, table: &OpenTable<'_>) -> usize {
-        table.expected_bytes(self.header.selector, self.payload.as_slice().len())
-    }
+/// Length of the answer to a call that there should be memory for.
+fn expected_bytes(call: &HeldCall, table: &OpenTable<'_>) -> usize {
+    table.expected_bytes(call.header.selector, call.payload.as_slice().len())
 }
 
 /// What stands in the account of a connection for bytes that have not been acted on. They take memory
 /// until they are, so they must not be what keeps the connection waiting.
 fn waiting_bytes(conn: &Conn) -> usize {
-    conn.backlog.borrow().memory_bytes() + conn.acted_on_bytes.get()
+    conn.backlog().memory_bytes() + conn.budget.acted_on_bytes.get()
 }
 
 /// The next request, if it is an ordinary one and may be executed.
 #[inline(always)]
 fn next_request(conn: &Conn, bytes: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
-    match &mut *conn.role.borrow_mut() {
-        Role::Server(server) if server.has_room_for_calls() => server.next_request(bytes, at),
-        _ => None,
-    }
-}
-
-/// When the caller of a request that arrived at `arrived_ns` stops waiting; `u64::MAX`: never.
-#[inline(always)]
-fn deadline_ns(header: &Header, arrived_ns: u64) -> u64 {
-    match header.timeout_us {
-        0 => u64::MAX,
-        timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
-    }
+    conn.with_server(|server| {
+        if server.has_room_for_calls() {
+            server.next_request(bytes, at)
+        } else {
+            None
+        }
+    })?
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-use super::tasks::Origin;
+use super::purpose::Origin;
 
 /// What a cell holds: a future that is told, at each poll, whom it works for.
 pub(super) trait Work: 'static {

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use super::ShardCore;
-use super::conn::{Conn, ConnKey, HELD_PATIENCE_NS, Stage};
+use super::conn::{Conn, ConnKey, HELD_PATIENCE_NS};
 
 /// Whose call was let through last.
 #[derive(Debug, Default)]
@@ -24,12 +24,12 @@ impl ShardCore {
             if !last.has_sent_what_was_let_through() {
                 return false;
             }
-            last.is_let_through.set(false);
+            last.budget.is_let_through.set(false);
         }
         self.let_through.conn.set(Some(conn.key));
         self.let_through.since_ns.set(self.patience_ns());
-        conn.is_let_through.set(true);
-        conn.held_until_ns.set(None);
+        conn.budget.is_let_through.set(true);
+        conn.set_held_until_ns(None);
         // So that the answer is looked at, and let pass.
         conn.answer_briefly();
         true
@@ -39,7 +39,7 @@ impl ShardCore {
     pub(super) fn end_patience(&self, conn: &Conn, now_ns: u64) {
         let until_ns = self.let_through.since_ns.get() + HELD_PATIENCE_NS;
         let goes_on = self.let_through.conn.get().is_some() && now_ns < until_ns;
-        conn.held_until_ns.set(goes_on.then_some(until_ns));
+        conn.set_held_until_ns(goes_on.then_some(until_ns));
     }
 }
 
@@ -49,8 +49,9 @@ impl Conn {
         if self.stage() != Stage::Open {
             return true;
         }
-        let may_be_made = self.backlog.borrow().is_holding()
+        let may_be_made = self.backlog().is_holding()
             || self.with_server(|server| server.calls_in_flight() > 0) == Some(true);
-        !(self.is_let_through.get() && may_be_made) && self.output_bytes.get() == 0
+        !(self.budget.is_let_through.get() && may_be_made) && self.budget.output_bytes.get() == 0
     }
 }
+use crate::connection::lifecycle::Stage;

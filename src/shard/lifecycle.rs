@@ -3,16 +3,14 @@
 use std::rc::Rc;
 
 use super::ShardCore;
-use super::conn::{Conn, Stage};
+use super::conn::Conn;
 use super::timers::Due;
+use crate::connection::lifecycle::Stage;
 use crate::connection::link::nanos;
 use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::limits::OUTPUT_PATIENCE;
 use crate::wire::status::Status;
 use crate::wire::violation::Violation;
-
-/// Time that the last words to a peer have to arrive; see [`Stage::Lingering`].
-const LINGER_NS: u64 = 1_000_000_000;
 
 impl ShardCore {
     /// Runs what is due: timers, woken tasks, the drain. The engine calls it once per turn.
@@ -74,7 +72,7 @@ impl ShardCore {
     }
 
     pub(super) fn release_idle_buffer(&self, conn: &Conn) {
-        let mut queue = conn.queue.borrow_mut();
+        let mut queue = conn.output_mut();
         if queue.filling().is_empty() && queue.filling().capacity() > 0 {
             self.put_buffer(std::mem::take(queue.filling()));
         }
@@ -85,7 +83,11 @@ impl ShardCore {
     /// never touched.
     #[inline]
     pub(crate) fn arm_timer(&self, conn: &Rc<Conn>) {
-        let deadline_ns = self.real_ns(conn.poll_timeout());
+        let mut due_ns = conn.poll_timeout();
+        if let Some(body_due_ns) = conn.body_due_ns() {
+            due_ns = due_ns.min(body_due_ns);
+        }
+        let deadline_ns = self.real_ns(due_ns);
         match conn.timer.get() {
             Some((armed_ns, _)) if armed_ns <= deadline_ns => return,
             Some((_, timer)) => self.timers.borrow_mut().cancel(timer),
@@ -111,15 +113,14 @@ impl ShardCore {
             if self.body_room(conn) >= self.pool.buffer_bytes() {
                 conn.set_reads_on(true);
             } else {
-                conn.looks_again_ns.set(now_ns + nanos(OUTPUT_PATIENCE));
+                conn.look_again_at(now_ns + nanos(OUTPUT_PATIENCE));
             }
         }
         if conn.held_due_ns().is_some_and(|due_ns| now_ns >= due_ns) {
             self.end_patience(conn, now_ns);
         }
-        if conn.stage() == Stage::Lingering && now_ns >= conn.linger_until_ns.get() {
-            conn.advance_to(Stage::Closing);
-        }
+        self.look_at_body_wait(conn, now_ns);
+        conn.end_lingering(now_ns);
         if conn.stage() < Stage::Lingering
             && let Err(violation) = conn.handle_timeout(now_ns)
         {
@@ -141,7 +142,7 @@ impl ShardCore {
         self.counters.reject(violation);
         tracing::debug!(peer = &*conn.peer, %violation, "connection refused");
         let has_said_why = conn.with_server(|server| {
-            server.go_away(Some(violation), conn.queue.borrow_mut().filling());
+            server.go_away(Some(violation), conn.output_mut().filling());
         });
         // A client has nothing to say that the server would act on.
         let stage = match has_said_why {
@@ -160,13 +161,13 @@ impl ShardCore {
     /// out; what was in flight is dropped.
     pub(crate) fn peer_closed(&self, conn: &Rc<Conn>) {
         if conn.is_paused() {
-            conn.ends_behind_backlog.set(true);
+            conn.end_behind_backlog();
             return conn.attend();
         }
         let status = Status::unavailable(format!("{} closed the connection", conn.peer));
         match conn.stage() {
             // No answer can come any more, and what is queued is asked for elsewhere.
-            Stage::Open if !conn.is_server => {
+            Stage::Open if !conn.is_server() => {
                 self.note_end(conn, true, &status);
                 self.end(conn, Stage::Closing, &status);
             }
@@ -199,21 +200,10 @@ impl ShardCore {
             }
             super::local_link::end_calls(conn, status);
         }
-        self.counters.change_pause(conn.pause.take(), None);
-        conn.link(|link| link.end());
-        conn.backlog.borrow_mut().clear();
-        if stage == Stage::Closing {
-            conn.queue.borrow_mut().clear();
-        }
+        self.counters.change_pause(conn.take_pause(), None);
+        conn.forget_waiting();
         self.release_memory(conn);
         conn.attend();
-    }
-
-    /// The engine has sent all that was queued on a flushing connection and closed its side.
-    pub(crate) fn linger(&self, conn: &Rc<Conn>) {
-        conn.linger_until_ns.set(self.patience_ns() + LINGER_NS);
-        conn.advance_to(Stage::Lingering);
-        self.arm_timer(conn);
     }
 
     /// The engine has closed the socket.
@@ -222,7 +212,7 @@ impl ShardCore {
         if let Some((_, timer)) = conn.timer.take() {
             self.timers.borrow_mut().cancel(timer);
         }
-        conn.queue.borrow_mut().clear();
+        conn.output_mut().clear();
         self.forget_memory(conn);
         self.forget(conn);
     }
@@ -232,14 +222,14 @@ impl ShardCore {
         if conn.stage() != Stage::Open {
             return;
         }
-        let queued = conn.queue.borrow().len();
+        let queued = conn.output().len();
         let is_done = conn.with_server(|server| {
-            server.go_away(None, conn.queue.borrow_mut().filling());
-            server.calls_in_flight() == 0 && !conn.backlog.borrow().is_holding()
+            server.go_away(None, conn.output_mut().filling());
+            server.calls_in_flight() == 0 && !conn.backlog().is_holding()
         });
         // Only when there is something to send: this runs in every turn of a shard that drains,
         // and a connection that needs attention brings about the next turn.
-        if conn.queue.borrow().len() > queued {
+        if conn.output().len() > queued {
             conn.attend();
         }
         if is_done != Some(false) {
@@ -265,9 +255,9 @@ impl ShardCore {
         };
         let conns = self.all_conns();
         // Handlers whose calls are in flight go on calling others.
-        let is_serving = conns.iter().any(|conn| conn.is_server);
+        let is_serving = conns.iter().any(|conn| conn.is_server());
         for conn in conns {
-            if conn.is_server || !is_serving {
+            if conn.is_server() || !is_serving {
                 self.retire(&conn);
             }
             if now_ns >= until_ns {

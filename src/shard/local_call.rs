@@ -6,37 +6,32 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::ShardCore;
-use super::conn::{Conn, Role};
+use super::conn::Conn;
 use super::local_client::LocalClient;
 use super::timers::{Due, TimerKey};
 use crate::buf::Chunk;
 use crate::client::core::slots::{Failure, Outcome};
-use crate::client::timeout_us;
+use crate::client::{Call, timeout_us};
 use crate::connection::link::nanos;
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::refusal::{Unreadable, Unsendable};
 use crate::rpc::request::LocalResponse;
-use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
-/// A call from a shard; await it. Dropping it cancels the call.
-#[derive(Debug)]
-#[must_use = "a call is sent when it is awaited"]
-pub struct LocalCall<'a, Req, Resp, E> {
-    client: &'a LocalClient,
-    service: &'static ServiceDescriptor,
-    method: u16,
-    request: E,
-    timeout: Option<Duration>,
+/// What a [`LocalClient`] keeps of a call. Dropping it tells the server, if the call was sent.
+#[derive(Debug, Default)]
+#[expect(unnameable_types, reason = "it is part of a sealed trait")]
+pub struct CallState<'a> {
     /// From the first poll on.
     alarm: Option<Alarm<'a>>,
-    state: CallState<'a>,
-    types: std::marker::PhantomData<fn(Req) -> Resp>,
+    stage: Stage<'a>,
 }
 
-#[derive(Debug)]
-enum CallState<'a> {
+#[derive(Debug, Default)]
+enum Stage<'a> {
+    #[default]
+    New,
     Waiting(Option<Ticket<'a>>),
     Sent(SentCall),
     Done,
@@ -68,49 +63,26 @@ struct Alarm<'a> {
     timer: Option<(TimerKey, Waker)>,
 }
 
-impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E> {
-    pub(super) fn new(
-        client: &'a LocalClient,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> Self {
-        Self {
-            client,
-            service,
-            method,
-            request,
-            timeout: client.default_deadline,
-            alarm: None,
-            state: CallState::Waiting(None),
-            types: std::marker::PhantomData,
-        }
-    }
-
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, counted from its first poll. The
-    /// server is told the time that remains when the call is sent. Overrides
-    /// [`LocalClient::default_deadline`].
-    ///
-    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
-    /// deadline, and this side alone keeps the time.
-    pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Time that remains, as it travels; the deadline is set at the first poll.
-    fn timeout_us(&mut self) -> Result<u32, Status> {
-        let Some(timeout) = self.timeout else {
-            return Ok(0);
-        };
-        let Some(alarm) = &self.alarm else {
-            let shard = self.client.shard();
-            self.alarm = Some(Alarm {
+impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, LocalClient, Req, Resp, E> {
+    /// At the first poll the time begins.
+    fn begin(&mut self) -> Result<(), Status> {
+        self.tell_begin()?;
+        self.state.stage = Stage::Waiting(None);
+        self.state.alarm = self.options.deadline().map(|timeout| {
+            let shard = self.caller.shard();
+            Alarm {
                 shard,
                 deadline_ns: shard.clock.now_ns().saturating_add(nanos(timeout)),
                 timer: None,
-            });
-            return timeout_us(timeout);
+            }
+        });
+        Ok(())
+    }
+
+    /// Time that remains, as it travels.
+    fn timeout_us(&self) -> Result<u32, Status> {
+        let Some(alarm) = &self.state.alarm else {
+            return Ok(0);
         };
         let now_ns = alarm.shard.clock.now_ns();
         timeout_us(Duration::from_nanos(
@@ -120,42 +92,42 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
 
     /// Serialises the request into the connection's queue, when it is its turn.
     fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<SentCall, Status>> {
-        let timeout_us = match (self.timeout_us(), &self.state) {
-            (Err(_), CallState::Waiting(Some(_))) => return Poll::Ready(Err(self.late())),
+        let timeout_us = match (self.timeout_us(), &self.state.stage) {
+            (Err(_), Stage::Waiting(Some(_))) => return Poll::Ready(Err(self.late())),
             (timeout_us, _) => timeout_us?,
         };
-        let client = self.client;
-        let CallState::Waiting(ticket) = &mut self.state else {
+        let client = self.caller;
+        let Stage::Waiting(ticket) = &mut self.state.stage else {
             unreachable!("asked for while it waits")
         };
         let number = ticket.as_ref().map(|ticket| ticket.number);
         let conn = client.conn()?;
         conn.shard.lend_buffer(&conn);
         let (call_id, slot) = {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(link) = &mut *role else {
-                unreachable!("made by this client")
-            };
-            let mut queue = conn.queue.borrow_mut();
-            if link.connection.room(queue.len()) == 0 || !client.waiting().borrow().may_go(number) {
+            let calls = conn.client.as_ref().expect("made by this client");
+            let room = conn.with_client(|client, output| client.room(output.len()));
+            if room == Some(0) || !client.waiting().borrow().may_go(number) {
                 let number = client.waiting().borrow_mut().wait(number, cx.waker());
                 ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;
             }
             // Entered when the request is encoded: that may panic.
-            let slot = link.calls.next();
-            let call_id = link.connection.begin_call(
-                self.service,
-                self.method,
-                timeout_us,
-                slot,
-                |out, bytes_max| {
-                    encode_payload::<Req>(&self.request, bytes_max, out)
-                        .map_err(Unsendable::request)
-                },
-                queue.filling(),
-            )?;
-            link.calls.take(cx.waker());
+            let slot = calls.borrow_mut().calls.next();
+            let begun = conn.with_client(|connection, output| {
+                connection.begin_call(
+                    self.service,
+                    self.method,
+                    timeout_us,
+                    slot,
+                    |out, bytes_max| {
+                        encode_payload::<Req>(&self.request, bytes_max, out)
+                            .map_err(Unsendable::request)
+                    },
+                    output.filling(),
+                )
+            });
+            let call_id = begun.expect("a client's connection")?;
+            calls.borrow_mut().calls.take(cx.waker());
             (call_id, slot)
         };
         *ticket = None;
@@ -170,28 +142,29 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> LocalCall<'a, Req, Resp, E
 
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<Chunk, Status>> {
         loop {
-            match &mut self.state {
-                CallState::Waiting(_) => {
+            match &mut self.state.stage {
+                Stage::New => self.begin()?,
+                Stage::Waiting(_) => {
                     let sent = ready!(self.poll_send(cx))?;
-                    self.state = CallState::Sent(sent);
+                    self.state.stage = Stage::Sent(sent);
                 }
-                CallState::Sent(sent) => match ready!(sent.poll(cx)) {
+                Stage::Sent(sent) => match ready!(sent.poll(cx)) {
                     Outcome::Answered(payload) => return Poll::Ready(Ok(payload)),
                     Outcome::Failed(failure) => match *failure {
                         Failure::Ended(status) => return Poll::Ready(Err(status)),
                         // It goes to another connection, if there is one.
-                        Failure::NotSent(_) => self.state = CallState::Waiting(None),
+                        Failure::NotSent(_) => self.state.stage = Stage::Waiting(None),
                     },
                 },
-                CallState::Done => panic!("a call was polled after its end"),
+                Stage::Done => panic!("a call was polled after its end"),
             }
         }
     }
 
     fn late(&self) -> Status {
-        Status::deadline_exceeded(match &self.state {
-            CallState::Sent(sent) => format!("no answer from {} in time", sent.conn.peer),
-            CallState::Waiting(_) | CallState::Done => self.client.no_room(),
+        Status::deadline_exceeded(match &self.state.stage {
+            Stage::Sent(sent) => format!("no answer from {} in time", sent.conn.peer),
+            Stage::New | Stage::Waiting(_) | Stage::Done => self.caller.no_room(),
         })
     }
 }
@@ -234,10 +207,8 @@ impl Drop for Ticket<'_> {
 
 impl SentCall {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome<Chunk>> {
-        let polled = match &mut *self.conn.role.borrow_mut() {
-            Role::Client(client) => client.calls.poll(self.slot, cx.waker()),
-            Role::Server(_) => unreachable!("made by a client"),
-        };
+        let calls = self.conn.client.as_ref().expect("made by a client");
+        let polled = calls.borrow_mut().calls.poll(self.slot, cx.waker());
         self.has_ended = polled.is_ready();
         polled
     }
@@ -248,31 +219,25 @@ impl Drop for SentCall {
         if self.has_ended {
             return;
         }
-        let was_waiting = match &mut *self.conn.role.borrow_mut() {
-            Role::Client(client) => {
-                client.calls.put(self.slot);
-                let mut queue = self.conn.queue.borrow_mut();
-                let waiter = client.connection.cancel_call(self.call_id, queue.filling());
-                waiter.is_some()
-            }
-            Role::Server(_) => false,
-        };
-        if was_waiting {
+        if let Some(calls) = &self.conn.client {
+            calls.borrow_mut().calls.put(self.slot);
+        }
+        let waiter = self
+            .conn
+            .with_client(|client, output| client.cancel_call(self.call_id, output.filling()));
+        if waiter.flatten().is_some() {
             self.conn.attend();
             self.conn.shard.after_calls(&self.conn);
         }
     }
 }
 
-impl<Req: Message, Resp: Message, E: Encode<Req>> Future for LocalCall<'_, Req, Resp, E>
-where
-    Self: Unpin,
-{
+impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, LocalClient, Req, Resp, E> {
     type Output = Result<LocalResponse<Resp>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
-        let outcome = match (call.poll_outcome(cx), &mut call.alarm) {
+        let outcome = match (call.poll_outcome(cx), &mut call.state.alarm) {
             (Poll::Ready(outcome), _) => outcome,
             (Poll::Pending, Some(alarm)) => {
                 ready!(alarm.poll(cx.waker()));
@@ -280,11 +245,10 @@ where
             }
             (Poll::Pending, None) => return Poll::Pending,
         };
-        call.state = CallState::Done;
-        call.alarm = None;
-        Poll::Ready(
-            outcome
-                .and_then(|payload| LocalResponse::validate(payload).map_err(Unreadable::response)),
-        )
+        call.state.stage = Stage::Done;
+        call.state.alarm = None;
+        let result = outcome
+            .and_then(|payload| LocalResponse::validate(payload).map_err(Unreadable::response));
+        Poll::Ready(call.tell_end(result))
     }
 }

@@ -5,17 +5,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ShardCore;
-use super::conn::{Conn, Role, Stage};
+use super::conn::Conn;
 use super::context::Shard;
-use super::local_call::LocalCall;
-use crate::client::core::DEFAULT_DEADLINE;
+use super::local_call::CallState;
+use crate::client::core::hook::Installed;
 use crate::client::core::redial::Redial;
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
-use crate::client::{CallTarget, Caller, Sealed};
-use crate::rpc::encode::Encode;
-use crate::rpc::message::Message;
-use crate::wire::resolve::ServiceDescriptor;
+use crate::client::{CallOptions, CallTarget, ClientHook, Sealed};
+use crate::connection::lifecycle::Stage;
 use crate::wire::status::Status;
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
@@ -34,7 +32,8 @@ use crate::wire::status::Status;
 #[derive(Clone, Debug)]
 pub struct LocalClient {
     inner: Rc<Inner>,
-    pub(super) default_deadline: Option<Duration>,
+    defaults: CallOptions,
+    hook: Option<Installed<Rc<dyn ClientHook>>>,
 }
 
 #[derive(Debug)]
@@ -55,9 +54,7 @@ impl Drop for Inner {
         let Some(conn) = self.conn.take() else {
             return;
         };
-        let is_connected =
-            matches!(&*conn.role.borrow(), Role::Client(client) if client.connection.is_ready());
-        if is_connected {
+        if conn.is_client_ready() {
             self.shard.retire(&conn);
         } else if conn.stage() == Stage::Open {
             // Nobody waits for it, which may take minutes.
@@ -83,11 +80,12 @@ impl Shard {
             targets: RefCell::new(resolved),
             conn: RefCell::new(None),
             waiting: Rc::default(),
-            redial: RefCell::new(Redial::new()),
+            redial: RefCell::new(Redial::new(self.core.fork_random())),
         };
         Ok(LocalClient {
             inner: Rc::new(inner),
-            default_deadline: DEFAULT_DEADLINE,
+            defaults: CallOptions::default(),
+            hook: None,
         })
     }
 }
@@ -97,7 +95,15 @@ impl LocalClient {
     /// `None`: they wait for as long as the connection lives.
     #[must_use]
     pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.default_deadline = deadline;
+        self.defaults.set_deadline(deadline);
+        self
+    }
+
+    /// Has each call on this clone, and on clones of it, looked at by a hook, before it is made and when it has
+    /// ended; see [`ClientHook`]. Default: none. A second one takes the place of the first.
+    #[must_use]
+    pub fn hook(mut self, hook: impl ClientHook) -> Self {
+        self.hook = Some(Installed(Rc::new(hook)));
         self
     }
 
@@ -114,9 +120,9 @@ impl LocalClient {
     pub(super) fn give_up_turn(&self, number: u64) {
         self.waiting().borrow_mut().leave(number);
         if let Some(conn) = &*self.inner.conn.borrow()
-            && let Role::Client(client) = &*conn.role.borrow()
+            && let Some(calls) = &conn.client
         {
-            client.call_waiting(conn.queue.borrow().len());
+            calls.borrow().call_waiting(conn);
         }
     }
 
@@ -132,8 +138,8 @@ impl LocalClient {
     pub(super) fn conn(&self) -> Result<Rc<Conn>, Status> {
         if let Some(conn) = &*self.inner.conn.borrow()
             && conn.stage() == Stage::Open
-            && let Role::Client(client) = &*conn.role.borrow()
-            && client.ended.is_none()
+            && let Some(calls) = &conn.client
+            && calls.borrow().ended.is_none()
         {
             return Ok(Rc::clone(conn));
         }
@@ -147,14 +153,14 @@ impl LocalClient {
         let inner = &*self.inner;
         let last = inner.conn.take();
         if let Some(last) = &last
-            && let Role::Client(client) = &*last.role.borrow()
-            && let Some(ended) = &client.ended
+            && let Some(calls) = &last.client
+            && let Some(ended) = &calls.borrow().ended
         {
             let mut redial = inner.redial.borrow_mut();
-            if client.connection.has_served() {
+            if last.with_client(|client, _| client.has_served()) == Some(true) {
                 redial.served();
             }
-            if !client.connection.is_ready() {
+            if !last.is_client_ready() {
                 // An address that swallows what is sent to it must not keep the others from their turn.
                 inner.targets.borrow_mut().rotate_left(1);
             }
@@ -181,17 +187,23 @@ impl LocalClient {
     }
 }
 
-impl Sealed for LocalClient {}
+impl Sealed for LocalClient {
+    type CallState<'a> = CallState<'a>;
 
-impl Caller for LocalClient {
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = LocalCall<'a, Req, Resp, E>;
+    fn call_state(&self) -> CallState<'_> {
+        CallState::default()
+    }
 
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> LocalCall<'a, Req, Resp, E> {
-        LocalCall::new(self, service, method, request)
+    fn defaults(&self) -> &CallOptions {
+        &self.defaults
+    }
+
+    fn hook(&self) -> Option<&dyn ClientHook> {
+        let hook = self.hook.as_ref()?;
+        Some(&*hook.0)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.inner.shard.clock.now_ns()
     }
 }

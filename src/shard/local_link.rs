@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::ShardCore;
-use super::conn::{Conn, Role, Stage};
+use super::conn::Conn;
 use super::running;
-use crate::buf::Chunk;
+use crate::buf::{Chunk, SendQueue};
 use crate::client::core::slots::{CallSlots, Outcome};
 use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
 use crate::client::perhaps_executed;
 use crate::connection::client::{ClientConnection, ClientEvent, Fate};
-use crate::connection::link::Link;
+use crate::connection::lifecycle::Stage;
+use crate::connection::{Connection, Role};
 use crate::planted_bugs::{Bug, is_planted};
 use crate::wire::status::Status;
 use crate::wire::violation::Violation;
 
-/// The client's end of a connection of this shard, and the calls that wait on it.
+/// The calls that wait on a client's connection of this shard.
 #[derive(Debug)]
 pub(crate) struct LocalLink {
-    pub(super) connection: ClientConnection<u32>,
     pub(super) calls: CallSlots<Chunk>,
     /// The calls of the client that wait for room.
     pub(super) waiting: Rc<RefCell<WaitQueue>>,
@@ -62,34 +62,13 @@ fn wake(waker: Waker) {
 }
 
 impl LocalLink {
-    pub(super) fn link_mut(&mut self) -> &mut Link {
-        self.connection.link_mut()
-    }
-
-    pub(super) fn poll_timeout(&self) -> u64 {
-        self.connection.poll_timeout()
-    }
-
-    pub(super) fn handle_timeout(
-        &mut self,
-        now_ns: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Violation> {
-        self.connection.handle_timeout(now_ns, out)
-    }
-
     /// Wakes as many of the calls that wait as there is room for.
     #[inline]
-    pub(super) fn call_waiting(&self, queued_bytes: usize) {
+    pub(super) fn call_waiting(&self, connection: &Connection) {
         if !self.waiting.borrow().is_empty() && self.ended.is_none() {
-            let room = self.connection.room(queued_bytes);
-            self.waiting.borrow_mut().call(room, wake);
+            let room = connection.with_client(|client, output| client.room(output.len()));
+            self.waiting.borrow_mut().call(room.unwrap_or(0), wake);
         }
-    }
-
-    /// Whether it must be looked whether the server has said or ended something, before more is sent.
-    fn take_must_look(&mut self, now_ns: u64) -> bool {
-        self.connection.take_begins_anew() || now_ns.saturating_sub(self.read_ns) > QUIET_NS
     }
 
     /// Notes that the server takes no more calls here, unless that was so before.
@@ -109,26 +88,34 @@ impl Conn {
     /// connection had ended before goes to another.
     #[inline]
     pub(crate) fn must_look_first(&self) -> bool {
-        !self.is_server && self.client_must_look_first()
+        !self.is_server() && self.client_must_look_first()
+    }
+
+    /// Whether the handshake of a client's connection is done.
+    pub(super) fn is_client_ready(&self) -> bool {
+        self.with_client(|client, _| client.is_ready()) == Some(true)
     }
 
     /// Says, before a connection ends, with which call begins what the engine had taken and not begun to
     /// send.
     #[cold]
     pub(crate) fn note_unwritten(&self, first_call: Option<u64>) {
-        if let Role::Client(client) = &mut *self.role.borrow_mut() {
-            client.unwritten_from = first_call;
+        if let Some(client) = &self.client {
+            client.borrow_mut().unwritten_from = first_call;
         }
     }
 
     fn client_must_look_first(&self) -> bool {
-        if !self.queue.borrow().has_ready() {
+        let begins_anew = |client: &mut ClientConnection<u32>, output: &mut SendQueue| {
+            output.has_ready().then(|| client.take_begins_anew())
+        };
+        let (Some(calls), Some(begins_anew)) =
+            (&self.client, self.with_client(begins_anew).flatten())
+        else {
             return false;
-        }
-        match &mut *self.role.borrow_mut() {
-            Role::Client(client) => client.take_must_look(self.shard.clock.now_ns()),
-            Role::Server(_) => false,
-        }
+        };
+        let read_ns = calls.borrow().read_ns;
+        begins_anew || self.shard.clock.now_ns().saturating_sub(read_ns) > QUIET_NS
     }
 }
 
@@ -143,18 +130,14 @@ impl ShardCore {
         chunk: Option<&Chunk>,
         at: &mut usize,
     ) -> Result<(), Violation> {
+        let Some(calls) = &conn.client else {
+            return Ok(());
+        };
         while conn.stage() == Stage::Open {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                break;
-            };
-            let event = {
-                let mut queue = conn.queue.borrow_mut();
-                client
-                    .connection
-                    .next_event(bytes, at, self.patience_ns(), queue.filling())?
-            };
-            let (waiter, outcome) = match event {
+            let next = conn.with_client(|client, output| {
+                client.next_event(bytes, at, self.patience_ns(), output.filling())
+            });
+            let (waiter, outcome) = match next.transpose()?.flatten() {
                 Some(ClientEvent::Response { waiter, body }) => {
                     let payload = self.payload(conn, body, bytes, chunk);
                     (waiter, Outcome::Answered(payload))
@@ -165,25 +148,25 @@ impl ShardCore {
                 }
                 Some(ClientEvent::Goaway(_)) if is_planted(Bug::GoawayIgnored) => continue,
                 Some(ClientEvent::Goaway(goaway)) => {
-                    let invites_back = goaway.reason == 0
-                        || (client.connection.is_ready() && goaway.invites_back());
+                    let invites_back =
+                        goaway.reason == 0 || (conn.is_client_ready() && goaway.invites_back());
                     let reason = Violation::reason_name(goaway.reason);
                     let status = Status::unavailable(format!(
                         "{} ended the connection ({reason}: {})",
                         conn.peer, goaway.message
                     ));
-                    client.end(self.now_ns(), invites_back, status);
-                    client.waiting.borrow_mut().call_all(wake);
+                    let mut calls = calls.borrow_mut();
+                    calls.end(self.now_ns(), invites_back, status);
+                    calls.waiting.borrow_mut().call_all(wake);
                     continue;
                 }
                 Some(ClientEvent::Ready) => continue,
                 None => {
-                    client.read_ns = self.now_ns();
+                    calls.borrow_mut().read_ns = self.now_ns();
                     break;
                 }
             };
-            let waker = client.calls.finish(waiter, outcome);
-            drop(role);
+            let waker = calls.borrow_mut().calls.finish(waiter, outcome);
             if let Some(waker) = waker {
                 self.wake(waker);
             }
@@ -195,12 +178,14 @@ impl ShardCore {
     /// After calls of a client have ended: others have their turn, and a connection that the server has
     /// retired is closed when it has none left.
     pub(super) fn after_calls(&self, conn: &Rc<Conn>) {
-        let finished = match &*conn.role.borrow() {
-            Role::Client(client) if client.connection.is_finished() => client.ended.clone(),
-            Role::Client(client) => return client.call_waiting(conn.queue.borrow().len()),
-            Role::Server(_) => None,
+        let Some(calls) = &conn.client else {
+            return;
         };
-        if let Some(ended) = finished
+        if conn.with_client(|client, _| client.is_finished()) != Some(true) {
+            return calls.borrow().call_waiting(conn);
+        }
+        let ended = calls.borrow().ended.clone();
+        if let Some(ended) = ended
             && conn.stage() == Stage::Open
         {
             self.end(conn, Stage::Closing, &ended.status);
@@ -209,9 +194,10 @@ impl ShardCore {
 
     /// Says of a client's connection, before it ends, whether a new one likely works.
     pub(super) fn note_end(&self, conn: &Rc<Conn>, invites_back: bool, status: &Status) {
-        if let Role::Client(client) = &mut *conn.role.borrow_mut() {
-            let invites_back = invites_back && client.connection.is_ready();
-            client.end(self.now_ns(), invites_back, status.clone());
+        if let Some(calls) = &conn.client {
+            let invites_back = invites_back && conn.is_client_ready();
+            let mut calls = calls.borrow_mut();
+            calls.end(self.now_ns(), invites_back, status.clone());
         }
     }
 
@@ -229,7 +215,6 @@ impl ShardCore {
         let mut untried = targets.into_iter();
         let first = untried.next().expect("a host has an address");
         let link = LocalLink {
-            connection,
             calls: CallSlots::new(),
             waiting,
             making: Box::new(Making {
@@ -240,8 +225,8 @@ impl ShardCore {
             read_ns: now_ns,
             ended: None,
         };
-        let conn = self.insert(name.into(), |_| Role::Client(link));
-        *conn.queue.borrow_mut().filling() = hello;
+        let conn = self.insert(name.into(), Role::Client(connection), Some(link));
+        *conn.output_mut().filling() = hello;
         self.connects.borrow_mut().push((Rc::clone(&conn), first));
         self.arm_timer(&conn);
         conn
@@ -253,11 +238,9 @@ impl ShardCore {
     pub(crate) fn connect_failed(&self, conn: &Rc<Conn>, error: &std::io::Error) {
         debug_assert_eq!(conn.engine_slot.get(), u32::MAX);
         let (next, failures) = {
-            let mut role = conn.role.borrow_mut();
-            let Role::Client(client) = &mut *role else {
-                unreachable!("servers connect to nobody")
-            };
-            let Making { untried, failures } = &mut *client.making;
+            let calls = conn.client.as_ref().expect("servers connect to nobody");
+            let mut calls = calls.borrow_mut();
+            let Making { untried, failures } = &mut *calls.making;
             let separator = if failures.is_empty() { "" } else { "; " };
             *failures += &format!("{separator}{error}");
             (untried.next(), failures.clone())
@@ -279,26 +262,28 @@ impl ShardCore {
 /// Ends every call that waits on a client's connection, which has ended. Those of which nothing was
 /// sent go to another connection; what the engine has taken counts as sent unless it says otherwise.
 pub(super) fn end_calls(conn: &Rc<Conn>, status: &Status) {
+    let Some(client) = &conn.client else {
+        return;
+    };
     let mut wakers = Vec::new();
-    if let Role::Client(client) = &mut *conn.role.borrow_mut() {
-        client.end(conn.shard.now_ns(), false, status.clone());
-        let invites_back = client.ended.as_ref().is_some_and(|it| it.invites_back);
-        let mut queue = conn.queue.borrow_mut();
-        let queued_from = client.connection.first_unsent(queue.filling());
-        let unsent_from = client.unwritten_from.or(queued_from);
-        drop(queue);
-        for (waiter, fate) in client.connection.take_waiters(unsent_from, status) {
-            let outcome = match fate {
-                Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
-                Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
-                Fate::Sent => Outcome::failed(perhaps_executed(status)),
-            };
-            wakers.extend(client.calls.finish(waiter, outcome));
-        }
-        client
-            .waiting
-            .borrow_mut()
-            .call_all(|waker| wakers.push(waker));
+    let mut calls = client.borrow_mut();
+    calls.end(conn.shard.now_ns(), false, status.clone());
+    let invites_back = calls.ended.as_ref().is_some_and(|it| it.invites_back);
+    let unwritten_from = calls.unwritten_from;
+    let fates = conn.with_client(|client, output| {
+        let unsent_from = unwritten_from.or(client.first_unsent(output.filling()));
+        client.take_waiters(unsent_from, status)
+    });
+    for (waiter, fate) in fates.into_iter().flatten() {
+        let outcome = match fate {
+            Fate::NotSent(why) if invites_back => Outcome::not_sent(why),
+            Fate::NotSent(why) | Fate::Failed(why) => Outcome::failed(why),
+            Fate::Sent => Outcome::failed(perhaps_executed(status)),
+        };
+        wakers.extend(calls.calls.finish(waiter, outcome));
     }
+    let waiting = Rc::clone(&calls.waiting);
+    drop(calls);
+    waiting.borrow_mut().call_all(|waker| wakers.push(waker));
     wakers.into_iter().for_each(|waker| conn.shard.wake(waker));
 }

@@ -12,9 +12,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::conn::{Conn, Pause, Stage};
+use super::conn::Conn;
 use super::{ShardConfig, ShardCore};
 use crate::buf::Account;
+use crate::connection::flow::Pause;
+use crate::connection::lifecycle::Stage;
 
 /// What a connection may hold whatever the others do: a small request that arrives in two parts, or a
 /// call that waits.
@@ -178,7 +180,8 @@ impl ShardConfig {
             + crate::wire::framer::WHOLE_BODY_BYTES_MAX;
         let commons = self.commons_bytes();
         let shared = commons + overdraft_bytes(commons) + self.reserve_bytes();
-        let kept = crate::buf::AlignedBuf::CACHED_BYTES_MAX + super::spare_buffers::SPARE_BYTES_MAX;
+        let kept = crate::buf::AlignedBuf::CACHED_BYTES_MAX
+            + crate::connection::spare_buffers::SPARE_BYTES_MAX;
         let buffers = usize::from(self.recv_buffers) * self.recv_buffer_bytes;
         shared
             + 3 * self.largest_message_bytes()
@@ -193,11 +196,11 @@ impl ShardCore {
     /// Bytes of memory that the body which arrives on a connection may have.
     pub(super) fn body_room(&self, conn: &Conn) -> usize {
         // What a server answers was asked for, and who waits for it may hold much more.
-        if !conn.is_server || conn.is_granted.get() {
+        if !conn.is_server() || conn.budget.is_granted.get() {
             return usize::MAX;
         }
         // Nothing was granted, so the body stands in the connection's own account.
-        let others = conn.account.bytes() - conn.arriving_bytes.get();
+        let others = conn.budget.account.bytes() - conn.budget.arriving_bytes.get();
         if others >= self.config.limits.request_bytes_in_flight_max {
             return 0;
         }
@@ -208,21 +211,21 @@ impl ShardCore {
     pub(super) fn settle_arriving(&self, conn: &Conn) {
         let arriving = conn.link(|link| link.arriving());
         let (account, bytes) = match arriving {
-            Some((whole, _)) if conn.is_granted.get() => (&self.memory.reserve, whole),
-            Some((_, memory)) => (&conn.account, memory),
-            None if conn.is_granted.get() => (&self.memory.reserve, 0),
-            None => (&conn.account, 0),
+            Some((whole, _)) if conn.budget.is_granted.get() => (&self.memory.reserve, whole),
+            Some((_, memory)) => (&conn.budget.account, memory),
+            None if conn.budget.is_granted.get() => (&self.memory.reserve, 0),
+            None => (&conn.budget.account, 0),
         };
-        account.change(conn.arriving_bytes.replace(bytes), bytes);
+        account.change(conn.budget.arriving_bytes.replace(bytes), bytes);
     }
 
     /// The account of a body that has just arrived whole. What was granted for it stays so until it is
     /// dropped.
     pub(super) fn account_of_body<'a>(&'a self, conn: &'a Conn) -> &'a Rc<Account> {
-        if conn.is_granted.take() {
+        if conn.budget.is_granted.take() {
             &self.memory.reserve
         } else {
-            &conn.account
+            &conn.budget.account
         }
     }
 
@@ -233,15 +236,15 @@ impl ShardCore {
         let may_be_granted = |conn: &&Rc<Conn>| {
             conn.stage() == Stage::Open
                 && self.lacks_room_for_body(conn)
-                && conn.queue.borrow().len() < self.config.limits.write_queue_bytes_high
+                && conn.output().len() < self.config.limits.write_queue_bytes_high
                 && conn.link(|link| link.is_request_arriving())
-                && conn.account.bytes() - conn.arriving_bytes.get()
+                && conn.budget.account.bytes() - conn.budget.arriving_bytes.get()
                     < self.config.limits.request_bytes_in_flight_max
         };
         let lightest = waiting
             .iter()
             .filter(may_be_granted)
-            .min_by_key(|conn| conn.account.bytes());
+            .min_by_key(|conn| conn.budget.account.bytes());
         let Some(conn) = lightest else {
             return false;
         };
@@ -251,8 +254,11 @@ impl ShardCore {
         if !self.memory.grant(whole) {
             return false;
         }
-        conn.account.change(conn.arriving_bytes.replace(whole), 0);
-        conn.is_granted.set(true);
+        conn.budget
+            .account
+            .change(conn.budget.arriving_bytes.replace(whole), 0);
+        conn.budget.is_granted.set(true);
+        self.note_body_granted();
         conn.attend();
         true
     }
@@ -263,11 +269,11 @@ impl ShardCore {
     /// Remembers a connection that must wait until there is room.
     pub(super) fn wait_for_room(&self, conn: &Rc<Conn>) {
         let memory = &self.memory;
-        if !conn.waits_for_room.replace(true) {
+        if !conn.budget.waits_for_room.replace(true) {
             memory.waiting.borrow_mut().push_front(Rc::clone(conn));
             // It may be granted what it needs.
             memory.to_look_at.update(|count| count + 1);
-        } else if conn.pause.get() != Some(Pause::Memory) {
+        } else if conn.pause() != Some(Pause::Memory) {
             // It has gone on for another reason, and stands somewhere in the list.
             memory.to_look_at.set(memory.waiting.borrow().len());
         }
@@ -307,7 +313,7 @@ impl ShardCore {
             if conn.stage() == Stage::Open && self.must_wait_for_room(&conn) {
                 waiting.push_back(conn);
             } else {
-                conn.waits_for_room.set(false);
+                conn.budget.waits_for_room.set(false);
                 conn.attend();
             }
         }
@@ -327,7 +333,7 @@ impl ShardCore {
         waiting_bytes: usize,
         expected_bytes: usize,
     ) -> bool {
-        let others = conn.account.bytes() - waiting_bytes;
+        let others = conn.budget.account.bytes() - waiting_bytes;
         // However long: with nothing else held it starts.
         let expected_bytes = expected_bytes.min(self.memory.commons_max / 2);
         others + expected_bytes <= self.memory.allowance()
@@ -337,10 +343,10 @@ impl ShardCore {
     #[inline]
     pub(super) fn settle_output(&self, conn: &Conn) -> usize {
         let (queued, memory) = {
-            let queue = conn.queue.borrow();
+            let queue = conn.output();
             (queue.len(), queue.memory_bytes())
         };
-        if memory > OUTPUT_FREE_BYTES || conn.output_bytes.get() > 0 {
+        if memory > OUTPUT_FREE_BYTES || conn.budget.output_bytes.get() > 0 {
             self.enter_output(conn, memory);
         }
         queued
@@ -348,18 +354,20 @@ impl ShardCore {
 
     #[inline(never)]
     fn enter_output(&self, conn: &Conn, mut memory: usize) {
-        if conn.queue.borrow().is_empty() {
+        if conn.output().is_empty() {
             // Its buffer is empty too, however large.
             self.release_idle_buffer(conn);
             memory = 0;
         }
         // What a client sends it has made itself.
-        let bytes = if conn.is_server && memory > OUTPUT_FREE_BYTES {
+        let bytes = if conn.is_server() && memory > OUTPUT_FREE_BYTES {
             memory
         } else {
             0
         };
-        conn.account.change(conn.output_bytes.replace(bytes), bytes);
+        conn.budget
+            .account
+            .change(conn.budget.output_bytes.replace(bytes), bytes);
         if self.must_answer_briefly(conn) {
             conn.answer_briefly();
         }
@@ -372,7 +380,7 @@ impl ShardCore {
 
     /// Whether as much output waits for a peer as may for any.
     fn has_all_output(&self, conn: &Conn) -> bool {
-        conn.queue.borrow().len() >= self.config.limits.write_queue_bytes_max
+        conn.output().len() >= self.config.limits.write_queue_bytes_max
     }
 
     /// Whether an answer of so many bytes may stay behind the output that was queued before it.
@@ -383,13 +391,14 @@ impl ShardCore {
         bytes: usize,
     ) -> bool {
         queued_bytes < self.config.limits.write_queue_bytes_max
-            && self.memory.has_room(&conn.account, bytes)
+            && self.memory.has_room(&conn.budget.account, bytes)
     }
 
     /// Enters a call that waits, and says whether another one of its connection may.
     pub(super) fn enter_suspended(&self, conn: &Conn, bytes: usize) -> bool {
-        conn.account.add(bytes);
-        self.memory.has_room(&conn.account, SUSPENDED_CALL_BYTES)
+        conn.budget.account.add(bytes);
+        self.memory
+            .has_room(&conn.budget.account, SUSPENDED_CALL_BYTES)
     }
 
     /// Gives back what a connection holds no longer which has ended. The engine may still have a body.
@@ -400,13 +409,15 @@ impl ShardCore {
 
     /// Gives back all that a connection held which is closed, but for requests in handlers.
     pub(super) fn forget_memory(&self, conn: &Conn) {
-        let account = if conn.is_granted.take() {
+        let account = if conn.budget.is_granted.take() {
             &self.memory.reserve
         } else {
-            &conn.account
+            &conn.budget.account
         };
-        account.change(conn.arriving_bytes.take(), 0);
-        conn.account.change(conn.output_bytes.take(), 0);
+        account.change(conn.budget.arriving_bytes.take(), 0);
+        conn.budget
+            .account
+            .change(conn.budget.output_bytes.take(), 0);
     }
 }
 

@@ -5,7 +5,8 @@
 //! [`ShardCore::pop_attention`]: send what is queued, start or stop receiving, or close.
 
 mod answer;
-mod backlog;
+mod body_wait;
+pub(crate) mod call_info;
 #[cfg(feature = "simulation")]
 mod check;
 pub(crate) mod conn;
@@ -14,6 +15,7 @@ pub(crate) mod counters;
 pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
+pub(crate) mod hook;
 mod let_through;
 mod lifecycle;
 pub(crate) mod local_call;
@@ -21,9 +23,9 @@ pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
 mod memory;
+mod purpose;
 mod running;
 pub(crate) mod service;
-mod spare_buffers;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 mod turn;
@@ -33,20 +35,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::conn::{Conn, ConnKey, Role};
+use fastrand::Rng;
+
+use self::conn::{Conn, ConnKey};
 use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
 use self::let_through::LetThrough;
+use self::local_link::LocalLink;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
 use self::service::{Service, ServiceTable};
-use self::spare_buffers::SpareBuffers;
 use self::tasks::Tasks;
 use self::timers::Timers;
 use self::turn::Turn;
-use crate::buf::{Part, RecvPool};
+use crate::buf::RecvPool;
 use crate::client::core::target::Target;
+use crate::connection::Role;
 use crate::connection::server::ServerConnection;
+use crate::connection::spare_buffers::SpareBuffers;
 use crate::panics;
 use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
@@ -89,7 +95,10 @@ pub(crate) struct ShardCore {
     memory: Memory,
     turn: Turn,
     let_through: LetThrough,
+    /// When a body that waited was granted memory last.
+    body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
+    random: RefCell<Rng>,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) tasks: Tasks,
     /// Set once, after the factory has run: services may use the shard while they are made.
@@ -98,9 +107,7 @@ pub(crate) struct ShardCore {
     attention: RefCell<Vec<Rc<Conn>>>,
     /// Connections of shard-local clients that the engine has to make.
     pub(crate) connects: RefCell<Vec<(Rc<Conn>, Target)>>,
-    spare_buffers: SpareBuffers,
-    /// Lists of what goes out together, emptied.
-    spare_parts: RefCell<Vec<Vec<Part>>>,
+    pub(crate) spare_buffers: SpareBuffers,
     /// Set when the shard drains: when it must be over.
     drain_until_ns: Cell<Option<u64>>,
 }
@@ -113,8 +120,6 @@ struct ConnTable {
     accepted: usize,
 }
 
-/// Lists of parts that are kept: a few KiB each at most.
-const SPARE_PARTS_MAX: usize = 64;
 /// When fewer receive buffers than this share are left, what waits is copied out of them.
 const LOW_WATER_DIVISOR: usize = 4;
 
@@ -126,6 +131,7 @@ impl ShardCore {
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
         time: TimeSource,
+        random: Rng,
     ) -> Option<Rc<Self>> {
         let (count, bytes) = (config.recv_buffers, config.recv_buffer_bytes);
         let pool = RecvPool::try_new(count, bytes)?;
@@ -134,9 +140,11 @@ impl ShardCore {
             memory: Memory::new(&config),
             turn: Turn::default(),
             let_through: LetThrough::default(),
+            body_granted_ns: Cell::new(0),
             config,
             pool,
             clock: Clock::new(time),
+            random: RefCell::new(random),
             timers: RefCell::new(Timers::new()),
             tasks: Tasks::new(Arc::clone(&mailbox), Arc::clone(&counters)),
             counters,
@@ -146,7 +154,6 @@ impl ShardCore {
             attention: RefCell::default(),
             connects: RefCell::default(),
             spare_buffers: SpareBuffers::default(),
-            spare_parts: RefCell::default(),
             drain_until_ns: Cell::new(None),
         }))
     }
@@ -199,6 +206,11 @@ impl ShardCore {
         self.clock.patience_ns()
     }
 
+    /// A generator of random numbers that follows from the shard's own, and goes its own way.
+    fn fork_random(&self) -> Rng {
+        self.random.borrow_mut().fork()
+    }
+
     fn real_ns(&self, patience_ns: u64) -> u64 {
         self.clock.real_ns(patience_ns)
     }
@@ -221,14 +233,14 @@ impl ShardCore {
         let seat = Seat::new(self.place.id, self.place.count);
         let limits = Arc::clone(&self.config.limits);
         let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
-        let conn = self.insert(peer, |_| Role::Server(server));
+        let conn = self.insert(peer, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
         }
         Some(conn)
     }
 
-    fn insert(self: &Rc<Self>, peer: Box<str>, role: impl FnOnce(ConnKey) -> Role) -> Rc<Conn> {
+    fn insert(self: &Rc<Self>, peer: Box<str>, role: Role, client: Option<LocalLink>) -> Rc<Conn> {
         let mut conns = self.conns.borrow_mut();
         let slot = conns.free.pop().unwrap_or_else(|| {
             conns.slots.push((0, None));
@@ -239,7 +251,7 @@ impl ShardCore {
             slot,
             generation: *generation,
         };
-        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role(key)));
+        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role, client));
         *entry = Some(Rc::clone(&conn));
         self.counters.connections.add(1);
         conn.attend();
@@ -265,7 +277,7 @@ impl ShardCore {
         *generation = generation.wrapping_add(1);
         *entry = None;
         conns.free.push(conn.key.slot);
-        if matches!(&*conn.role.borrow(), Role::Server(_)) {
+        if conn.is_server() {
             conns.accepted -= 1;
         }
         self.counters
@@ -346,18 +358,5 @@ impl ShardCore {
     #[inline]
     pub(crate) fn put_buffer(&self, buffer: Vec<u8>) {
         self.spare_buffers.put(buffer);
-    }
-
-    /// An empty list for what goes out together.
-    pub(crate) fn take_parts(&self) -> Vec<Part> {
-        self.spare_parts.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Gives such a list back, emptied.
-    pub(crate) fn put_parts(&self, parts: Vec<Part>) {
-        let mut spare = self.spare_parts.borrow_mut();
-        if spare.len() < SPARE_PARTS_MAX {
-            spare.push(parts);
-        }
     }
 }

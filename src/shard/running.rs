@@ -4,14 +4,17 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use super::ShardCore;
-use super::answer::respond_error;
+use super::answer::fail;
 use super::conn::Conn;
 use super::handler::put_background;
 use super::memory::SUSPENDED_CALL_BYTES;
-use super::tasks::{Origin, Purpose, Resumed, Started, TaskKey};
+use super::purpose::{Origin, Purpose};
+use super::tasks::{Resumed, Started, TaskKey};
 use super::timers::Due;
+use crate::connection::lifecycle::Stage;
 use crate::panics;
 use crate::planted_bugs::{Bug, is_planted};
+use crate::rpc::outcome::CallOutcome;
 use crate::wire::status::Status;
 
 /// Wakes a future, whose waker may be the program's own, of a future that polls others. Says whether it
@@ -83,15 +86,17 @@ impl ShardCore {
             call_id,
             "a handler panicked"
         );
-        respond_error(conn, call_id, &Status::internal("the handler panicked"));
+        let status = Status::internal("the handler panicked");
+        fail(conn, call_id, &status, CallOutcome::Panicked);
     }
 
     fn end_call(&self, conn: &Rc<Conn>, call_id: u64, task: u32) {
         let memory_bytes = self.tasks.take_memory(task);
         if !is_planted(Bug::AccountNotReleased) {
-            conn.account.subtract(memory_bytes);
+            conn.budget.account.subtract(memory_bytes);
         }
         conn.with_server(|server| server.end_call(call_id));
+        conn.budget.body_wait.restart(self.patience_ns());
         self.counters
             .in_flight
             .set(self.counters.in_flight.get() - 1);
@@ -121,10 +126,12 @@ impl ShardCore {
                 self.drop_deadline(index);
             }
             match resumed {
-                Resumed::Done(Purpose::Call { conn, call_id }) => {
+                Resumed::Done(Purpose::Call { conn, call_id, .. }) => {
+                    let watched = &self.tasks.watched;
+                    watched.end(&conn, call_id, CallOutcome::Answered);
                     self.end_call(&conn, call_id, index);
                 }
-                Resumed::Panicked(Purpose::Call { conn, call_id }, text) => {
+                Resumed::Panicked(Purpose::Call { conn, call_id, .. }, text) => {
                     self.answer_panic(&conn, call_id, &text);
                     self.end_call(&conn, call_id, index);
                 }
@@ -144,9 +151,20 @@ impl ShardCore {
     pub(super) fn cancel_call(&self, index: u32) {
         self.drop_deadline(index);
         let cancelled = self.tasks.key(index).and_then(|key| self.tasks.cancel(key));
-        if let Some(Purpose::Call { conn, call_id }) = cancelled {
+        if let Some(Purpose::Call {
+            conn,
+            call_id,
+            watch,
+        }) = cancelled
+        {
             self.counters.cancelled.add(1);
             self.end_call(&conn, call_id, index);
+            if let Some(watch) = watch {
+                watch.end(match conn.stage() {
+                    Stage::Open => CallOutcome::Cancelled,
+                    _ => CallOutcome::Disconnected,
+                });
+            }
         }
     }
 
@@ -155,12 +173,18 @@ impl ShardCore {
         if is_planted(Bug::DeadlineIgnored) {
             return;
         }
-        let Some(Purpose::Call { conn, call_id }) = self.tasks.cancel(key) else {
+        let Some(Purpose::Call {
+            conn,
+            call_id,
+            watch,
+        }) = self.tasks.cancel(key)
+        else {
             return;
         };
         self.counters.expired.add(1);
         let status = Status::deadline_exceeded("the deadline passed while the handler waited");
-        respond_error(&conn, call_id, &status);
+        self.tasks.watched.resume(watch);
+        fail(&conn, call_id, &status, CallOutcome::Expired);
         self.end_call(&conn, call_id, key.index);
     }
 }

@@ -1,18 +1,20 @@
 //! Services, and the table that finds a method by its index.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::answer;
+use super::call_info::Facts;
 use super::conn::Conn;
 use super::handler::{Method, start_handler};
 use super::tasks::Started;
 use crate::buf::Chunk;
 use crate::panics;
 use crate::rpc::request::Request;
+use crate::wire::header::Header;
 use crate::wire::limits::METHODS_MAX;
-use crate::wire::resolve::{Directory, ServiceDescriptor};
+use crate::wire::resolve::{Directory, MethodDescriptor, ServiceDescriptor};
 
 /// A service on one shard. `#[ringcall::service]` implements it for its `…Server` type.
 pub trait Service: 'static {
@@ -70,10 +72,8 @@ tuples!((A)(A, B)(A, B, C)(A, B, C, D)(A, B, C, D, E)(
 /// A call that has arrived, not yet validated.
 #[derive(Debug)]
 pub struct IncomingCall<'a> {
+    pub(super) facts: Facts,
     pub(super) conn: &'a Rc<Conn>,
-    pub(super) call_id: u64,
-    /// `u64::MAX`: none.
-    pub(super) deadline_ns: u64,
     pub(super) payload: Chunk,
 }
 
@@ -83,35 +83,32 @@ impl IncomingCall<'_> {
     /// handler that waits goes on as a task.
     #[inline(always)]
     pub fn unary<M: Method<H>, H: 'static>(self, handler: &Rc<H>) {
-        let Self {
-            conn,
-            call_id,
-            deadline_ns,
-            payload,
-        } = self;
+        // Not taken out: they are lent to the handler from where they lie, and looked up there.
+        let facts = &self.facts;
+        let (conn, payload) = (self.conn, self.payload);
         let shard = &conn.shard;
         // By the clock, not the turn: handlers before this one may have taken long.
-        if deadline_ns != u64::MAX && deadline_ns <= shard.clock.now_ns() {
-            return answer::refuse_expired(conn, call_id);
+        if facts.deadline_ns != u64::MAX && facts.deadline_ns <= shard.clock.now_ns() {
+            return answer::refuse_expired(conn, facts.call_id);
         }
         let request = match Request::<M::Request>::validate(payload) {
             Ok(request) => request,
-            Err(cause) => return answer::refuse_invalid(conn, call_id, cause),
+            Err(cause) => return answer::refuse_invalid(conn, facts.call_id, cause),
         };
         shard.counters.requests.add(1);
-        let started =
-            start_handler::<M, H>(&shard.tasks, handler, conn, call_id, deadline_ns, request);
-        match started {
+        match start_handler::<M, H>(&shard.tasks, handler, conn, facts, request) {
             // Most handlers; they are entered in no book.
             Started::Done => (),
-            Started::Waiting(task) => shard.await_call(conn, call_id, task, deadline_ns),
-            Started::Panicked(text) => shard.answer_panic(conn, call_id, &text),
+            Started::Waiting(task) => {
+                shard.await_call(conn, facts.call_id, task, facts.deadline_ns);
+            }
+            Started::Panicked(text) => shard.answer_panic(conn, facts.call_id, &text),
         }
     }
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        answer::refuse_unimplemented(self.conn, self.call_id);
+        answer::refuse_unimplemented(self.conn, self.facts.call_id);
     }
 }
 
@@ -120,17 +117,16 @@ pub(crate) struct ServiceTable {
     /// Emptied when the shard ends: services may hold the shard, which holds this.
     methods: RefCell<Vec<Entry>>,
     /// Place and type fingerprint of each.
-    by_name: HashMap<&'static str, (u16, u64)>,
-    /// The longest request of each, in bytes.
-    request_bytes_max: Vec<u32>,
+    by_name: BTreeMap<&'static str, (u16, u64)>,
 }
 
 /// Where a call goes.
 struct Entry {
     /// Boxed apart from its count, so that the way to it is the same for every type.
     service: Rc<Box<dyn Service>>,
-    /// Place of the method in the service's descriptor.
+    /// Place of the method in the service's descriptor, and what stands there.
     method: u16,
+    descriptor: &'static MethodDescriptor,
     /// Length of a long answer that it gave last while memory was short; zero when it was short. `None`:
     /// it has given none yet.
     expected_bytes: Cell<Option<usize>>,
@@ -147,8 +143,7 @@ impl std::fmt::Debug for ServiceTable {
 impl ServiceTable {
     /// Indexes the methods. The error names what stands twice or is too much.
     pub(crate) fn new(services: Vec<Box<dyn Service>>) -> Result<Self, String> {
-        let (mut methods, mut by_name) = (Vec::new(), HashMap::new());
-        let mut request_bytes_max = Vec::new();
+        let (mut methods, mut by_name) = (Vec::new(), BTreeMap::new());
         for service in services.into_iter().map(Rc::new) {
             for (place, method) in service.descriptor().methods.iter().enumerate() {
                 let index = methods.len();
@@ -164,10 +159,10 @@ impl ServiceTable {
                         method.name
                     ));
                 }
-                request_bytes_max.push(method.request_bytes_max);
                 methods.push(Entry {
                     service: Rc::clone(&service),
                     method: place as u16,
+                    descriptor: method,
                     expected_bytes: Cell::new(None),
                 });
             }
@@ -175,7 +170,6 @@ impl ServiceTable {
         Ok(Self {
             methods: RefCell::new(methods),
             by_name,
-            request_bytes_max,
         })
     }
 
@@ -207,10 +201,24 @@ const LONG_ANSWER_BYTES_MIN: usize = 16 << 10;
 pub(super) struct OpenTable<'a>(Ref<'a, Vec<Entry>>);
 
 impl OpenTable<'_> {
-    /// Runs a call of the method with this index, which the connection has resolved.
+    /// Runs a call that arrived then, of a method that the connection has resolved. Its caller's time runs
+    /// from there.
     #[inline(always)]
-    pub(super) fn call(&self, index: u16, call: IncomingCall<'_>) {
-        let entry = &self.0[usize::from(index)];
+    pub(super) fn call(&self, conn: &Rc<Conn>, header: &Header, arrived_ns: u64, payload: Chunk) {
+        let entry = &self.0[usize::from(header.selector)];
+        let facts = Facts {
+            call_id: header.call_id,
+            deadline_ns: match header.timeout_us {
+                0 => u64::MAX,
+                timeout_us => arrived_ns + u64::from(timeout_us) * 1000,
+            },
+            method: entry.descriptor,
+        };
+        let call = IncomingCall {
+            facts,
+            conn,
+            payload,
+        };
         entry.service.call(entry.method, call);
     }
 
@@ -237,7 +245,8 @@ impl Directory for ServiceTable {
     }
 
     fn request_bytes_max(&self, index: u16) -> u32 {
-        let found = self.request_bytes_max.get(usize::from(index));
-        found.copied().unwrap_or(u32::MAX)
+        let methods = self.methods.borrow();
+        let found = methods.get(usize::from(index));
+        found.map_or(u32::MAX, |entry| entry.descriptor.request_bytes_max)
     }
 }

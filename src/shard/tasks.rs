@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use super::conn::Conn;
 use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
+use super::hook::Watched;
 use super::mailbox::{Mailbox, TaskWaker};
+use super::purpose::{Origin, Purpose};
 use super::timers::TimerKey;
 use crate::panics;
 
@@ -19,58 +21,6 @@ pub(crate) struct TaskKey {
     /// Its place.
     pub(crate) index: u32,
     generation: u32,
-}
-
-/// What a task is for.
-#[derive(Clone, Debug)]
-pub(crate) enum Purpose {
-    /// It runs the handler of a call.
-    Call {
-        /// Where the call came from.
-        conn: Rc<Conn>,
-        /// Its id.
-        call_id: u64,
-    },
-    /// It was spawned.
-    Background,
-}
-
-/// A borrowed [`Purpose`]. Most handlers end at their first poll and need no other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Origin<'a> {
-    /// A call.
-    Call {
-        /// Where it came from.
-        conn: &'a Rc<Conn>,
-        /// Its id.
-        call_id: u64,
-    },
-    /// No call.
-    Background,
-}
-
-impl Purpose {
-    fn origin(&self) -> Origin<'_> {
-        match self {
-            Self::Call { conn, call_id } => Origin::Call {
-                conn,
-                call_id: *call_id,
-            },
-            Self::Background => Origin::Background,
-        }
-    }
-}
-
-impl Origin<'_> {
-    fn to_purpose(self) -> Purpose {
-        match self {
-            Self::Call { conn, call_id } => Purpose::Call {
-                conn: Rc::clone(conn),
-                call_id,
-            },
-            Self::Background => Purpose::Background,
-        }
-    }
 }
 
 /// How the first poll of a future went.
@@ -107,6 +57,8 @@ pub(crate) struct Tasks {
     /// Set while the reply of a call is dropped, which is answered then: should that panic, its result
     /// stands.
     pub(super) is_answered: Cell<bool>,
+    /// The call that is being handled, until the end of its poll.
+    pub(super) watched: Watched,
 }
 
 #[derive(Debug)]
@@ -163,6 +115,7 @@ impl Tasks {
             spare: Cell::new(None),
             waiting: Cell::new(0),
             is_answered: Cell::new(false),
+            watched: Watched::default(),
         }
     }
 
@@ -221,9 +174,10 @@ impl Tasks {
                 .get_mut(index as usize)
                 .and_then(|slot| Some((slot.purpose.take()?, slot.seat.take()?)))
         };
-        let Some((purpose, mut seat)) = taken else {
+        let Some((mut purpose, mut seat)) = taken else {
             return Resumed::NotEnded;
         };
+        purpose.go_on(&self.watched);
         let Seat { cell, waker, .. } = &mut *seat;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
@@ -250,7 +204,8 @@ impl Tasks {
         self.leave_seat(seat);
     }
 
-    fn settle_in(&self, seat: Box<Seat>, purpose: Purpose) -> TaskKey {
+    fn settle_in(&self, seat: Box<Seat>, mut purpose: Purpose) -> TaskKey {
+        purpose.put_off(&self.watched);
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[seat.index as usize];
         let key = TaskKey {

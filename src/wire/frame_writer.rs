@@ -40,7 +40,7 @@ pub fn append_copy(out: &mut Vec<u8>, mut header: Header, payload: &[u8]) {
 
 /// Appends fewer zeros than the alignment.
 #[inline(always)]
-fn append_padding(out: &mut Vec<u8>, padding: usize) {
+pub(super) fn append_padding(out: &mut Vec<u8>, padding: usize) {
     if padding > 0 {
         // Too many, and some of them taken back: a fixed number needs no loop.
         out.extend_from_slice(&[0; FRAME_ALIGN]);

@@ -183,19 +183,23 @@ impl Framer {
     }
 
     /// Drops the body that is arriving, and what is still to come of it. Says whether it did: not when
-    /// that is padding only.
+    /// none is arriving into memory.
     pub fn discard_body(&mut self) -> bool {
-        if let State::Body { header, filled, .. } = &self.state
-            && *filled <= header.payload_bytes as usize
-        {
-            self.state = State::Discard {
-                header: *header,
-                left: header.body_bytes() - filled,
-                padding: Ok(()),
-            };
-            return true;
-        }
-        false
+        let State::Body {
+            header,
+            buf,
+            filled,
+        } = &self.state
+        else {
+            return false;
+        };
+        let payload_end = (header.payload_bytes as usize).min(*filled);
+        self.state = State::Discard {
+            header: *header,
+            left: header.body_bytes() - filled,
+            padding: check_padding(&buf.as_slice()[payload_end..*filled]),
+        };
+        true
     }
 
     /// Refuses messages above another maximum from the next frame on.

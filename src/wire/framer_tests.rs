@@ -142,6 +142,29 @@ fn a_body_that_nobody_wants_is_dropped_as_it_arrives() {
     assert_eq!(wanted.expect("whole").payload(rest.as_slice()), b"wanted");
 }
 
+/// What had arrived of its padding when it was dropped counts like the rest.
+#[test]
+fn a_body_of_which_padding_only_is_missing_is_dropped_as_well() {
+    for (padding, expected) in [(0, Ok(())), (1, Err(Violation::Padding))] {
+        let mut wire = frame(1, &[7; 20_001]);
+        let arrived = HEADER_BYTES + 20_005;
+        wire[arrived - 1] = padding;
+        let first = AlignedBuf::copy_of(&wire[..arrived]);
+        let mut framer = Framer::new(1 << 20);
+        assert!(
+            framer
+                .next_frame(first.as_slice(), &mut 0)
+                .unwrap()
+                .is_none()
+        );
+        assert!(framer.discard_body() && !framer.discard_body());
+        let rest = AlignedBuf::copy_of(&wire[arrived..]);
+        let dropped = framer.next_frame(rest.as_slice(), &mut 0);
+        let is_dropped = |it: Option<Frame>| assert!(matches!(it.unwrap().body, Body::Discarded));
+        assert_eq!(dropped.map(is_dropped), expected);
+    }
+}
+
 #[test]
 fn a_body_without_room_waits_for_it_and_loses_nothing() {
     let payload: Vec<u8> = (0..200_000).map(|at| at as u8).collect();

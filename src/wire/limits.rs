@@ -87,6 +87,12 @@ pub struct Limits {
     /// Slowest permitted arrival of a body in each period of [`Limits::body_grace`], in bytes per
     /// second. Default 1 KiB/s.
     pub body_rate_min: u64,
+    /// Time for which a request's body may wait for memory in vain: while none of the calls of its connection
+    /// that wait in handlers ends or, where there are none, while no body of its shard is granted memory. Then
+    /// it is dropped as it arrives, and its call answered with RESOURCE_EXHAUSTED, not executed: behind it may
+    /// lie that others were given up, which would make room. Should be longer than handlers keep large
+    /// requests. Default 60 s.
+    pub body_patience: Duration,
     /// Silence after which a PING asks whether the peer is alive. Default 20 s.
     pub keepalive_interval: Duration,
     /// Time that a PING may go unanswered. Default 10 s.
@@ -112,6 +118,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(5),
             body_grace: Duration::from_secs(5),
             body_rate_min: 1024,
+            body_patience: Duration::from_secs(60),
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             write_queue_bytes_high: 256 << 10,
@@ -156,6 +163,7 @@ impl Limits {
             ("handshake_timeout", self.handshake_timeout),
             ("header_timeout", self.header_timeout),
             ("body_grace", self.body_grace),
+            ("body_patience", self.body_patience),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
             ("write_stall_timeout", self.write_stall_timeout),

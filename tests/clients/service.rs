@@ -87,7 +87,11 @@ impl ProbeHandler for Impl {
     }
 
     async fn remaining(&self, cx: &Context) -> Result<Reply<Option<u64>>, Status> {
-        Ok(cx.remaining().map(|time| time.as_micros() as u64).into())
+        Ok(cx
+            .call()
+            .remaining()
+            .map(|time| time.as_micros() as u64)
+            .into())
     }
 
     async fn missing(&self, _cx: &Context) -> Result<Reply<()>, Status> {

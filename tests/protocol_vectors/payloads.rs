@@ -1,6 +1,6 @@
 //! Payloads: what a type's values look like, on a server that returns what it was given.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ringcall::__private::access;
 use ringcall::rkyv::rancor::Error;
@@ -76,8 +76,8 @@ macro_rules! payloads {
             })*
         }
 
-        fn payloads() -> HashMap<&'static str, Payload> {
-            let mut payloads = HashMap::new();
+        fn payloads() -> BTreeMap<&'static str, Payload> {
+            let mut payloads = BTreeMap::new();
             $({
                 let value: $type = $value;
                 let payload = Payload {
@@ -97,8 +97,8 @@ macro_rules! payloads {
         }
 
         /// The fingerprint of each type above.
-        pub fn fingerprints() -> HashMap<String, u64> {
-            HashMap::from([$((squeezed(stringify!($type)), <$type>::FINGERPRINT)),*])
+        pub fn fingerprints() -> BTreeMap<String, u64> {
+            BTreeMap::from([$((squeezed(stringify!($type)), <$type>::FINGERPRINT)),*])
         }
     };
 }

@@ -91,6 +91,7 @@ fn limit_rows() -> Vec<String> {
     for (name, time) in [
         ("handshake_timeout", ours.handshake_timeout),
         ("header_timeout", ours.header_timeout),
+        ("body_patience", ours.body_patience),
         ("keepalive_interval", ours.keepalive_interval),
         ("keepalive_timeout", ours.keepalive_timeout),
         ("write_stall_timeout", ours.write_stall_timeout),

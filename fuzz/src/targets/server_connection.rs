@@ -211,6 +211,9 @@ impl Driven {
                 assert!(bytes > bytes_max && bytes_max == REQUEST_BYTES_MAX);
                 Event::TooLong(call_id)
             }
+            Ok(Some(ServerEvent::NoMemory { .. })) => {
+                unreachable!("there is memory for all bodies")
+            }
             Ok(Some(ServerEvent::Unresolved { call_id })) => Event::Unresolved(call_id),
             Ok(Some(ServerEvent::AfterGoaway { call_id })) => Event::AfterGoaway(call_id),
             Ok(Some(ServerEvent::Cancel { task })) => Event::Cancel(task),

@@ -108,7 +108,7 @@ impl AgentHandler for Waiting {
         let plan = assignment.to_owned().plan(&self.cpus);
         let plan = plan.map_err(Status::invalid_argument)?;
         // Nobody else can name it by chance.
-        let lease = fastrand::u64(1..);
+        let lease = fastrand::Rng::new().u64(1..);
         tracing::info!(
             target = plan.address,
             part = plan.part.number + 1,

@@ -1,5 +1,10 @@
 //! A key-value store on each shard, without locks.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a store that is only ever asked for one key"
+)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 

@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(sorted, rates);
         }
         assert_ne!(of(0..12), of(12..24));
-        let seeds: std::collections::HashSet<_> = loads.iter().map(|load| load.seed).collect();
+        let seeds: std::collections::BTreeSet<_> = loads.iter().map(|load| load.seed).collect();
         assert_eq!(seeds.len(), 24);
         assert_eq!(Plan::Rates(rates).loads(2, 5.0, 42), loads);
     }

@@ -88,16 +88,16 @@ fn call(service: &Service, method: &Method, index: u16) -> TokenStream {
                 #vis fn #ident<'a, #e: ::ringcall::Encode<#request> + 'a>(
                     &'a self,
                     #name: #e,
-                ) -> <#c as ::ringcall::Caller>::Call<'a, #request, #response, #e> {
-                    self.caller.call(&#descriptor, #index, #name)
+                ) -> ::ringcall::Call<'a, #c, #request, #response, #e> {
+                    ::ringcall::Caller::call(&self.caller, &#descriptor, #index, #name)
                 }
             }
         }
         None => quote! {
             #docs
             #deprecated
-            #vis fn #ident(&self) -> <#c as ::ringcall::Caller>::Call<'_, (), #response, ()> {
-                self.caller.call(&#descriptor, #index, ())
+            #vis fn #ident(&self) -> ::ringcall::Call<'_, #c, (), #response, ()> {
+                ::ringcall::Caller::call(&self.caller, &#descriptor, #index, ())
             }
         },
     }

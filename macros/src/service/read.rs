@@ -1,6 +1,6 @@
 //! Reads a service from its trait.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use proc_macro2::TokenStream;
 use syn::{ItemTrait, TraitItem};
@@ -64,7 +64,7 @@ fn refuse_on_trait(item: &ItemTrait, errors: &mut Errors) {
 
 fn methods(item: &ItemTrait, service: &str, errors: &mut Errors) -> Vec<Method> {
     let mut methods = Vec::new();
-    let mut names = HashSet::new();
+    let mut names = BTreeSet::new();
     for item in &item.items {
         let TraitItem::Fn(function) = item else {
             errors.at(item, "a service consists of methods, `async fn name(argument: Type) -> Type;`: move this out of the trait");

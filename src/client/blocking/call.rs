@@ -1,72 +1,37 @@
 //! One call of the blocking client.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::wire::Wire;
 use super::{BlockingClient, moment_in};
 use crate::client::core::slots::{Failure, Outcome};
-use crate::client::{CallTarget, perhaps_executed, timeout_us};
+use crate::client::{Call, CallTarget, perhaps_executed, timeout_us};
 use crate::connection::client::{ClientEvent, Fate};
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
 use crate::rpc::refusal::{Unreadable, Unsendable};
-use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
-/// A call on a [`BlockingClient`]; [`BlockingCall::wait`] makes it.
-#[must_use = "a call is sent by `wait`"]
-pub struct BlockingCall<'a, Req, Resp, E> {
-    client: &'a BlockingClient,
-    service: &'static ServiceDescriptor,
-    method: u16,
-    request: E,
-    timeout: Option<Duration>,
-    types: PhantomData<fn(Req) -> Resp>,
-}
-
-impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp, E> {
-    pub(super) fn new(
-        client: &'a BlockingClient,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> Self {
-        Self {
-            client,
-            service,
-            method,
-            request,
-            timeout: client.default_deadline,
-            types: PhantomData,
-        }
-    }
-
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, the wait for calls of other threads
-    /// and for a new connection included. The server is told the time that remains when the call is
-    /// sent. Overrides [`BlockingClient::default_deadline`].
-    ///
-    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
-    /// deadline, and this side alone keeps the time.
-    pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
+impl<Req: Message, Resp: Message, E: Encode<Req>> Call<'_, BlockingClient, Req, Resp, E> {
     /// Makes the call and waits for its end.
     ///
     /// # Errors
-    /// As [`Call`](crate::Call).
-    pub fn wait(self) -> Result<Response<Resp>, Status> {
-        let deadline = moment_in(self.timeout);
+    /// As [`Call`].
+    pub fn wait(mut self) -> Result<Response<Resp>, Status> {
+        self.tell_begin()?;
+        let result = self.answer();
+        self.tell_end(result)
+    }
+
+    fn answer(&self) -> Result<Response<Resp>, Status> {
+        let deadline = moment_in(self.options.deadline());
         let BlockingClient {
             target,
             limits,
             turns,
             ..
-        } = self.client;
+        } = self.caller;
         let mut kept = turns.wait(deadline).ok_or_else(|| {
             Status::deadline_exceeded(format!(
                 "other calls on this client to {target} took all the time; the call was not sent"
@@ -133,17 +98,5 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> BlockingCall<'a, Req, Resp
                 }
             }
         }
-    }
-}
-
-impl<Req, Resp, E> fmt::Debug for BlockingCall<'_, Req, Resp, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockingCall")
-            .field(
-                "method",
-                &self.service.methods[usize::from(self.method)].name,
-            )
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
     }
 }

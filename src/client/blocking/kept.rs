@@ -21,10 +21,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(wire: Wire) -> Self {
+    /// A connection that was just made. When to make another is drawn from `random`.
+    pub(super) fn new(wire: Wire, random: fastrand::Rng) -> Self {
         Self {
             wire: Some(wire),
-            redial: Redial::new(),
+            redial: Redial::new(random),
             start: Instant::now(),
         }
     }

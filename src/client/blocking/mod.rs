@@ -10,16 +10,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::call::BlockingCall;
 use self::kept::Kept;
 use self::turn::Turns;
 use self::wire::Wire;
-use super::core::DEFAULT_DEADLINE;
-use super::{CallTarget, Caller, Sealed};
-use crate::rpc::encode::Encode;
-use crate::rpc::message::Message;
+use super::core::hook::{Installed, SharedHook};
+use super::{CallOptions, CallTarget, ClientHook, Sealed};
+use crate::connection::link::nanos;
 use crate::wire::limits::Limits;
-use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
 /// A client without a runtime, for scripts and tests. One call at a time: calls from several
@@ -42,7 +39,10 @@ use crate::wire::status::Status;
 pub struct BlockingClient {
     target: CallTarget,
     limits: Arc<Limits>,
-    default_deadline: Option<Duration>,
+    defaults: CallOptions,
+    hook: Option<SharedHook>,
+    /// When it was made: its clock begins.
+    start: Instant,
     turns: Turns<Kept>,
 }
 
@@ -63,8 +63,10 @@ impl BlockingClient {
         Ok(Self {
             target,
             limits,
-            default_deadline: DEFAULT_DEADLINE,
-            turns: Turns::new(Kept::new(wire)),
+            defaults: CallOptions::default(),
+            hook: None,
+            start: Instant::now(),
+            turns: Turns::new(Kept::new(wire, fastrand::Rng::new())),
         })
     }
 
@@ -72,7 +74,15 @@ impl BlockingClient {
     /// connection lives.
     #[must_use]
     pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.default_deadline = deadline;
+        self.defaults.set_deadline(deadline);
+        self
+    }
+
+    /// Has each call looked at by a hook, before it is made and when it has ended; see [`ClientHook`].
+    /// Default: none. A second one takes the place of the first.
+    #[must_use]
+    pub fn hook(mut self, hook: impl ClientHook + Send + Sync) -> Self {
+        self.hook = Some(Installed(Arc::new(hook)));
         self
     }
 }
@@ -85,19 +95,23 @@ fn moment_in(time: Option<Duration>) -> Instant {
     at.unwrap_or(now + CENTURY)
 }
 
-impl Sealed for BlockingClient {}
+impl Sealed for BlockingClient {
+    /// It is made at once.
+    type CallState<'a> = ();
 
-impl Caller for BlockingClient {
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> =
-        BlockingCall<'a, Req, Resp, E>;
+    fn call_state(&self) {}
 
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> BlockingCall<'a, Req, Resp, E> {
-        BlockingCall::new(self, service, method, request)
+    fn defaults(&self) -> &CallOptions {
+        &self.defaults
+    }
+
+    fn hook(&self) -> Option<&dyn ClientHook> {
+        let hook = self.hook.as_ref()?;
+        Some(&*hook.0)
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanos(self.start.elapsed())
     }
 }
 

@@ -6,14 +6,10 @@
 
 mod backoff;
 pub(crate) mod cause;
+pub(crate) mod hook;
+pub(crate) mod options;
 pub(crate) mod redial;
 pub(crate) mod slots;
 pub(crate) mod spread;
 pub(crate) mod target;
 pub(crate) mod waiting;
-
-use std::time::Duration;
-
-/// The deadline of calls that set none, unless the program says otherwise: they wait for as long as the
-/// connection lives, whose keepalive notices when its other end is gone.
-pub(crate) const DEFAULT_DEADLINE: Option<Duration> = None;

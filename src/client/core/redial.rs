@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use super::backoff::Backoff;
 use crate::connection::link::nanos;
 use crate::wire::status::Status;
@@ -25,10 +27,10 @@ struct Ended {
 }
 
 impl Redial {
-    /// Before the first attempt.
-    pub(crate) fn new() -> Self {
+    /// Before the first attempt. Distances are drawn from `random`.
+    pub(crate) fn new(random: Rng) -> Self {
         Self {
-            backoff: Backoff::new(),
+            backoff: Backoff::new(random),
             last: None,
         }
     }
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_pause_runs_from_the_end_however_late_it_is_asked_for() {
-        let mut redial = Redial::new();
+        let mut redial = Redial::new(Rng::with_seed(1));
         assert_eq!((redial.pause_ns(0), redial.refusal(0)), (0, None));
         let end_ns = 1_000_000_000;
         redial.ended(end_ns, false, Status::unavailable("it was refused"));
@@ -92,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_of_use_is_replaced_at_once() {
-        let (mut redial, why) = (Redial::new(), || Status::unavailable("it is lost"));
+        let mut redial = Redial::new(Rng::with_seed(1));
+        let why = || Status::unavailable("it is lost");
         redial.ended(5, true, why());
         assert_eq!(redial.pause_ns(5), 0);
         redial.ended(5, true, why());

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Client;
 use super::channel::Channel;
 use crate::client::CallTarget;
-use crate::client::core::DEFAULT_DEADLINE;
+use crate::client::core::hook::{ClientHook, Installed, SharedHook};
+use crate::client::core::options::CallOptions;
 use crate::client::core::spread::CONNECTIONS_MAX;
 use crate::wire::limits::Limits;
 use crate::wire::limits_error::LimitsError;
@@ -29,7 +30,8 @@ use crate::wire::status::Status;
 #[must_use = "nothing is connected before `connect` or `connect_lazy`"]
 pub struct ClientBuilder {
     limits: Limits,
-    default_deadline: Option<Duration>,
+    defaults: CallOptions,
+    hook: Option<SharedHook>,
     connect_timeout: Duration,
     waits_for_ready: bool,
     connections_max: usize,
@@ -39,7 +41,8 @@ pub struct ClientBuilder {
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) limits: Arc<Limits>,
-    pub(super) default_deadline: Option<Duration>,
+    pub(super) defaults: CallOptions,
+    pub(super) hook: Option<SharedHook>,
     pub(super) connect_timeout: Duration,
     pub(super) waits_for_ready: bool,
     pub(super) connections_max: usize,
@@ -49,7 +52,8 @@ impl ClientBuilder {
     pub(super) fn new() -> Self {
         Self {
             limits: Limits::default(),
-            default_deadline: DEFAULT_DEADLINE,
+            defaults: CallOptions::default(),
+            hook: None,
             connect_timeout: Duration::from_secs(5),
             waits_for_ready: false,
             connections_max: CONNECTIONS_MAX,
@@ -68,7 +72,14 @@ impl ClientBuilder {
     /// The deadline of calls that set none of their own. Default `None`: they wait for as long as
     /// the connection lives.
     pub fn default_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.default_deadline = deadline;
+        self.defaults.set_deadline(deadline);
+        self
+    }
+
+    /// Has each call looked at by a hook, before it is made and when it has ended; see [`ClientHook`].
+    /// Default: none. A second one takes the place of the first.
+    pub fn hook(mut self, hook: impl ClientHook + Send + Sync) -> Self {
+        self.hook = Some(Installed(Arc::new(hook)));
         self
     }
 
@@ -135,7 +146,8 @@ impl ClientBuilder {
         let target = CallTarget::parse(target)?;
         let config = Config {
             limits: Arc::new(self.limits),
-            default_deadline: self.default_deadline,
+            defaults: self.defaults,
+            hook: self.hook,
             connect_timeout: self.connect_timeout,
             waits_for_ready: self.waits_for_ready,
             connections_max: self.connections_max,

@@ -1,7 +1,5 @@
-//! One call: a future.
+//! A call of the client for tokio programs: a future.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,41 +8,26 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
+use super::Client;
 use super::channel::Channel;
 use super::state::{SentCall, State};
 use super::ticket::{Ticket, poll_admitted};
 use crate::client::core::slots::{Failure, Outcome};
-use crate::client::timeout_us;
+use crate::client::{Call, timeout_us};
 use crate::rpc::encode::{Encode, encode_payload};
 use crate::rpc::message::Message;
 use crate::rpc::received::{Response, SharedPayload};
 use crate::rpc::refusal::{Unreadable, Unsendable};
-use crate::wire::resolve::ServiceDescriptor;
 use crate::wire::status::Status;
 
-/// A call on a [`Client`](crate::Client); await it. Nothing is sent before it is first polled.
-///
-/// It gives a [`Response`], which is read in place. While the server runs as many calls as it
-/// permits, or while there is no connection, it waits for its turn. Dropping it cancels the call:
-/// the server is told, and drops the handler.
-///
-/// # Errors
-/// What the handler has answered; else DEADLINE_EXCEEDED, UNAVAILABLE when the server can't be
-/// reached or the connection is lost (the text says which and why), FAILED_PRECONDITION when both
-/// sides define the method differently, UNIMPLEMENTED when the server does not have it,
-/// RESOURCE_EXHAUSTED when the request is too long, INVALID_ARGUMENT when it nests too deep, and
-/// DATA_LOSS when the response is not a valid archive of its type.
-#[must_use = "a call is sent when it is awaited"]
-pub struct Call<'a, Req, Resp, E> {
+/// What a [`Client`] keeps of a call. Dropping it tells the server, if the call was sent.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "it is part of a sealed trait")]
+pub struct CallState<'a> {
     channel: &'a Arc<Channel>,
-    service: &'static ServiceDescriptor,
-    method: u16,
-    request: E,
-    timeout: Option<Duration>,
     /// Set at the first poll.
     deadline: Option<Box<Deadline>>,
     stage: Stage<'a>,
-    types: PhantomData<fn(Req) -> Resp>,
 }
 
 #[derive(Debug)]
@@ -66,71 +49,12 @@ struct Deadline {
     look: Option<u64>,
 }
 
-impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
-    pub(super) fn new(
-        channel: &'a Arc<Channel>,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> Self {
+impl<'a> CallState<'a> {
+    pub(super) fn new(channel: &'a Arc<Channel>) -> Self {
         Self {
             channel,
-            service,
-            method,
-            request,
-            timeout: channel.config.default_deadline,
             deadline: None,
             stage: Stage::New,
-            types: PhantomData,
-        }
-    }
-
-    /// Ends the call with DEADLINE_EXCEEDED when it takes longer, counted from its first poll. The
-    /// server is told the time that remains when the call is sent, and drops the handler when it
-    /// has passed. Overrides [`ClientBuilder::default_deadline`](crate::ClientBuilder).
-    ///
-    /// The server can't be told of more than 71.6 minutes: then it is told of none, its handler sees no
-    /// deadline, and this side alone keeps the time.
-    ///
-    /// An answer that has arrived in time is taken, however late the program comes to look.
-    ///
-    /// It needs a tokio runtime with timers: the one that the call is polled on, or else the one
-    /// that the client was made on.
-    pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Serialises the request into the send buffer, when it is its turn.
-    #[inline(always)]
-    fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<(), Status>> {
-        let timeout_us = match &self.deadline {
-            Some(deadline) => self.time_left(deadline.at)?,
-            None => 0,
-        };
-        // A panic of the encoder, which may be the program's own code, ends this call and no other.
-        let mut ticket = match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Waiting(ticket) => ticket,
-            Stage::New | Stage::Sent(_) | Stage::Ended => None,
-        };
-        let (service, method, request) = (self.service, self.method, &self.request);
-        let encode = |out: &mut Vec<u8>, bytes_max| {
-            encode_payload::<Req>(request, bytes_max, out).map_err(Unsendable::request)
-        };
-        let stage = &mut self.stage;
-        let go = |state: &mut State, at| {
-            let sent = state.send(at, service, method, timeout_us, cx.waker(), encode);
-            // Straight to its place: a result that holds one or the other is large, and to move it
-            // costs more than to look for a place for the call.
-            sent.map(|sent| *stage = Stage::Sent(sent))
-        };
-        match poll_admitted(self.channel, &mut ticket, cx, go) {
-            Poll::Ready(Ok(done)) => Poll::Ready(done),
-            Poll::Ready(Err(status)) => Poll::Ready(Err(status)),
-            Poll::Pending => {
-                self.stage = Stage::Waiting(ticket);
-                Poll::Pending
-            }
         }
     }
 
@@ -139,48 +63,6 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
         match timeout_us(deadline.saturating_duration_since(Instant::now())) {
             Err(_) if self.is_waiting() => Err(self.late()),
             other => other,
-        }
-    }
-
-    /// Sends the call if that was not done, and fetches its outcome.
-    #[inline(always)]
-    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<SharedPayload, Status>> {
-        if let Stage::Sent(sent) = &self.stage {
-            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
-            match ready!(self.channel.with(fetch)) {
-                Outcome::Answered(payload) => {
-                    self.stage = Stage::Ended;
-                    return Poll::Ready(Ok(payload));
-                }
-                Outcome::Failed(failure) => match *failure {
-                    Failure::Ended(status) => {
-                        self.stage = Stage::Ended;
-                        return Poll::Ready(Err(status));
-                    }
-                    // It goes to another connection, if there is one.
-                    Failure::NotSent(_) => self.stage = Stage::Waiting(None),
-                },
-            }
-        } else {
-            self.begin();
-        }
-        ready!(self.poll_send(cx))?;
-        // Who is woken at its end is known already.
-        Poll::Pending
-    }
-
-    /// At the first poll the time begins.
-    #[inline(always)]
-    fn begin(&mut self) {
-        match self.stage {
-            Stage::New => {
-                // A time beyond what the clock can tell is no deadline.
-                let at = |timeout| Instant::now().checked_add(timeout);
-                self.deadline = self.timeout.and_then(at).map(Deadline::new);
-                self.stage = Stage::Waiting(None);
-            }
-            Stage::Waiting(_) => (),
-            Stage::Sent(_) | Stage::Ended => panic!("a call was polled after its end"),
         }
     }
 
@@ -254,6 +136,85 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, Req, Resp, E> {
     }
 }
 
+impl<Req: Message, Resp: Message, E: Encode<Req>> Call<'_, Client, Req, Resp, E> {
+    /// Serialises the request into the send buffer, when it is its turn.
+    #[inline(always)]
+    fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<(), Status>> {
+        let timeout_us = match &self.state.deadline {
+            Some(deadline) => self.state.time_left(deadline.at)?,
+            None => 0,
+        };
+        // A panic of the encoder, which may be the program's own code, ends this call and no other.
+        let mut ticket = match std::mem::replace(&mut self.state.stage, Stage::Ended) {
+            Stage::Waiting(ticket) => ticket,
+            Stage::New | Stage::Sent(_) | Stage::Ended => None,
+        };
+        let (service, method, request) = (self.service, self.method, &self.request);
+        let encode = |out: &mut Vec<u8>, bytes_max| {
+            encode_payload::<Req>(request, bytes_max, out).map_err(Unsendable::request)
+        };
+        let stage = &mut self.state.stage;
+        let go = |state: &mut State, at| {
+            let sent = state.send(at, service, method, timeout_us, cx.waker(), encode);
+            // Straight to its place: a result that holds one or the other is large, and to move it
+            // costs more than to look for a place for the call.
+            sent.map(|sent| *stage = Stage::Sent(sent))
+        };
+        match poll_admitted(self.state.channel, &mut ticket, cx, go) {
+            Poll::Ready(Ok(done)) => Poll::Ready(done),
+            Poll::Ready(Err(status)) => Poll::Ready(Err(status)),
+            Poll::Pending => {
+                self.state.stage = Stage::Waiting(ticket);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sends the call if that was not done, and fetches its outcome.
+    #[inline(always)]
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<SharedPayload, Status>> {
+        if let Stage::Sent(sent) = &self.state.stage {
+            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
+            match ready!(self.state.channel.with(fetch)) {
+                Outcome::Answered(payload) => {
+                    self.state.stage = Stage::Ended;
+                    return Poll::Ready(Ok(payload));
+                }
+                Outcome::Failed(failure) => match *failure {
+                    Failure::Ended(status) => {
+                        self.state.stage = Stage::Ended;
+                        return Poll::Ready(Err(status));
+                    }
+                    // It goes to another connection, if there is one.
+                    Failure::NotSent(_) => self.state.stage = Stage::Waiting(None),
+                },
+            }
+        } else {
+            self.begin()?;
+        }
+        ready!(self.poll_send(cx))?;
+        // Who is woken at its end is known already.
+        Poll::Pending
+    }
+
+    /// At the first poll the time begins.
+    #[inline(always)]
+    fn begin(&mut self) -> Result<(), Status> {
+        match self.state.stage {
+            Stage::New => {
+                self.tell_begin()?;
+                // A time beyond what the clock can tell is no deadline.
+                let at = |timeout| Instant::now().checked_add(timeout);
+                self.state.deadline = self.options.deadline().and_then(at).map(Deadline::new);
+                self.state.stage = Stage::Waiting(None);
+            }
+            Stage::Waiting(_) => (),
+            Stage::Sent(_) | Stage::Ended => panic!("a call was polled after its end"),
+        }
+        Ok(())
+    }
+}
+
 impl Deadline {
     fn new(at: Instant) -> Box<Self> {
         Box::new(Self {
@@ -299,7 +260,7 @@ fn timer_at(deadline: Instant, channel: &Channel) -> Result<Pin<Box<Sleep>>, Sta
 /// Time for a driver to look into its socket once more for a call whose deadline has passed.
 const LOOK_GRACE: Duration = Duration::from_millis(100);
 
-impl<Req, Resp, E> Drop for Call<'_, Req, Resp, E> {
+impl Drop for CallState<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Stage::Sent(sent) = self.stage {
@@ -308,36 +269,23 @@ impl<Req, Resp, E> Drop for Call<'_, Req, Resp, E> {
     }
 }
 
-// Nothing in it is pinned: the timer lies in a box, and the request is only ever borrowed.
-impl<Req, Resp, E> Unpin for Call<'_, Req, Resp, E> {}
-
-impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, Req, Resp, E> {
+impl<Req: Message, Resp: Message, E: Encode<Req>> Future for Call<'_, Client, Req, Resp, E> {
     type Output = Result<Response<Resp>, Status>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = match self.poll_outcome(cx) {
             Poll::Ready(outcome) => outcome,
-            Poll::Pending if self.deadline.is_some() => ready!(self.poll_deadline(cx)),
+            Poll::Pending if self.state.deadline.is_some() => {
+                ready!(self.state.poll_deadline(cx))
+            }
             Poll::Pending => return Poll::Pending,
         };
-        self.end();
-        Poll::Ready(match outcome {
+        self.state.end();
+        let result = match outcome {
             Ok(payload) => Response::validate(payload).map_err(Unreadable::response),
             Err(status) => Err(status),
-        })
-    }
-}
-
-impl<Req, Resp, E> fmt::Debug for Call<'_, Req, Resp, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field(
-                "method",
-                &self.service.methods[usize::from(self.method)].name,
-            )
-            .field("timeout", &self.timeout)
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
+        };
+        Poll::Ready(self.tell_end(result))
     }
 }

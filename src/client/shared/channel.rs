@@ -32,7 +32,7 @@ impl Channel {
             config,
             runtime: Handle::try_current().ok(),
             start: Instant::now(),
-            state: Mutex::new(State::new(connections_max)),
+            state: Mutex::new(State::new(connections_max, fastrand::Rng::new())),
         }
     }
 

@@ -23,13 +23,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 pub use self::builder::ClientBuilder;
-pub use self::call::Call;
+use self::call::CallState;
 use self::channel::Channel;
 use self::ticket::poll_admitted;
-use super::{Caller, Sealed};
-use crate::rpc::encode::Encode;
-use crate::rpc::message::Message;
-use crate::wire::resolve::ServiceDescriptor;
+use super::{CallOptions, ClientHook, Sealed};
 use crate::wire::status::Status;
 
 /// A client for tokio programs: connections that all clones share, on which any number of calls are
@@ -116,17 +113,26 @@ impl Client {
     }
 }
 
-impl Sealed for Client {}
+impl Sealed for Client {
+    type CallState<'a> = CallState<'a>;
 
-impl Caller for Client {
-    type Call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a> = Call<'a, Req, Resp, E>;
+    #[inline]
+    fn call_state(&self) -> CallState<'_> {
+        CallState::new(&self.handle.channel)
+    }
 
-    fn call<'a, Req: Message, Resp: Message, E: Encode<Req> + 'a>(
-        &'a self,
-        service: &'static ServiceDescriptor,
-        method: u16,
-        request: E,
-    ) -> Call<'a, Req, Resp, E> {
-        Call::new(&self.handle.channel, service, method, request)
+    #[inline]
+    fn defaults(&self) -> &CallOptions {
+        &self.handle.channel.config.defaults
+    }
+
+    #[inline]
+    fn hook(&self) -> Option<&dyn ClientHook> {
+        let hook = self.handle.channel.config.hook.as_ref()?;
+        Some(&*hook.0)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.handle.channel.now_ns()
     }
 }

@@ -74,15 +74,16 @@ pub(super) struct SentCall {
 }
 
 impl State {
-    pub(super) fn new(connections_max: usize) -> Self {
+    /// A client that has done nothing yet. When to connect again is drawn from `random`.
+    pub(super) fn new(connections_max: usize, mut random: fastrand::Rng) -> Self {
         Self {
             dial: Dial::Idle,
-            spread: Spread::new(connections_max),
+            spread: Spread::new(connections_max, random.fork()),
             links: Vec::new(),
             link_ids: 0,
             calls: CallSlots::new(),
             waiting: WaitQueue::default(),
-            redial: Redial::new(),
+            redial: Redial::new(random),
             attempt: None,
             wakers: Wakers::default(),
         }

@@ -87,8 +87,8 @@ impl Model {
         };
         let (shards, connections_max) = (rng.u16(1..5), rng.usize(1..5));
         Self {
+            state: State::new(connections_max, rng.fork()),
             rng,
-            state: State::new(connections_max),
             target: CallTarget::parse("tcp://127.0.0.1:1").expect("an address"),
             limits: Arc::new(limits),
             calls: Vec::new(),
@@ -246,6 +246,7 @@ impl Model {
                 ServerEvent::AfterGoaway { .. } => (),
                 ServerEvent::Unresolved { .. } => panic!("sent before it was resolved"),
                 ServerEvent::TooLong { .. } => panic!("all methods take anything"),
+                ServerEvent::NoMemory { .. } => panic!("nothing was refused"),
                 // Its task is the same for all; the answer then crosses the cancellation.
                 ServerEvent::Cancel { .. } => (),
             }

@@ -12,10 +12,11 @@ use super::readiness::{Readiness, Ready};
 use super::transfer::{receive, send};
 use crate::client::connecting::refuse_itself;
 use crate::client::core::target::Target;
-use crate::engine::outgoing::Outgoing;
+use crate::connection::lifecycle::Stage;
+use crate::connection::outgoing::Outgoing;
 use crate::net::options::{StreamOptions, set_stream_options};
 use crate::shard::ShardCore;
-use crate::shard::conn::{Conn, Stage};
+use crate::shard::conn::Conn;
 
 /// Reads after which other connections get their turn.
 const READS_PER_TURN: usize = 8;
@@ -201,16 +202,16 @@ impl Sockets {
             }
             conn.shard.lost(conn, &error);
         }
-        conn.shard.resume_reading(conn);
-        if !socket.is_connecting {
+        let mut plan = conn.shard.plan(conn);
+        if !socket.is_connecting && !plan.close {
             socket.is_readable |= conn.must_look_first();
-            let read = socket.read();
-            // What reading has asked for follows here.
+            let received = socket.receive_all();
+            // What receiving has asked for follows here.
             conn.attended();
-            match read {
-                Read::Done => (),
-                Read::Unfinished => conn.attend(),
-                Read::LacksBuffer => {
+            match received {
+                Received::Done => (),
+                Received::Unfinished => conn.attend(),
+                Received::LacksBuffer => {
                     socket.is_starved = true;
                     self.starved.push(slot);
                 }
@@ -218,20 +219,18 @@ impl Sockets {
             if conn.is_unread() && socket.is_broken {
                 socket.break_off();
             }
-            if conn.stage() <= Stage::Flushing {
-                if let Err(error) = socket.write() {
-                    conn.shard.lost(conn, &error);
-                } else if conn.stage() == Stage::Flushing && conn.queue.borrow().is_empty() {
-                    socket.shut_down_writing();
-                    conn.shard.linger(conn);
-                }
+            if let Err(error) = socket.send_all() {
+                conn.shard.lost(conn, &error);
             }
             socket.watch_room(readiness)?;
-            // What was written may have made room for more, and nothing else would look again.
-            conn.shard.resume_reading(conn);
+            // What was sent may have made room for more, or was the last.
+            plan = conn.shard.plan(conn);
+        }
+        if plan.shutdown {
+            socket.shut_down_writing();
         }
         conn.shard.arm_timer(conn);
-        if conn.stage() == Stage::Closing {
+        if plan.close {
             self.release(slot, conn);
             conn.shard.closed(conn);
         }
@@ -259,8 +258,8 @@ impl Sockets {
     }
 }
 
-/// How reading has ended.
-enum Read {
+/// How receiving has ended.
+enum Received {
     /// There is no more, or no more is wanted.
     Done,
     /// There may be more, but others have their turn first.
@@ -286,11 +285,11 @@ impl Socket {
     /// Receives what is there, up to a bound. A receive that fills less than its room has taken all,
     /// unless there are marks, and the kernel tells when there is more: that saves a call that would find
     /// nothing. An end that was told already is not told again.
-    fn read(&mut self) -> Read {
+    fn receive_all(&mut self) -> Received {
         let conn = Rc::clone(&self.conn);
         for _ in 0..READS_PER_TURN {
             if !self.is_readable || self.is_starved || !conn.wants_read() {
-                return Read::Done;
+                return Received::Done;
             }
             let (room, received) = match conn.take_direct() {
                 Some(mut body) => {
@@ -306,7 +305,7 @@ impl Socket {
                     let pool = &conn.shard.pool;
                     let Some(buffer) = pool.take() else {
                         conn.shard.counters.buffers_exhausted.add(1);
-                        return Read::LacksBuffer;
+                        return Received::LacksBuffer;
                     };
                     let filled = pool.fill_with(buffer, |memory| receive(&self.fd, memory));
                     let received = filled.map(|chunk| {
@@ -338,7 +337,7 @@ impl Socket {
                 }
             }
         }
-        Read::Unfinished
+        Received::Unfinished
     }
 
     /// Says what of the message that is being sent will not be sent any more.
@@ -357,33 +356,23 @@ impl Socket {
     }
 
     /// Sends what is queued until the socket takes no more.
-    fn write(&mut self) -> io::Result<()> {
+    fn send_all(&mut self) -> io::Result<()> {
         let conn = &self.conn;
-        while !self.is_full {
-            if self.sending.is_none() {
-                self.sending = Outgoing::take(&mut conn.queue.borrow_mut(), &conn.shard);
-            }
-            let Some(message) = &mut self.sending else {
+        while !self.is_full && conn.stage() <= Stage::Flushing {
+            let Some(message) = self.sending.take().or_else(|| conn.begin_send()) else {
                 return Ok(());
             };
-            let bytes = match send(&self.fd, message) {
-                Ok(bytes) => bytes,
+            match send(&self.fd, &message) {
+                Ok(bytes) => self.sending = conn.sent_some(message, bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_full = true;
-                    conn.note_output(false);
-                    return Ok(());
+                    self.sending = Some(message);
+                    conn.note_progress(false);
                 }
                 Err(error) => {
-                    conn.note_unwritten(message.first_unsent_request());
-                    conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
-                    self.sending = None;
+                    conn.give_up(&message);
                     return Err(error);
                 }
-            };
-            let is_whole = message.advance(bytes);
-            conn.sent(bytes, is_whole);
-            if is_whole && let Some(message) = self.sending.take() {
-                message.recycle(&conn.shard);
             }
         }
         Ok(())

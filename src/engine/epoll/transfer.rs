@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::engine::outgoing::{Outgoing, PARTS_MAX};
+use crate::connection::outgoing::{Outgoing, PARTS_MAX};
 
 /// Receives into `memory`; zero bytes are the peer's end.
 pub(super) fn receive(socket: impl AsFd, memory: &mut [u8]) -> io::Result<usize> {

@@ -10,7 +10,7 @@ use super::network::{Event, SharedNetwork};
 use crate::buf::{RecvPool, TakenBuffer};
 use crate::client::core::target::Target;
 use crate::client::unread::Unread;
-use crate::engine::outgoing::Outgoing;
+use crate::connection::outgoing::Outgoing;
 use crate::engine::uring::kernel::{Completion, Kernel};
 use crate::engine::uring::operation::{OpKey, Operation, Operations, Vectors};
 use crate::net::options::StreamOptions;

@@ -74,12 +74,15 @@ impl Node {
             serves: self.address.is_some(),
         };
         let now_ns = Rc::clone(&network.borrow().now_ns);
+        // Its own, and another one each time that it starts.
+        let random = network.borrow_mut().rng.fork();
         let shard = ShardCore::new(
             place,
             self.config.clone(),
             Arc::new(Counters::default()),
             Arc::clone(&mailbox),
             TimeSource::Simulated(now_ns),
+            random,
         )
         .expect("memory for a few buffers");
         shard.begin_turn();

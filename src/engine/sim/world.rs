@@ -52,7 +52,6 @@ impl std::fmt::Debug for Simulation {
 impl Simulation {
     /// An empty world. What its clients draw by chance is drawn from the seed as well.
     pub fn new(seed: u64) -> Self {
-        fastrand::seed(seed);
         let network = Network::new(Rng::with_seed(seed));
         network.borrow_mut().at(FATE_NS, Event::Fate);
         Self {
@@ -91,14 +90,17 @@ impl Simulation {
         let rng = &mut network.rng;
         let defaults = Limits::default();
         let seconds = |rng: &mut Rng, most: u64| Duration::from_millis(rng.u64(500..most * 1000));
-        Limits {
+        let mut limits = Limits {
             payload_bytes_max: 1 << rng.u32(16..22),
             calls_in_flight_max: 1 << rng.u32(0..8),
             write_queue_bytes_high: 1 << rng.usize(10..19),
             keepalive_interval: seconds(rng, 30),
             keepalive_timeout: seconds(rng, 10),
             ..defaults
-        }
+        };
+        // Up to the default, and drawn already.
+        limits.body_patience = 2 * limits.keepalive_interval;
+        limits
     }
 
     fn drawn_config(&mut self, limits: Limits) -> ShardConfig {

@@ -58,7 +58,7 @@ pub(crate) fn run(start: ShardStart) -> io::Result<()> {
         Ok((result, leftover)) => {
             drop(executor);
             if let Some(leftover) = leftover {
-                leftover.put_in_order();
+                leftover.put_in_order(&mut fastrand::Rng::new());
             }
             result
         }

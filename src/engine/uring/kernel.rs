@@ -7,7 +7,7 @@ use super::operation::{OpKey, Operation, Vectors};
 use crate::buf::TakenBuffer;
 use crate::client::core::target::Target;
 use crate::client::unread::Unread;
-use crate::engine::outgoing::Outgoing;
+use crate::connection::outgoing::Outgoing;
 use crate::net::options::StreamOptions;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;

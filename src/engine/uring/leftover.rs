@@ -49,12 +49,13 @@ impl Leftover {
         Some(Self { waker })
     }
 
-    /// Closes the eventfd, when the executor is gone.
-    pub(super) fn put_in_order(self) {
+    /// Closes the eventfd, when the executor is gone. How often it is woken is drawn from `random`, so that no
+    /// other eventfd rises just as much.
+    pub(super) fn put_in_order(self, random: &mut fastrand::Rng) {
         let mut known: Option<RawFd> = None;
         for _ in 0..TRIES_MAX {
             let before = counts(known);
-            let wakes = fastrand::u64(2..=WAKES_MAX);
+            let wakes = random.u64(2..=WAKES_MAX);
             (0..wakes).for_each(|_| self.waker.wake_by_ref());
             let mut risen = before.iter().filter(|(fd, count)| {
                 count_of(*fd).is_some_and(|now| now.wrapping_sub(*count) == wakes)

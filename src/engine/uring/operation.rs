@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use io_uring::types::Timespec;
 
-use crate::engine::outgoing::Outgoing;
+use crate::connection::outgoing::Outgoing;
 use crate::wire::framer::DirectBody;
 
 /// What an operation is for, and what it owns.

@@ -8,10 +8,11 @@ use super::operation::{OpKey, Operation};
 use crate::buf::TakenBuffer;
 use crate::client::core::target::Target;
 use crate::client::unread::Unread;
-use crate::engine::outgoing::Outgoing;
+use crate::connection::lifecycle::{Read, Stage};
+use crate::connection::outgoing::Outgoing;
 use crate::net::options::StreamOptions;
 use crate::planted_bugs::{Bug, is_planted};
-use crate::shard::conn::{Conn, Stage};
+use crate::shard::conn::Conn;
 use crate::wire::framer::DirectBody;
 
 /// The sockets of a shard, at the place that each connection remembers.
@@ -228,8 +229,8 @@ impl<K: Kernel> Sockets<K> {
                 // One buffer for each: a multishot would take as many as there are bytes for, and leave the
                 // others none.
                 socket.is_bulk = true;
-                let conn = Rc::clone(&socket.conn);
-                self.receive_or_stop(ring, slot, &conn)?;
+                let read = socket.conn.plan_read();
+                self.receive_or_stop(ring, slot, read)?;
             }
         }
         Ok(())
@@ -291,43 +292,36 @@ impl<K: Kernel> Sockets<K> {
         &mut self,
         ring: &mut K,
         slot: u32,
-        mut message: Outgoing,
+        message: Outgoing,
         result: io::Result<u32>,
     ) -> io::Result<()> {
         let socket = self.socket(slot);
         socket.send = None;
         let conn = Rc::clone(&socket.conn);
-        let shard = &conn.shard;
         let sent_bytes = match result {
             Ok(bytes) => bytes as usize,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
             Err(error) => {
-                conn.note_unwritten(message.first_unsent_request());
-                conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
-                shard.lost(&conn, &error);
+                conn.give_up(&message);
+                conn.shard.lost(&conn, &error);
                 return Ok(());
             }
         };
-        let is_repeated =
-            is_planted(Bug::PartialSendRepeated) && sent_bytes < message.unsent_bytes();
-        let is_whole = !is_repeated && message.advance(sent_bytes);
-        conn.sent(sent_bytes, is_whole);
-        if is_whole {
-            message.recycle(shard);
-            if conn.goes_on_after_send() {
+        match conn.sent_some(message, sent_bytes) {
+            Some(rest) if conn.stage() < Stage::Closing => {
+                let send = ring.send_of(slot, rest);
+                socket.send = Some(ring.start(&socket.system, send)?);
+            }
+            Some(rest) => {
+                conn.not_sent(&rest);
                 conn.attend();
             }
-        } else if conn.stage() < Stage::Closing {
-            let send = ring.send_of(slot, message);
-            socket.send = Some(ring.start(&socket.system, send)?);
-        } else {
-            conn.queue.borrow_mut().sent(message.unsent_bytes(), true);
-            conn.attend();
+            None => (),
         }
         Ok(())
     }
 
-    /// Brings a connection's operations in line with what the shard wants of it.
+    /// Brings a connection's operations in line with its plan.
     #[inline]
     pub(super) fn attend(&mut self, ring: &mut K, conn: &Rc<Conn>) -> io::Result<()> {
         let slot = conn.engine_slot.get();
@@ -338,50 +332,48 @@ impl<K: Kernel> Sockets<K> {
             }
             return Ok(());
         }
-        conn.shard.resume_reading(conn);
         let Some(socket) = &mut self.slots[slot as usize] else {
             return Ok(());
         };
-        if socket.connect.is_none() && conn.must_look_first() {
+        let is_connected = socket.connect.is_none();
+        if is_connected && conn.must_look_first() {
             socket.look_first(ring);
         }
-        if socket.connect.is_none() && conn.stage() <= Stage::Flushing && !socket.awaits_bytes {
-            start_send(ring, socket, slot)?;
-            if conn.stage() == Stage::Flushing && socket.send.is_none() {
-                ring.shut_down_writing(&socket.system);
-                conn.shard.linger(conn);
-            }
-        }
-        if conn.stage() == Stage::Closing {
+        let plan = conn.shard.plan(conn);
+        if plan.close {
             return self.close(ring, slot, conn);
         }
-        if conn.is_unread() && matches!(socket.watch, Watch::Off) {
+        if plan.transmit && is_connected && !socket.awaits_bytes {
+            start_send(ring, socket, slot)?;
+        }
+        if plan.shutdown {
+            ring.shut_down_writing(&socket.system);
+        }
+        if plan.read == Read::Watch && matches!(socket.watch, Watch::Off) {
             let watch = ring.start(&socket.system, Operation::Watch { socket: slot })?;
             socket.watch = Watch::On(watch);
         }
-        if socket.connect.is_none() && !socket.is_starved {
-            self.receive_or_stop(ring, slot, conn)?;
+        if is_connected && !socket.is_starved {
+            self.receive_or_stop(ring, slot, plan.read)?;
         }
         conn.shard.arm_timer(conn);
         Ok(())
     }
 
     #[inline]
-    fn receive_or_stop(&mut self, ring: &mut K, slot: u32, conn: &Rc<Conn>) -> io::Result<()> {
+    fn receive_or_stop(&mut self, ring: &mut K, slot: u32, read: Read) -> io::Result<()> {
         let socket = self.socket(slot);
-        let wants_read = conn.wants_read();
-        let wants_direct = wants_read && conn.wants_direct();
         match socket.receive {
             // A large body has begun, or reading must stop.
-            Some(key) if (!wants_read || wants_direct) && !socket.is_stopping => {
+            Some(key) if read != Read::Any && !socket.is_stopping => {
                 socket.is_stopping = true;
                 if is_planted(Bug::CancelAcknowledgedEarly) {
                     socket.receive = None;
                 }
                 ring.cancel(key)
             }
-            None if wants_read => {
-                let receive = match conn.take_direct() {
+            None if matches!(read, Read::Any | Read::Into) => {
+                let receive = match socket.conn.take_direct() {
                     Some(body) => {
                         socket.is_bulk = true;
                         Operation::ReceiveDirect { socket: slot, body }
@@ -445,11 +437,9 @@ fn start_send<K: Kernel>(
     if socket.send.is_some() && !is_planted(Bug::TwoSendsInFlight) {
         return Ok(());
     }
-    let conn = &socket.conn;
-    let Some(message) = Outgoing::take(&mut conn.queue.borrow_mut(), &conn.shard) else {
+    let Some(message) = socket.conn.begin_send() else {
         return Ok(());
     };
-    conn.note_output(false);
     let send = ring.send_of(slot, message);
     socket.send = Some(ring.start(&socket.system, send)?);
     Ok(())

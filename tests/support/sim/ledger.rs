@@ -18,6 +18,8 @@ pub struct Ledger {
     pub callers: usize,
     /// Handlers that run or wait.
     pub handlers: usize,
+    /// Calls that the servers' hooks have let through and were not told the end of.
+    pub watched: usize,
     /// Clients that will make a last call.
     pub last_callers: usize,
     pub phase: Phase,
@@ -68,6 +70,7 @@ impl Ledger {
             calls: Vec::new(),
             callers: 0,
             handlers: 0,
+            watched: 0,
             last_callers: 0,
             phase: Phase::Faults,
             is_prompt: false,

@@ -256,7 +256,10 @@ impl World {
             return Err("a client's last call never ends".into());
         }
         // The clients are still connected: whoever gave up a call has told its server.
-        let handlers = |world: &Self| world.ledger.borrow().handlers == 0;
+        let handlers = |world: &Self| {
+            let ledger = world.ledger.borrow();
+            (ledger.handlers, ledger.watched) == (0, 0)
+        };
         if !self.until(QUIET_NS, handlers)? {
             return Err("handlers go on whose callers have gone".into());
         }

@@ -1,6 +1,7 @@
 //! Who lives in the world: a service, and callers that use it in all ways.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,7 +9,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringcall::{Context, IntoServices, LocalClient, Reply, Request, Service, Shard, Status};
+use ringcall::__private::hooked;
+use ringcall::{
+    CallInfo, CallOutcome, CallTimings, Context, IntoServices, LocalClient, Reply, Request,
+    ServerHook, Service, Shard, Status,
+};
 
 use super::ledger::{Ledger, Phase};
 
@@ -54,7 +59,7 @@ const TIMER_NS: u64 = 1_000_000;
 
 impl Handler {
     fn begin(&self, cx: &Context, id: u64) -> Running<'_> {
-        self.books.borrow_mut().execute(id, cx.remaining());
+        self.books.borrow_mut().execute(id, cx.call().remaining());
         Running(&self.books)
     }
 
@@ -82,7 +87,10 @@ impl InhabitantHandler for Handler {
     async fn wait(&self, cx: &Context, parcel: Request<Parcel>) -> Result<Reply<Parcel>, Status> {
         let _running = self.begin(cx, parcel.id.to_native());
         let begun_ns = self.books.borrow().now_ns();
-        let due_ns = cx.remaining().map(|left| begun_ns + left.as_nanos() as u64);
+        let due_ns = cx
+            .call()
+            .remaining()
+            .map(|left| begun_ns + left.as_nanos() as u64);
         for _ in 0..4 {
             cx.sleep(Duration::from_micros(u64::from(parcel.wanted.to_native())))
                 .await;
@@ -110,8 +118,59 @@ pub fn services(books: &Books) -> impl Fn(&Shard) -> Vec<Box<dyn Service>> + 'st
     move |_| {
         // What the last life of this server ran has gone with it.
         let books = Rc::clone(&books);
-        IntoServices::into_services(InhabitantServer::new(Handler { books }))
-            .expect("the services are right")
+        let hook = Rc::new(Doorkeeper {
+            books: Rc::clone(&books),
+            inside: RefCell::default(),
+        });
+        let services = IntoServices::into_services(InhabitantServer::new(Handler { books }));
+        hooked(services.expect("the services are right"), hook)
+    }
+}
+
+/// Whoever the hook lets in comes out once: also when the connection ends, or the server dies.
+struct Doorkeeper {
+    books: Books,
+    /// Calls that were let through and have not ended, by connection and id.
+    inside: RefCell<BTreeSet<(String, u64)>>,
+}
+
+impl ServerHook for Doorkeeper {
+    fn on_call(&self, call: &CallInfo) -> Result<(), Status> {
+        let (peer, id) = (call.peer().to_owned(), call.id());
+        let mut books = self.books.borrow_mut();
+        books.watched += 1;
+        if !self.inside.borrow_mut().insert((peer, id)) {
+            books.violated(|| format!("the hook was asked twice about {call:?}"));
+        }
+        Ok(())
+    }
+
+    fn on_done(&self, call: &CallInfo, outcome: CallOutcome<'_>, timings: CallTimings) {
+        let key = (call.peer().to_owned(), call.id());
+        let mut books = self.books.borrow_mut();
+        if !self.inside.borrow_mut().remove(&key) {
+            return books.violated(|| format!("the hook was told twice of {call:?}: {outcome:?}"));
+        }
+        books.watched -= 1;
+        let CallTimings {
+            arrived,
+            started,
+            done,
+            ..
+        } = timings;
+        if !(arrived <= started && started <= done && done.as_nanos() as u64 == books.now_ns()) {
+            books.violated(|| format!("the hook was told wrong times of {call:?}: {timings:?}"));
+        }
+    }
+}
+
+impl Drop for Doorkeeper {
+    fn drop(&mut self) {
+        let inside = self.inside.borrow();
+        if !inside.is_empty() {
+            let mut books = self.books.borrow_mut();
+            books.violated(|| format!("the hook was never told the end of {inside:?}"));
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! The store behind the key-value service of peers whose handlers may run on any thread.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a store that is only ever asked for one key"
+)]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -1,12 +1,12 @@
 //! Bytes on their way out.
 
+use super::spare_buffers::SpareBuffers;
 use crate::buf::{Part, SendQueue};
-use crate::shard::ShardCore;
 use crate::wire::unsent::first_request;
 
 /// Bytes that are being sent.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     first: Part,
     /// Empty, and so without memory of its own, unless bodies are sent from their place.
     rest: Vec<Part>,
@@ -18,13 +18,13 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Takes what is queued, up to [`PARTS_MAX`] parts; `None` when there is nothing.
     #[inline]
-    pub(super) fn take(queue: &mut SendQueue, shard: &ShardCore) -> Option<Self> {
+    pub(super) fn take(queue: &mut SendQueue, spare: &SpareBuffers) -> Option<Self> {
         // The next frames get a buffer when there are some, not now: idle connections have none.
         let first = queue.take(Vec::new)?;
         if !queue.has_ready() {
             return Some(Self::new(first, Vec::new()));
         }
-        let mut rest = shard.take_parts();
+        let mut rest = spare.take_parts();
         while queue.has_ready() && rest.len() + 1 < PARTS_MAX {
             rest.extend(queue.take(Vec::new));
         }
@@ -41,21 +41,21 @@ impl Outgoing {
     }
 
     /// Number of parts.
-    pub(super) fn part_count(&self) -> usize {
+    pub(crate) fn part_count(&self) -> usize {
         1 + self.rest.len()
     }
 
     /// Gives the memory back when all is sent.
-    pub(super) fn recycle(mut self, shard: &ShardCore) {
+    pub(crate) fn recycle(mut self, spare: &SpareBuffers) {
         let put = |part| {
             if let Part::Frames(buffer) = part {
-                shard.put_buffer(buffer);
+                spare.put(buffer);
             }
         };
         put(self.first);
         if !self.rest.is_empty() {
             self.rest.drain(..).for_each(put);
-            shard.put_parts(self.rest);
+            spare.put_parts(self.rest);
         }
     }
 
@@ -66,7 +66,7 @@ impl Outgoing {
     }
 
     /// The parts that are not sent yet, from the first unsent byte on.
-    pub(super) fn unsent(&self) -> impl Iterator<Item = &[u8]> + Clone {
+    pub(crate) fn unsent(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let offset = self.offset;
         let left = self.slices().skip(self.part).enumerate();
         left.map(move |(at, slice)| if at == 0 { &slice[offset..] } else { slice })
@@ -74,7 +74,7 @@ impl Outgoing {
 
     /// Records that `bytes` more were sent; says whether that was all.
     #[inline]
-    pub(super) fn advance(&mut self, mut bytes: usize) -> bool {
+    pub(crate) fn advance(&mut self, mut bytes: usize) -> bool {
         // As a rule there is one part, and all of it went out.
         if self.rest.is_empty() && self.offset + bytes == self.first.as_slice().len() {
             (self.part, self.offset) = (1, 0);
@@ -96,7 +96,7 @@ impl Outgoing {
     }
 
     /// The first call of a client of which nothing was sent. A client queues nothing but frames.
-    pub(super) fn first_unsent_request(&self) -> Option<u64> {
+    pub(crate) fn first_unsent_request(&self) -> Option<u64> {
         match (&self.first, self.part) {
             (Part::Frames(frames), 0) if self.rest.is_empty() => first_request(frames, self.offset),
             _ => None,
@@ -104,13 +104,13 @@ impl Outgoing {
     }
 
     /// Bytes that are not sent yet.
-    pub(super) fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         self.unsent().map(<[u8]>::len).sum()
     }
 }
 
 /// Parts in one system call.
-pub(super) const PARTS_MAX: usize = 64;
+pub(crate) const PARTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

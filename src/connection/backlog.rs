@@ -12,7 +12,7 @@ use crate::wire::header::Header;
 /// brings: at most one shard's receive buffers. Only while output waits for a peer that may have to
 /// write before it reads does it go on, into memory that stands in the connection's account.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     held: Option<HeldCall>,
     pieces: VecDeque<Piece>,
     /// What is left of all pieces.
@@ -23,29 +23,29 @@ pub(super) struct Backlog {
 
 /// A request that waits until another call of its connection has ended.
 #[derive(Debug)]
-pub(super) struct HeldCall {
-    pub(super) header: Header,
-    pub(super) payload: Chunk,
+pub(crate) struct HeldCall {
+    pub(crate) header: Header,
+    pub(crate) payload: Chunk,
     /// Its deadline runs from here.
-    pub(super) arrived_ns: u64,
+    pub(crate) arrived_ns: u64,
     /// What stands in the connection's account for it.
-    pub(super) memory_bytes: usize,
+    pub(crate) memory_bytes: usize,
 }
 
 /// Received bytes, of which those before `at` have been used.
 #[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) bytes: Chunk,
+pub(crate) struct Piece {
+    pub(crate) bytes: Chunk,
     /// Whether they lie in a receive buffer still.
-    pub(super) is_pooled: bool,
-    pub(super) at: usize,
-    pub(super) arrived_ns: u64,
+    pub(crate) is_pooled: bool,
+    pub(crate) at: usize,
+    pub(crate) arrived_ns: u64,
     /// What stands in the connection's account for them.
-    pub(super) memory_bytes: usize,
+    pub(crate) memory_bytes: usize,
 }
 
 impl Piece {
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(crate) fn is_used_up(&self) -> bool {
         self.at == self.bytes.as_slice().len()
     }
 
@@ -54,7 +54,7 @@ impl Piece {
     }
 
     /// Gives the receive buffer back; what is left of its bytes is copied.
-    pub(super) fn copy_out(&mut self, account: &Rc<Account>) {
+    pub(crate) fn copy_out(&mut self, account: &Rc<Account>) {
         let left = AlignedBuf::copy_of(self.left());
         self.memory_bytes = left.capacity();
         self.bytes = Chunk::on_account(left, account);
@@ -64,7 +64,7 @@ impl Piece {
 
 impl Backlog {
     /// Keeps a request. There is none yet: reading stops with the first.
-    pub(super) fn hold(&mut self, call: HeldCall) {
+    pub(crate) fn hold(&mut self, call: HeldCall) {
         assert!(
             self.held.is_none(),
             "one request waits, the rest is not read"
@@ -75,46 +75,46 @@ impl Backlog {
 
     /// Whether no received bytes wait.
     #[inline]
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(crate) fn is_used_up(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// Whether a request waits.
     #[inline]
-    pub(super) fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         self.held.is_some()
     }
 
     /// The request that waits.
-    pub(super) fn held(&self) -> Option<&HeldCall> {
+    pub(crate) fn held(&self) -> Option<&HeldCall> {
         self.held.as_ref()
     }
 
     /// Length of the bytes that wait.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// What stands in the connection's account for what waits.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
     /// Takes the request that waits.
-    pub(super) fn take_held(&mut self) -> Option<HeldCall> {
+    pub(crate) fn take_held(&mut self) -> Option<HeldCall> {
         let held = self.held.take()?;
         self.memory_bytes -= held.memory_bytes;
         Some(held)
     }
 
     /// Adds bytes that were received last.
-    pub(super) fn push(&mut self, piece: Piece) {
+    pub(crate) fn push(&mut self, piece: Piece) {
         self.enter(&piece);
         self.pieces.push_back(piece);
     }
 
     /// Puts back what is left of the first bytes.
-    pub(super) fn put_back(&mut self, piece: Piece) {
+    pub(crate) fn put_back(&mut self, piece: Piece) {
         self.enter(&piece);
         self.pieces.push_front(piece);
     }
@@ -125,7 +125,7 @@ impl Backlog {
     }
 
     /// Takes the first bytes.
-    pub(super) fn pop(&mut self) -> Option<Piece> {
+    pub(crate) fn pop(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.left().len();
         self.memory_bytes -= piece.memory_bytes;
@@ -133,7 +133,7 @@ impl Backlog {
     }
 
     /// Gives up everything, and the memory.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }

@@ -1,27 +1,33 @@
-//! Send buffers that are used again, by whichever connection answers next.
+//! Send buffers that are used again, by whichever connection of a shard sends next.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use crate::buf::Part;
+
 /// Empty buffers, each with the memory that it has grown to.
 #[derive(Default)]
-pub(super) struct SpareBuffers {
+pub(crate) struct SpareBuffers {
     /// The one that was given back last: as a rule the next connection takes it.
     last: Cell<Vec<u8>>,
     others: RefCell<Vec<Vec<u8>>>,
     /// Memory of the others.
     bytes: Cell<usize>,
+    /// Lists of what goes out together, emptied.
+    parts: RefCell<Vec<Vec<Part>>>,
 }
 
 /// Memory of all buffers that are kept, and of the largest one, in bytes.
-pub(super) const SPARE_BYTES_MAX: usize = OTHERS_BYTES_MAX + BUFFER_BYTES_MAX;
+pub(crate) const SPARE_BYTES_MAX: usize = OTHERS_BYTES_MAX + BUFFER_BYTES_MAX;
 const OTHERS_BYTES_MAX: usize = 16 << 20;
 const BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Lists of parts that are kept: a few KiB each at most.
+const PARTS_MAX: usize = 64;
 
 impl SpareBuffers {
     /// An empty buffer, without memory if none is kept.
     #[inline]
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         let last = self.last.take();
         if last.capacity() > 0 {
             return last;
@@ -38,7 +44,7 @@ impl SpareBuffers {
 
     /// Keeps a buffer, unless it is too large or there are enough.
     #[inline]
-    pub(super) fn put(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn put(&self, mut buffer: Vec<u8>) {
         if (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             let before = self.last.replace(buffer);
@@ -54,6 +60,22 @@ impl SpareBuffers {
         if bytes <= OTHERS_BYTES_MAX {
             self.bytes.set(bytes);
             self.others.borrow_mut().push(buffer);
+        }
+    }
+}
+
+/// For what goes out together.
+impl SpareBuffers {
+    /// An empty list.
+    pub(super) fn take_parts(&self) -> Vec<Part> {
+        self.parts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such a list back, emptied.
+    pub(super) fn put_parts(&self, parts: Vec<Part>) {
+        let mut spare = self.parts.borrow_mut();
+        if spare.len() < PARTS_MAX {
+            spare.push(parts);
         }
     }
 }
