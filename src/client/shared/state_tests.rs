@@ -11,9 +11,10 @@ use super::*;
 use crate::client::core::slots::Failure;
 use crate::connection::server::{ServerConnection, ServerEvent};
 use crate::wire::frame_writer;
-use crate::wire::handshake::Seat;
+use crate::wire::handshake::{Handshake, Seat};
 use crate::wire::header::{Header, Kind};
 use crate::wire::resolve::{Directory, MethodDescriptor};
+use crate::wire::violation::Violation;
 
 static SERVICE: ServiceDescriptor = ServiceDescriptor {
     name: "model",
@@ -357,4 +358,49 @@ fn every_call_ends_exactly_once_whatever_happens() {
     }
     assert!(made_again.into_inner() > 0, "some calls were made again");
     assert_eq!(open_max.into_inner(), 4, "as many as there are shards");
+}
+
+/// A link that has come to this one of two shards.
+fn open_link(state: &mut State, shard: u16) -> u64 {
+    let limits = Limits::default();
+    let ours = Handshake::ours(&limits);
+    let answer = Handshake::answer(&limits, &ours, Seat { shard, shards: 2 });
+    let mut welcome = Vec::new();
+    frame_writer::append_control(&mut welcome, Header::new(Kind::Welcome, 0, 0), |out| {
+        out.extend_from_slice(&answer.encode());
+    });
+    let link = state.add_link(Arc::new(limits), 0);
+    let received = state.receive(link, &Bytes::from(welcome), 0, &target());
+    received.expect("an honest server");
+    link
+}
+
+fn target() -> CallTarget {
+    CallTarget::parse("tcp://127.0.0.1:1").expect("an address")
+}
+
+/// The outcome of a call of which nothing was sent, on a link that ends by a mistake of the server.
+fn outcome_of_an_unsent_call(others: usize) -> Failure {
+    let mut state = State::new(2, fastrand::Rng::with_seed(1));
+    let link = open_link(&mut state, 0);
+    (0..others).for_each(|_| {
+        open_link(&mut state, 1);
+    });
+    let at = state.way(None).expect("there is room");
+    assert_eq!(state.links[at].id, link, "the first of equals");
+    // It waits until its method is resolved.
+    let sent = state.send(at, &SERVICE, 0, 0, Waker::noop(), |_, _| Ok(()));
+    let sent = sent.expect("an open link takes calls");
+    let mistake = Cause::Violation(Violation::NotRingcall);
+    state.remove_link(link, &mistake, &target(), 0);
+    match state.calls.poll(sent.slot, Waker::noop()) {
+        Poll::Ready(Outcome::Failed(failure)) => *failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_not_sent_goes_to_another_link_if_there_is_one_whoever_made_a_mistake() {
+    assert!(matches!(outcome_of_an_unsent_call(1), Failure::NotSent(_)));
+    assert!(matches!(outcome_of_an_unsent_call(0), Failure::Ended(_)));
 }
