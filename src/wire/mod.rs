@@ -12,6 +12,7 @@ pub mod header;
 pub mod limits;
 pub(crate) mod limits_error;
 pub mod resolve;
+#[cfg(feature = "server")]
 pub(crate) mod response_writer;
 pub mod status;
 pub(crate) mod unsent;
