@@ -63,7 +63,7 @@ impl ZooHandler for Keeper {
         cx: &Context,
         strings: Request<Vec<String>>,
     ) -> Result<Reply<Vec<String>>, Status> {
-        let time = cx.remaining().unwrap_or(Duration::from_micros(30));
+        let time = cx.call().remaining().unwrap_or(Duration::from_micros(30));
         let shard = cx.shard();
         cx.spawn(async move { shard.sleep(Duration::from_micros(5)).await });
         cx.sleep(time.min(Duration::from_micros(200))).await;
