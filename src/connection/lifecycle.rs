@@ -72,18 +72,30 @@ impl Connection {
     /// What to do next with its socket. A connection whose last words have gone out begins to linger.
     #[inline]
     pub(crate) fn plan(&self, now_ns: u64) -> Plan {
+        let mut plan = Plan {
+            read: self.plan_read(),
+            transmit: self.output.borrow().has_ready(),
+            shutdown: false,
+            close: false,
+        };
+        if !self.is_open() {
+            self.plan_end(&mut plan, now_ns);
+        }
+        plan
+    }
+
+    /// What else there is to do for one that takes no more calls.
+    #[cold]
+    fn plan_end(&self, plan: &mut Plan, now_ns: u64) {
         let stage = self.stage.get();
-        let shutdown = stage == Stage::Flushing && self.output.borrow().is_empty();
-        if shutdown {
+        if stage == Stage::Flushing && self.output.borrow().is_empty() {
+            plan.shutdown = true;
             self.linger_until_ns.set(now_ns + LINGER_NS);
             self.advance_to(Stage::Lingering);
+            plan.read = self.plan_read();
         }
-        Plan {
-            read: self.plan_read(),
-            transmit: stage <= Stage::Flushing && self.output.borrow().has_ready(),
-            shutdown,
-            close: stage == Stage::Closing,
-        }
+        plan.transmit &= stage <= Stage::Flushing;
+        plan.close = stage == Stage::Closing;
     }
 
     /// What to receive.
