@@ -58,19 +58,27 @@ impl Connection {
     }
 
     /// Whether it should be received from.
+    #[inline]
     pub(crate) fn wants_read(&self) -> bool {
-        match self.stage.get() {
-            Stage::Open if self.ends_behind_backlog.get() => false,
-            Stage::Open => match self.pause.get() {
-                None => true,
-                // Its turn comes soon: the receive need not be ended and begun again.
-                Some(Pause::Turn) => self.backlog.borrow().bytes() < BACKLOG_BYTES_IN_TURN,
-                Some(Pause::Output) => self.reads_on.get(),
-                Some(Pause::Calls | Pause::Memory) => false,
+        match self.pause.get() {
+            Some(pause) if self.is_open() => self.reads_while_paused(pause),
+            _ => match self.stage.get() {
+                Stage::Open => !self.ends_behind_backlog.get(),
+                Stage::Lingering => true,
+                Stage::Flushing | Stage::Closing | Stage::Closed => false,
             },
-            Stage::Lingering => true,
-            Stage::Flushing | Stage::Closing | Stage::Closed => false,
         }
+    }
+
+    #[cold]
+    fn reads_while_paused(&self, pause: Pause) -> bool {
+        let may_read = match pause {
+            // Its turn comes soon: the receive need not be ended and begun again.
+            Pause::Turn => self.backlog.borrow().bytes() < BACKLOG_BYTES_IN_TURN,
+            Pause::Output => self.reads_on.get(),
+            Pause::Calls | Pause::Memory => false,
+        };
+        may_read && !self.ends_behind_backlog.get()
     }
 
     /// Whether nothing is acted on until the peer is below its limits again, or has its turn.

@@ -101,13 +101,19 @@ impl Connection {
     /// What to receive.
     #[inline]
     pub(crate) fn plan_read(&self) -> Read {
-        if self.wants_read() {
-            if self.wants_direct() {
-                Read::Into
-            } else {
-                Read::Any
-            }
-        } else if self.is_paused() {
+        if !self.wants_read() {
+            return self.plan_unread();
+        }
+        if self.wants_direct() {
+            Read::Into
+        } else {
+            Read::Any
+        }
+    }
+
+    #[cold]
+    fn plan_unread(&self) -> Read {
+        if self.is_paused() {
             Read::Watch
         } else {
             Read::Off
