@@ -495,7 +495,7 @@ impl<W> ClientConnection<W> {
                 Ok(index) if held.header.payload_bytes <= peer_bytes_max => held.send(index, out),
                 refused => {
                     if let Some(waiter) = self.calls.remove(held.header.call_id) {
-                        let status = refused.err().unwrap_or_else(too_long);
+                        let status = refused.err().unwrap_or_else(Status::request_too_long);
                         self.failures.push_back((waiter, Fate::Failed(status)));
                     }
                 }
@@ -571,13 +571,6 @@ fn retired(goaway: &Goaway) -> Status {
 /// The status of a call of which nothing was sent before its connection ended.
 fn not_executed(why: &Status) -> Status {
     Status::unavailable(format!("{}; the call was not executed", why.message()))
-}
-
-/// The status of a request that is longer than permitted.
-pub fn too_long() -> Status {
-    Status::resource_exhausted(
-        "the request is longer than payload_bytes_max of this side or of the server; raise it or split the request",
-    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::fmt;
 use rkyv::string::repr::INLINE_CAPACITY;
 
 use super::message::Message;
-use crate::connection::client::too_long;
 use crate::wire::limits::NESTING_LEVELS_MAX;
 use crate::wire::status::Status;
 
@@ -23,7 +22,7 @@ impl Unsendable {
     #[cold]
     pub(crate) fn request(self) -> Status {
         match self {
-            Self::TooLong => too_long(),
+            Self::TooLong => Status::request_too_long(),
             Self::TooDeep => Status::invalid_argument(format!("the request {}", nests_too_deep())),
         }
     }

@@ -115,6 +115,14 @@ pub struct Status {
 }
 
 impl Status {
+    /// That of a request which is longer than permitted.
+    pub(crate) fn request_too_long() -> Self {
+        Self::resource_exhausted(
+            "the request is longer than payload_bytes_max of this side or of the server; raise it or split the \
+             request",
+        )
+    }
+
     /// A status without details. A static message costs no allocation. Of a message 4096 bytes
     /// travel at most; a longer one is cut at a character, and ends in how long it was.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
