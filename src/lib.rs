@@ -123,6 +123,7 @@ mod wire;
 pub use client::{BlockingClient, Call, CallOptions, Caller, Client, ClientBuilder, ClientHook};
 pub use net::address::Address;
 pub use net::address_error::AddressError;
+pub use net::transport::Transport;
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 pub use rpc::encode::{Encode, Encoder};

@@ -58,7 +58,10 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("connection", &["buf", "wire"]),
     ("rpc", &["buf", "wire"]),
     ("client", &["buf", "net", "wire", "connection", "rpc"]),
-    ("shard", &["buf", "wire", "connection", "rpc", "client"]),
+    (
+        "shard",
+        &["buf", "net", "wire", "connection", "rpc", "client"],
+    ),
     ("platform", &["net"]),
     (
         "engine",

@@ -16,7 +16,7 @@ use crate::net::options::{StreamOptions, set_stream_options};
 pub(crate) fn begin(target: &Target) -> io::Result<Socket> {
     let socket = Socket::new(target.address.domain(), Type::STREAM, None)?;
     let options = StreamOptions::default().of_client();
-    set_stream_options(&socket, target.is_tcp, &options)?;
+    set_stream_options(&socket, target.transport, &options)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&target.address) {
         Err(error) if is(&error, Errno::INPROGRESS) => Ok(socket),
@@ -115,6 +115,7 @@ pub(crate) fn no_answer(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::transport::Transport;
 
     /// A socket that is connected to itself, as by chance, but on purpose.
     fn to_itself() -> Socket {
@@ -157,7 +158,7 @@ mod tests {
         let address: std::net::SocketAddr = "127.0.0.1:1".parse().expect("an address");
         let target = Target {
             address: address.into(),
-            is_tcp: true,
+            transport: Transport::Tcp,
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut candidates = Candidates::new(vec![target.clone(), target], deadline);

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use super::sharing::{Sharer, Sharing};
 
 use crate::net::options::{StreamOptions, set_stream_options};
+use crate::net::transport::Transport;
 use crate::platform::shortage::NOFILE_REMEDY;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
@@ -180,15 +181,17 @@ fn advice(error: &io::Error) -> String {
 pub(super) fn admit(
     shard: &Rc<ShardCore>,
     options: &StreamOptions,
-    is_tcp: bool,
+    transport: Transport,
     socket: &impl AsFd,
 ) -> Option<Rc<Conn>> {
     // What a TCP listener accepts inherits its options.
-    if !is_tcp && let Err(error) = set_stream_options(socket, is_tcp, options) {
+    if transport != Transport::Tcp
+        && let Err(error) = set_stream_options(socket, transport, options)
+    {
         // Seen when the peer has gone already; the connection will say so itself.
         tracing::debug!(%error, "socket options not set");
     }
-    let conn = shard.accept(peer_name(socket).into());
+    let conn = shard.accept(peer_name(socket).into(), transport);
     if conn.is_none() {
         turn_away(socket);
     }

@@ -9,6 +9,7 @@ use super::{EngineConfig, Idle, ShardStart};
 use crate::buf::Chunk;
 use crate::connection::lifecycle::Stage;
 use crate::net::options::StreamOptions;
+use crate::net::transport::Transport;
 use crate::shard::conn::Conn;
 use crate::shard::counters::Counters;
 use crate::shard::mailbox::Mailbox;
@@ -58,7 +59,7 @@ impl MemoryConnection {
             .start(|shard, _, _| Ok(shard))
             .expect("the services are right");
         let conn = shard
-            .accept("memory".into())
+            .accept("memory".into(), Transport::Unix)
             .expect("room for one connection");
         Self { shard, conn }
     }

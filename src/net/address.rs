@@ -8,6 +8,8 @@ use std::net::{Ipv6Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::transport::Transport;
+
 /// An address in the form that users write.
 ///
 /// | written | means |
@@ -173,9 +175,17 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// How the bytes of a connection to it travel.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Tcp(..) => Transport::Tcp,
+            Self::Unix(_) | Self::UnixAbstract(_) => Transport::Unix,
+        }
+    }
+
     /// Whether it is a TCP address.
     pub fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(..))
+        self.transport() == Transport::Tcp
     }
 }
 

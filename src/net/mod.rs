@@ -3,3 +3,4 @@
 pub(crate) mod address;
 pub(crate) mod address_error;
 pub(crate) mod options;
+pub(crate) mod transport;

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::transport::Transport;
+
 /// Options of connected sockets. Plain data; see each field's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamOptions {
@@ -57,14 +59,14 @@ impl Default for StreamOptions {
 /// `EBADF` and the like; the kernel refuses no value of these options.
 pub(crate) fn set_stream_options(
     socket: &impl AsFd,
-    is_tcp: bool,
+    transport: Transport,
     options: &StreamOptions,
 ) -> io::Result<()> {
     let socket = SockRef::from(socket);
     if let Some(bytes) = options.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
     }
-    if !is_tcp {
+    if transport != Transport::Tcp {
         return Ok(());
     }
     if let Some(bytes) = options.recv_buffer_bytes {
@@ -91,7 +93,7 @@ mod tests {
             send_buffer_bytes: Some(50_000),
             ..StreamOptions::default()
         };
-        set_stream_options(&near, false, &options).unwrap();
+        set_stream_options(&near, Transport::Unix, &options).unwrap();
         assert_eq!(SockRef::from(&near).send_buffer_size().unwrap(), 100_000);
     }
 }

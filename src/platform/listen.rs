@@ -5,6 +5,7 @@ use super::shortage;
 use super::unix_file::{self, SocketFile};
 use crate::net::address::{Address, resolve};
 use crate::net::options::{StreamOptions, set_stream_options};
+use crate::net::transport::Transport;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -181,7 +182,7 @@ fn prepare(at: &SockAddr, options: &ListenOptions) -> io::Result<Socket> {
         // [::] serves IPv4 too, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
-    set_stream_options(&socket, true, &options.stream)?;
+    set_stream_options(&socket, Transport::Tcp, &options.stream)?;
     socket.set_nonblocking(options.nonblocking)?;
     Ok(socket)
 }

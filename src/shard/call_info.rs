@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::conn::Conn;
 use super::handler::Lent;
+use crate::net::transport::Transport;
 use crate::wire::resolve::MethodDescriptor;
 
 /// What is known of a call: to its handler, by [`Context::call`](crate::Context::call), and to a
@@ -52,6 +53,11 @@ impl CallInfo {
     /// The caller's address: `host:port`, or `unix` for a unix socket.
     pub fn peer(&self) -> &str {
         &self.conn.peer
+    }
+
+    /// How the call has come.
+    pub fn transport(&self) -> Transport {
+        self.conn.transport
     }
 
     /// When the caller stops waiting; the handler is dropped then. `None`: never.

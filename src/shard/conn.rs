@@ -11,6 +11,7 @@ use super::timers::TimerKey;
 use crate::buf::Account;
 use crate::connection::outgoing::Outgoing;
 use crate::connection::{Connection, Role};
+use crate::net::transport::Transport;
 use crate::planted_bugs::{Bug, is_planted};
 
 /// Names a connection of a shard. A name that is no longer valid finds nothing.
@@ -32,6 +33,7 @@ pub(crate) struct Conn {
     pub(crate) key: ConnKey,
     /// The peer's address, for people.
     pub(crate) peer: Box<str>,
+    pub(super) transport: Transport,
     connection: Connection,
     /// The calls of a client on it; `None` on a server's.
     pub(super) client: Option<RefCell<LocalLink>>,
@@ -102,6 +104,7 @@ impl Conn {
         shard: Rc<ShardCore>,
         key: ConnKey,
         peer: Box<str>,
+        transport: Transport,
         role: Role,
         client: Option<LocalLink>,
     ) -> Self {
@@ -110,6 +113,7 @@ impl Conn {
             shard,
             key,
             peer,
+            transport,
             connection: Connection::new(role),
             client: client.map(RefCell::new),
             waits_for_turn: Cell::new(false),

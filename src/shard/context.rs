@@ -73,6 +73,21 @@ impl Context {
         &self.call
     }
 
+    /// The caller's address; see [`CallInfo::peer`].
+    pub fn peer(&self) -> &str {
+        self.call.peer()
+    }
+
+    /// When the caller stops waiting; see [`CallInfo::deadline`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.deadline()
+    }
+
+    /// Time until then; see [`CallInfo::remaining`].
+    pub fn remaining(&self) -> Option<Duration> {
+        self.call.remaining()
+    }
+
     /// Waits, without holding the CPU; see [`Shard::sleep`].
     pub fn sleep(&self, time: Duration) -> Sleep {
         self.shard().sleep(time)

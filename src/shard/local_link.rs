@@ -225,7 +225,12 @@ impl ShardCore {
             read_ns: now_ns,
             ended: None,
         };
-        let conn = self.insert(name.into(), Role::Client(connection), Some(link));
+        let conn = self.insert(
+            name.into(),
+            first.transport,
+            Role::Client(connection),
+            Some(link),
+        );
         *conn.output_mut().filling() = hello;
         self.connects.borrow_mut().push((Rc::clone(&conn), first));
         self.arm_timer(&conn);

@@ -53,6 +53,7 @@ use crate::client::core::target::Target;
 use crate::connection::Role;
 use crate::connection::server::ServerConnection;
 use crate::connection::spare_buffers::SpareBuffers;
+use crate::net::transport::Transport;
 use crate::panics;
 use crate::wire::handshake::Seat;
 use crate::wire::limits::Limits;
@@ -222,7 +223,11 @@ impl ShardCore {
     }
 
     /// A connection that the engine has accepted. `None`: there are too many; it must be closed.
-    pub(crate) fn accept(self: &Rc<Self>, peer: Box<str>) -> Option<Rc<Conn>> {
+    pub(crate) fn accept(
+        self: &Rc<Self>,
+        peer: Box<str>,
+        transport: Transport,
+    ) -> Option<Rc<Conn>> {
         if self.conns.borrow().accepted >= self.config.connections_max {
             self.counters
                 .reject(&crate::wire::violation::Violation::TooManyConnections);
@@ -233,14 +238,20 @@ impl ShardCore {
         let seat = Seat::new(self.place.id, self.place.count);
         let limits = Arc::clone(&self.config.limits);
         let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
-        let conn = self.insert(peer, Role::Server(server), None);
+        let conn = self.insert(peer, transport, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);
         }
         Some(conn)
     }
 
-    fn insert(self: &Rc<Self>, peer: Box<str>, role: Role, client: Option<LocalLink>) -> Rc<Conn> {
+    fn insert(
+        self: &Rc<Self>,
+        peer: Box<str>,
+        transport: Transport,
+        role: Role,
+        client: Option<LocalLink>,
+    ) -> Rc<Conn> {
         let mut conns = self.conns.borrow_mut();
         let slot = conns.free.pop().unwrap_or_else(|| {
             conns.slots.push((0, None));
@@ -251,7 +262,14 @@ impl ShardCore {
             slot,
             generation: *generation,
         };
-        let conn = Rc::new(Conn::new(Rc::clone(self), key, peer, role, client));
+        let conn = Rc::new(Conn::new(
+            Rc::clone(self),
+            key,
+            peer,
+            transport,
+            role,
+            client,
+        ));
         *entry = Some(Rc::clone(&conn));
         self.counters.connections.add(1);
         conn.attend();

@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::net::address::{Address, resolve};
+use crate::net::transport::Transport;
 use crate::wire::status::Status;
 
 /// One address of a server: what a socket connects to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: socket2::SockAddr,
-    pub(crate) is_tcp: bool,
+    pub(crate) transport: Transport,
 }
 
 /// The address of a server, as a client is given it.
@@ -34,8 +35,8 @@ impl CallTarget {
         if found.is_empty() {
             return Err(Status::unavailable(format!("{self} has no address")));
         }
-        let is_tcp = self.address.is_tcp();
-        let target = |address| Target { address, is_tcp };
+        let transport = self.address.transport();
+        let target = |address| Target { address, transport };
         Ok(found.into_iter().map(target).collect())
     }
 
@@ -74,13 +75,16 @@ mod tests {
 
     #[test]
     fn a_unix_path_and_a_literal_need_no_lookup() {
-        for (text, is_tcp) in [("unix:/run/a.sock", false), ("tcp://127.0.0.1:80", true)] {
+        for (text, transport) in [
+            ("unix:/run/a.sock", Transport::Unix),
+            ("tcp://127.0.0.1:80", Transport::Tcp),
+        ] {
             let found = CallTarget::parse(text)
                 .unwrap()
                 .resolve_all()
                 .unwrap()
                 .swap_remove(0);
-            assert_eq!(found.is_tcp, is_tcp);
+            assert_eq!(found.transport, transport);
         }
     }
 }

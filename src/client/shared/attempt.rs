@@ -13,6 +13,7 @@ use crate::client::CallTarget;
 use crate::client::connecting::{Candidates, begin, finish, no_answer};
 use crate::client::core::cause::Cause;
 use crate::client::core::target::Target;
+use crate::net::transport::Transport;
 use crate::wire::status::Status;
 
 /// Connects after a pause, and drives the connection until it ends.
@@ -115,7 +116,7 @@ async fn look_up(target: &CallTarget) -> Result<Vec<Target>, Status> {
 
 async fn connect_to(address: &Target) -> io::Result<Stream> {
     let socket = OwnedFd::from(begin(address)?);
-    if address.is_tcp {
+    if address.transport == Transport::Tcp {
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;
         finish(&stream, stream.take_error())?;

@@ -11,6 +11,7 @@ use super::sockets::Sockets;
 use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, SharedListener, admit};
 use crate::net::options::StreamOptions;
+use crate::net::transport::Transport;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 
@@ -76,7 +77,7 @@ impl Listeners {
                     shard,
                     || {
                         let accepted = accept_with(fd, FLAGS)?;
-                        let conn = admit(shard, &options, false, &accepted);
+                        let conn = admit(shard, &options, Transport::Unix, &accepted);
                         Ok(conn.map(|conn| (conn, accepted)))
                     },
                     |conn, accepted| sockets.add(readiness, conn, accepted, false),
@@ -142,7 +143,7 @@ impl Listeners {
         match accept_with(listener, FLAGS).map_err(io::Error::from) {
             Ok(fd) => {
                 state.backoff.reset();
-                Ok(admit(shard, options, true, &fd).map(|conn| (conn, fd)))
+                Ok(admit(shard, options, Transport::Tcp, &fd).map(|conn| (conn, fd)))
             }
             // The peer has given up.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -124,7 +124,7 @@ impl Sockets {
         let begin = || -> io::Result<OwnedFd> {
             let domain = target.address.domain();
             let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-            set_stream_options(&socket, target.is_tcp, &options.of_client())?;
+            set_stream_options(&socket, target.transport, &options.of_client())?;
             socket.set_nonblocking(true)?;
             match socket.connect(&target.address) {
                 Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),

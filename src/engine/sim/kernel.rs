@@ -14,6 +14,7 @@ use crate::connection::outgoing::Outgoing;
 use crate::engine::uring::kernel::{Completion, Kernel};
 use crate::engine::uring::operation::{OpKey, Operation, Operations, Vectors};
 use crate::net::options::StreamOptions;
+use crate::net::transport::Transport;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 
@@ -494,10 +495,10 @@ impl Kernel for SimKernel {
         &self,
         shard: &Rc<ShardCore>,
         _options: &StreamOptions,
-        _is_tcp: bool,
+        transport: Transport,
         socket: &SimSocket,
     ) -> Option<Rc<Conn>> {
-        shard.accept(format!("socket {}", socket.id).into())
+        shard.accept(format!("socket {}", socket.id).into(), transport)
     }
 
     fn refuse_itself(&self, _socket: &SimSocket) -> io::Result<()> {

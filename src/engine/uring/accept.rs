@@ -9,6 +9,7 @@ use super::sockets::Sockets;
 use crate::engine::Listener;
 use crate::engine::accept::{AcceptBackoff, SharedListener};
 use crate::net::options::StreamOptions;
+use crate::net::transport::Transport;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 
@@ -101,7 +102,7 @@ impl<K: Kernel> Listeners<K> {
                     shard,
                     || {
                         let accepted = ring.accept_now(socket)?;
-                        let conn = ring.admit(shard, &options, false, &accepted);
+                        let conn = ring.admit(shard, &options, Transport::Unix, &accepted);
                         Ok(conn.map(|conn| (conn, accepted)))
                     },
                     |conn, accepted| sockets.add(conn, accepted),
@@ -168,7 +169,7 @@ impl<K: Kernel> Listeners<K> {
             Ok(accepted) => {
                 state.backoff.reset();
                 let socket = ring.accepted(accepted);
-                let conn = ring.admit(shard, options, true, &socket)?;
+                let conn = ring.admit(shard, options, Transport::Tcp, &socket)?;
                 Some((conn, socket))
             }
             Err(error) if state.is_cancelled => {

@@ -9,6 +9,7 @@ use crate::client::core::target::Target;
 use crate::client::unread::Unread;
 use crate::connection::outgoing::Outgoing;
 use crate::net::options::StreamOptions;
+use crate::net::transport::Transport;
 use crate::shard::ShardCore;
 use crate::shard::conn::Conn;
 use io_uring::types::Timespec;
@@ -100,7 +101,7 @@ pub(in crate::engine) trait Kernel {
         &self,
         shard: &Rc<ShardCore>,
         options: &StreamOptions,
-        is_tcp: bool,
+        transport: Transport,
         socket: &Self::Socket,
     ) -> Option<Rc<Conn>>;
 

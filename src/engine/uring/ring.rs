@@ -22,6 +22,7 @@ use crate::client::unread::{Unread, look};
 use crate::connection::outgoing::Outgoing;
 use crate::engine::accept::admit;
 use crate::net::options::{StreamOptions, set_stream_options};
+use crate::net::transport::Transport;
 use crate::platform::uring::refusal::{Refusal, Step};
 use crate::platform::uring::ring::{build_ring, ring_bytes};
 use crate::shard::ShardCore;
@@ -300,7 +301,7 @@ impl Kernel for Ring {
 
     fn open(&mut self, target: &Target, options: &StreamOptions) -> io::Result<OwnedFd> {
         let socket = socket2::Socket::new(target.address.domain(), socket2::Type::STREAM, None)?;
-        set_stream_options(&socket, target.is_tcp, &options.of_client())?;
+        set_stream_options(&socket, target.transport, &options.of_client())?;
         Ok(socket.into())
     }
 
@@ -316,10 +317,10 @@ impl Kernel for Ring {
         &self,
         shard: &Rc<ShardCore>,
         options: &StreamOptions,
-        is_tcp: bool,
+        transport: Transport,
         socket: &OwnedFd,
     ) -> Option<Rc<Conn>> {
-        admit(shard, options, is_tcp, socket)
+        admit(shard, options, transport, socket)
     }
 
     fn refuse_itself(&self, socket: &OwnedFd) -> io::Result<()> {
