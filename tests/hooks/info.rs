@@ -17,6 +17,7 @@ pub struct Seen {
     pub idempotent: bool,
     pub id: u64,
     pub peer: String,
+    pub transport: String,
     pub left_us: Option<u64>,
 }
 
@@ -46,6 +47,7 @@ fn seen(cx: &Context) -> Seen {
         idempotent: method.idempotent,
         id: call.id(),
         peer: call.peer().to_owned(),
+        transport: call.transport().to_string(),
         left_us: call.remaining().map(|left| left.as_micros() as u64),
     }
 }
@@ -92,6 +94,7 @@ fn owned(seen: &ArchivedSeen) -> Seen {
         idempotent: seen.idempotent,
         id: seen.id.to_native(),
         peer: seen.peer.as_str().to_owned(),
+        transport: seen.transport.as_str().to_owned(),
         left_us: seen.left_us.as_ref().map(|us| us.to_native()),
     }
 }
@@ -99,6 +102,10 @@ fn owned(seen: &ArchivedSeen) -> Seen {
 fn handlers_see_their_call(engine: Engine) {
     let server = Server::builder()
         .listen("tcp://127.0.0.1:0")
+        .listen(&format!(
+            "unix:@ringcall-info-{}-{engine:?}",
+            std::process::id()
+        ))
         .shards(1.try_into().expect("not zero"))
         .pinned(false)
         .engine(engine)
@@ -116,6 +123,10 @@ fn handlers_see_their_call(engine: Engine) {
     );
     assert!(first.peer.starts_with("127.0.0.1:"), "{first:?}");
     assert_eq!(first.left_us, None);
+    assert_eq!(first.transport, "tcp");
+    let beside = InfoClient::connect_blocking(&server.addresses()[1]).expect("connects");
+    let local = owned(&beside.at_once().wait().expect("answers"));
+    assert_eq!([&*local.peer, &*local.transport], ["unix", "unix"]);
 
     let minute = Duration::from_secs(60);
     let answer = client.later().deadline(minute).wait().expect("answers");
