@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) read: Read,
     /// Whether something is queued that the driver has not taken, [`Connection::take_output`].
     pub(crate) transmit: bool,
-    /// Whether this side of the socket is shut down, since all has gone out. Said once.
+    /// Whether this side of the socket is shut down, since all has gone out, and [`Connection::linger`] told.
     pub(crate) shutdown: bool,
     /// Whether the socket is closed, as soon as no operation uses it.
     pub(crate) close: bool,
@@ -69,9 +69,9 @@ impl Connection {
         }
     }
 
-    /// What to do next with its socket. A connection whose last words have gone out begins to linger.
+    /// What to do next with its socket. Asking changes nothing.
     #[inline]
-    pub(crate) fn plan(&self, now_ns: u64) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan {
             read: self.plan_read(),
             transmit: self.output.borrow().has_ready(),
@@ -79,23 +79,24 @@ impl Connection {
             close: false,
         };
         if !self.is_open() {
-            self.plan_end(&mut plan, now_ns);
+            self.plan_end(&mut plan);
         }
         plan
     }
 
     /// What else there is to do for one that takes no more calls.
     #[cold]
-    fn plan_end(&self, plan: &mut Plan, now_ns: u64) {
+    fn plan_end(&self, plan: &mut Plan) {
         let stage = self.stage.get();
-        if stage == Stage::Flushing && self.output.borrow().is_empty() {
-            plan.shutdown = true;
-            self.linger_until_ns.set(now_ns + LINGER_NS);
-            self.advance_to(Stage::Lingering);
-            plan.read = self.plan_read();
-        }
         plan.transmit &= stage <= Stage::Flushing;
+        plan.shutdown = stage == Stage::Flushing && self.output.borrow().is_empty();
         plan.close = stage == Stage::Closing;
+    }
+
+    /// Its driver has shut this side of the socket down: the peer has time to take the last words.
+    pub(crate) fn linger(&self, now_ns: u64) {
+        self.linger_until_ns.set(now_ns + LINGER_NS);
+        self.advance_to(Stage::Lingering);
     }
 
     /// What to receive.
@@ -134,5 +135,59 @@ impl Connection {
         if self.stage.get() >= Stage::Closing {
             self.output.borrow_mut().clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::connection::Role;
+    use crate::connection::flow::Pause;
+    use crate::connection::server::ServerConnection;
+    use crate::wire::limits::Limits;
+
+    fn connection() -> Connection {
+        let limits = Arc::new(Limits::default());
+        Connection::new(Role::Server(ServerConnection::new(limits, 0)))
+    }
+
+    #[test]
+    fn the_last_words_go_out_before_the_socket_is_shut_down_and_closed() {
+        let conn = connection();
+        let open = conn.plan();
+        assert_eq!((open.read, open.transmit), (Read::Any, false));
+        conn.output_mut().filling().extend_from_slice(b"last words");
+        conn.advance_to(Stage::Flushing);
+        let flushing = conn.plan();
+        assert_eq!((flushing.read, flushing.transmit), (Read::Off, true));
+        assert!(!flushing.shutdown && !flushing.close);
+        conn.output_mut().clear();
+        // Whoever asks twice is told twice: it is the driver that shuts down.
+        assert!(conn.plan().shutdown && conn.plan().shutdown);
+        conn.linger(5);
+        let lingering = conn.plan();
+        assert_eq!((lingering.read, lingering.shutdown), (Read::Any, false));
+        conn.end_lingering(5 + LINGER_NS - 1);
+        assert!(!conn.plan().close);
+        conn.end_lingering(5 + LINGER_NS);
+        assert_eq!((conn.plan().close, conn.plan().read), (true, Read::Off));
+    }
+
+    #[test]
+    fn one_that_is_paused_is_watched() {
+        let conn = connection();
+        conn.set_pause(Some(Pause::Memory), 0);
+        assert_eq!(conn.plan().read, Read::Watch);
+        conn.set_pause(Some(Pause::Turn), 0);
+        assert_eq!(conn.plan().read, Read::Any, "its turn comes soon");
+        conn.set_pause(Some(Pause::Output), 0);
+        assert_eq!(conn.plan().read, Read::Watch);
+        conn.set_reads_on(true);
+        assert_eq!(conn.plan().read, Read::Any);
+        conn.set_pause(None, 0);
+        conn.end_behind_backlog();
+        assert_eq!(conn.plan().read, Read::Off);
     }
 }

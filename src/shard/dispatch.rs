@@ -212,7 +212,7 @@ impl ShardCore {
         if conn.is_paused() && !conn.waits_for_turn.get() {
             self.resume_reading(conn);
         }
-        conn.plan(self.patience_ns())
+        conn.plan()
     }
 
     fn resume_reading(&self, conn: &Rc<Conn>) {

@@ -206,6 +206,13 @@ impl ShardCore {
         conn.attend();
     }
 
+    /// The engine has shut its side of a flushing connection's socket down.
+    pub(crate) fn linger(&self, conn: &Rc<Conn>) {
+        conn.linger(self.patience_ns());
+        // It is read from again, until its peer has closed.
+        conn.attend();
+    }
+
     /// The engine has closed the socket.
     pub(crate) fn closed(&self, conn: &Rc<Conn>) {
         conn.advance_to(Stage::Closed);

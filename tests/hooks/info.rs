@@ -102,7 +102,7 @@ fn owned(seen: &ArchivedSeen) -> Seen {
 fn handlers_see_their_call(engine: Engine) {
     let server = Server::builder()
         .listen("tcp://127.0.0.1:0")
-        .listen(&format!(
+        .listen(format!(
             "unix:@ringcall-info-{}-{engine:?}",
             std::process::id()
         ))

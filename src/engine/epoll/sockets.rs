@@ -228,6 +228,7 @@ impl Sockets {
         }
         if plan.shutdown {
             socket.shut_down_writing();
+            conn.shard.linger(conn);
         }
         conn.shard.arm_timer(conn);
         if plan.close {

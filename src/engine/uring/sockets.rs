@@ -348,6 +348,7 @@ impl<K: Kernel> Sockets<K> {
         }
         if plan.shutdown {
             ring.shut_down_writing(&socket.system);
+            conn.shard.linger(conn);
         }
         if plan.read == Read::Watch && matches!(socket.watch, Watch::Off) {
             let watch = ring.start(&socket.system, Operation::Watch { socket: slot })?;
