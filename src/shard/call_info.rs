@@ -12,8 +12,8 @@ use crate::wire::resolve::MethodDescriptor;
 /// What is known of a call: to its handler, by [`Context::call`](crate::Context::call), and to a
 /// [`ServerHook`](crate::ServerHook).
 ///
-/// A clone may be kept beyond the call. It keeps what a shard knows of the connection, which is little once
-/// that has ended.
+/// A clone may be kept beyond the call. It keeps the connection, and with it the shard, its receive buffers and
+/// descriptors, even when the server has ended: so not in what outlives it.
 #[derive(Clone)]
 pub struct CallInfo {
     pub(super) conn: Rc<Conn>,

@@ -89,7 +89,10 @@ impl Channel {
     pub(super) fn connect_on(self: &Arc<Self>, runtime: &Handle, pause: Duration) {
         // Not under the lock: a runtime that has shut down drops the task at once, which locks.
         let task = runtime.spawn(attempt::run(Attempt::new(Arc::clone(self)), pause));
-        self.with(|state| state.attempt = Some(task.abort_handle()));
+        // The last clone may have gone meanwhile.
+        if !self.with(|state| state.note_attempt(task.abort_handle())) {
+            task.abort();
+        }
     }
 
     /// The last clone of the client is gone.

@@ -34,8 +34,10 @@ pub(super) struct State {
     pub(super) calls: CallSlots<SharedPayload>,
     waiting: WaitQueue,
     pub(super) redial: Redial,
-    /// The task of the last attempt to connect.
-    pub(super) attempt: Option<AbortHandle>,
+    /// The task of the attempt to connect that is under way, or of the last one.
+    attempt: Option<AbortHandle>,
+    /// Whether the last link has ended while an attempt was under way, and nobody had made a mistake.
+    lost_meanwhile: bool,
     /// Who is woken when the lock is released.
     pub(super) wakers: Wakers,
 }
@@ -85,6 +87,7 @@ impl State {
             waiting: WaitQueue::default(),
             redial: Redial::new(random),
             attempt: None,
+            lost_meanwhile: false,
             wakers: Wakers::default(),
         }
     }
@@ -142,6 +145,7 @@ impl State {
             }
         };
         self.dial = Dial::Connecting;
+        self.attempt = None;
         let pause = Duration::from_nanos(pause_ns);
         Detention::Connect(self.waiting.wait(ticket, waker), pause)
     }
@@ -272,8 +276,15 @@ impl State {
         let begins = matches!(self.dial, Dial::Idle) && self.spread.wants_another(now_ns);
         if begins {
             self.dial = Dial::Connecting;
+            self.attempt = None;
         }
         begins
+    }
+
+    /// Takes note of the task of an attempt that has begun. Says whether it is still wanted.
+    pub(super) fn note_attempt(&mut self, attempt: AbortHandle) -> bool {
+        self.attempt = Some(attempt);
+        !matches!(self.dial, Dial::Closed)
     }
 
     /// Changes how it stands with the next connection, and has those who wait see it.
@@ -288,6 +299,8 @@ impl State {
     /// An attempt to connect has failed. If `invites_back`, the next call connects at once, as long as
     /// connections are of use. While there are others, only a further one waits.
     pub(super) fn attempt_failed(&mut self, invites_back: bool, status: Status, now_ns: u64) {
+        // It was for a server that is gone since: the next one is the first after the loss.
+        let invites_back = std::mem::take(&mut self.lost_meanwhile) || invites_back;
         if self.spread.open() == 0 {
             return self.set_ended(invites_back, status, now_ns);
         }
@@ -326,6 +339,7 @@ impl State {
             return;
         }
         self.dial = Dial::Idle;
+        self.lost_meanwhile = false;
         let at = self.place_of(id).expect("a driver has its link");
         let first_closed = self.spread.open();
         if self.spread.opened(self.links[at].seat(), now_ns) {
@@ -352,8 +366,11 @@ impl State {
         self.spread.closed(seat, invites_back, now_ns);
         let last = self.spread.open();
         self.links.swap(at, last);
-        if last == 0 && !matches!(self.dial, Dial::Connecting) {
-            self.set_ended(invites_back, status, now_ns);
+        if last == 0 {
+            match self.dial {
+                Dial::Connecting => self.lost_meanwhile = invites_back,
+                _ => self.set_ended(invites_back, status, now_ns),
+            }
         }
         last
     }

@@ -404,3 +404,29 @@ fn what_was_not_sent_goes_to_another_link_if_there_is_one_whoever_made_a_mistake
     assert!(matches!(outcome_of_an_unsent_call(1), Failure::NotSent(_)));
     assert!(matches!(outcome_of_an_unsent_call(0), Failure::Ended(_)));
 }
+
+/// A further attempt that was under way when the server went must not make the calls wait that come then.
+#[test]
+fn an_attempt_that_fails_after_the_last_link_was_lost_is_followed_by_another_at_once() {
+    let mut state = State::new(4, fastrand::Rng::with_seed(1));
+    open_link(&mut state, 0);
+    assert!(state.begin_further(1_000_000_000), "load asks for another");
+    let id = state.links[0].id;
+    state.remove_link(id, &Cause::Closed, &target(), 2_000_000_000);
+    let waker = std::task::Waker::noop();
+    let waiting = state.detain(None, false, 2_000_000_001, waker);
+    let Detention::Wait(ticket) = waiting else {
+        panic!("it waits for the attempt: {waiting:?}")
+    };
+    let reset = || Status::unavailable("reset");
+    state.attempt_failed(false, reset(), 2_000_000_002);
+    let again = state.detain(Some(ticket), false, 2_000_000_003, waker);
+    let Detention::Connect(ticket, pause) = again else {
+        panic!("it connects: {again:?}")
+    };
+    assert_eq!(pause, std::time::Duration::ZERO);
+    // Once: when that fails too, there is a pause.
+    state.attempt_failed(false, reset(), 2_000_000_004);
+    let failed = state.detain(Some(ticket), false, 2_000_000_005, waker);
+    assert!(matches!(failed, Detention::Fail(_)), "{failed:?}");
+}
