@@ -28,22 +28,21 @@ pub(super) fn respond<Resp: Message>(conn: &Rc<Conn>, call_id: u64, reply: &mut 
         }
         before = mark_if_brief(conn);
     }
-    let bytes_max = conn.response_bytes_max();
     let answered = if is_planted(Bug::ResponseToWrongCall) && call_id & 15 == 9 {
         call_id - 1
     } else {
         call_id
     };
-    // The one place that a reply is handed to, so that it stays in registers.
-    let written = reply.write(ResponseWriter::new(
-        &mut conn.output_mut(),
-        answered,
-        bytes_max,
-    ));
+    // The one place that a reply is handed to, and not through a function of the connection, so that it
+    // stays in registers.
+    let mut output = conn.output_mut();
+    let response = ResponseWriter::new(&mut output, answered, conn.response_bytes_max());
+    let written = reply.write(response);
+    drop(output);
     match written {
         Ok(()) if before.is_none() => conn.attend(),
         Ok(()) => keep_if_there_is_room(conn, call_id, before),
-        Err(cause) => refuse_response(conn, call_id, bytes_max, cause),
+        Err(cause) => refuse_response(conn, call_id, cause),
     }
 }
 
@@ -142,13 +141,13 @@ fn end(conn: &Rc<Conn>, call_id: u64, outcome: CallOutcome<'_>) {
 }
 
 #[cold]
-fn refuse_response(conn: &Rc<Conn>, call_id: u64, bytes_max: u32, cause: Unsendable) {
+fn refuse_response(conn: &Rc<Conn>, call_id: u64, cause: Unsendable) {
     let counters = &conn.shard.counters;
     match cause {
         Unsendable::TooLong => counters.too_long.add(1),
         Unsendable::TooDeep => counters.too_deep.add(1),
     }
-    let status = cause.response(bytes_max);
+    let status = cause.response(conn.response_bytes_max());
     tracing::error!(
         peer = &*conn.peer,
         call_id,

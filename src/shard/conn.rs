@@ -193,8 +193,6 @@ impl Conn {
     #[inline]
     pub(crate) fn note_progress(&self, has_progressed: bool) {
         self.note_output(has_progressed, self.shard.patience_ns());
-        if let Some(client) = &self.client {
-            client.borrow().call_waiting(self);
-        }
+        self.call_waiting();
     }
 }

@@ -65,27 +65,22 @@ pub trait ServerHook: 'static {
     fn on_done(&self, _call: &CallInfo, _outcome: CallOutcome<'_>, _timings: CallTimings) {}
 }
 
-/// Shards share it.
-impl<H: ServerHook + ?Sized> ServerHook for Arc<H> {
-    fn on_call(&self, call: &CallInfo) -> Result<(), Status> {
-        (**self).on_call(call)
-    }
+/// Several clients or shards may share one.
+macro_rules! shared_by {
+    ($($owner:ident)*) => {$(
+        impl<H: ServerHook + ?Sized> ServerHook for $owner<H> {
+            fn on_call(&self, call: &CallInfo) -> Result<(), Status> {
+                (**self).on_call(call)
+            }
 
-    fn on_done(&self, call: &CallInfo, outcome: CallOutcome<'_>, timings: CallTimings) {
-        (**self).on_done(call, outcome, timings);
-    }
+            fn on_done(&self, call: &CallInfo, outcome: CallOutcome<'_>, timings: CallTimings) {
+                (**self).on_done(call, outcome, timings);
+            }
+        }
+    )*};
 }
 
-/// Others on its shard use it too.
-impl<H: ServerHook + ?Sized> ServerHook for Rc<H> {
-    fn on_call(&self, call: &CallInfo) -> Result<(), Status> {
-        (**self).on_call(call)
-    }
-
-    fn on_done(&self, call: &CallInfo, outcome: CallOutcome<'_>, timings: CallTimings) {
-        (**self).on_done(call, outcome, timings);
-    }
-}
+shared_by!(Arc Rc);
 
 /// When a call went how far, on the clock of its shard, which began with that. Each is no earlier than the one
 /// before.

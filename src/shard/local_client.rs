@@ -119,10 +119,9 @@ impl LocalClient {
     /// Gives a place among those who wait back, and lets the next ones on.
     pub(super) fn give_up_turn(&self, number: u64) {
         self.waiting().borrow_mut().leave(number);
-        if let Some(conn) = &*self.inner.conn.borrow()
-            && let Some(calls) = &conn.client
-        {
-            calls.borrow().call_waiting(conn);
+        let conn = self.inner.conn.borrow().clone();
+        if let Some(conn) = conn {
+            conn.call_waiting();
         }
     }
 

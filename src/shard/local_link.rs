@@ -7,7 +7,6 @@ use std::task::Waker;
 
 use super::ShardCore;
 use super::conn::Conn;
-use super::running;
 use crate::buf::{Chunk, SendQueue};
 use crate::client::core::slots::{CallSlots, Outcome};
 use crate::client::core::target::Target;
@@ -56,19 +55,17 @@ pub(super) struct Ended {
 /// the thread, or the program was stopped.
 const QUIET_NS: u64 = 1_000_000;
 
-fn wake(waker: Waker) {
-    // That it has panicked is in the log, and costs nobody else anything.
-    running::wake(waker);
-}
-
 impl LocalLink {
-    /// Wakes as many of the calls that wait as there is room for.
-    #[inline]
-    pub(super) fn call_waiting(&self, connection: &Connection) {
+    /// As many of the calls that wait as there is room for, to be woken when nothing is borrowed any more:
+    /// a waker may be the program's own.
+    fn called(&self, connection: &Connection) -> Vec<Waker> {
+        let mut wakers = Vec::new();
         if !self.waiting.borrow().is_empty() && self.ended.is_none() {
             let room = connection.with_client(|client, output| client.room(output.len()));
-            self.waiting.borrow_mut().call(room.unwrap_or(0), wake);
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.call(room.unwrap_or(0), |waker| wakers.push(waker));
         }
+        wakers
     }
 
     /// Notes that the server takes no more calls here, unless that was so before.
@@ -89,6 +86,15 @@ impl Conn {
     #[inline]
     pub(crate) fn must_look_first(&self) -> bool {
         !self.is_server() && self.client_must_look_first()
+    }
+
+    /// Wakes as many of a client's calls that wait as there is room for.
+    #[inline]
+    pub(super) fn call_waiting(&self) {
+        if let Some(calls) = &self.client {
+            let called = calls.borrow().called(self);
+            called.into_iter().for_each(|waker| self.shard.wake(waker));
+        }
     }
 
     /// Whether the handshake of a client's connection is done.
@@ -155,9 +161,14 @@ impl ShardCore {
                         "{} ended the connection ({reason}: {})",
                         conn.peer, goaway.message
                     ));
-                    let mut calls = calls.borrow_mut();
-                    calls.end(self.now_ns(), invites_back, status);
-                    calls.waiting.borrow_mut().call_all(wake);
+                    let mut called = Vec::new();
+                    {
+                        let mut calls = calls.borrow_mut();
+                        calls.end(self.now_ns(), invites_back, status);
+                        let mut waiting = calls.waiting.borrow_mut();
+                        waiting.call_all(|waker| called.push(waker));
+                    }
+                    called.into_iter().for_each(|waker| self.wake(waker));
                     continue;
                 }
                 Some(ClientEvent::Ready) => continue,
@@ -182,7 +193,7 @@ impl ShardCore {
             return;
         };
         if conn.with_client(|client, _| client.is_finished()) != Some(true) {
-            return calls.borrow().call_waiting(conn);
+            return conn.call_waiting();
         }
         let ended = calls.borrow().ended.clone();
         if let Some(ended) = ended

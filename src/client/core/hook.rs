@@ -53,37 +53,27 @@ pub trait ClientHook: 'static {
     }
 }
 
-/// Clients share it.
-impl<H: ClientHook + ?Sized> ClientHook for Arc<H> {
-    fn before(&self, method: &'static MethodDescriptor, options: &mut CallOptions) {
-        (**self).before(method, options);
-    }
+/// Several clients or shards may share one.
+macro_rules! shared_by {
+    ($($owner:ident)*) => {$(
+        impl<H: ClientHook + ?Sized> ClientHook for $owner<H> {
+            fn before(&self, method: &'static MethodDescriptor, options: &mut CallOptions) {
+                (**self).before(method, options);
+            }
 
-    fn after(
-        &self,
-        method: &'static MethodDescriptor,
-        outcome: CallOutcome<'_>,
-        latency: Duration,
-    ) {
-        (**self).after(method, outcome, latency);
-    }
+            fn after(
+                &self,
+                method: &'static MethodDescriptor,
+                outcome: CallOutcome<'_>,
+                latency: Duration,
+            ) {
+                (**self).after(method, outcome, latency);
+            }
+        }
+    )*};
 }
 
-/// The clients of a shard share it.
-impl<H: ClientHook + ?Sized> ClientHook for Rc<H> {
-    fn before(&self, method: &'static MethodDescriptor, options: &mut CallOptions) {
-        (**self).before(method, options);
-    }
-
-    fn after(
-        &self,
-        method: &'static MethodDescriptor,
-        outcome: CallOutcome<'_>,
-        latency: Duration,
-    ) {
-        (**self).after(method, outcome, latency);
-    }
-}
+shared_by!(Arc Rc);
 
 /// A hook that a client holds, of which its `Debug` says no more.
 #[derive(Clone)]

@@ -107,7 +107,12 @@ impl Spread {
 
     /// Whether another may be made now, beside those that there are.
     pub(crate) fn wants_another(&self, now_ns: u64) -> bool {
-        self.open() > 0 && self.has_place() && self.retry_ns <= now_ns
+        self.retry_ns().is_some_and(|retry_ns| retry_ns <= now_ns)
+    }
+
+    /// When another may be made, beside those that there are; `None`: there is no place for one.
+    pub(crate) fn retry_ns(&self) -> Option<u64> {
+        (self.open() > 0 && self.has_place()).then_some(self.retry_ns)
     }
 
     fn misses_max(&self) -> usize {

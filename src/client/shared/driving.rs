@@ -157,8 +157,11 @@ impl State {
                 Some(driver) => driver.clone_from(waker),
                 none => *none = Some(waker.clone()),
             }
-            let due_ns = link.connection.poll_timeout();
-            Output::Sleep { due_ns }
+            let limits_ns = link.connection.poll_timeout();
+            let further_ns = self.further_due_ns().unwrap_or(u64::MAX);
+            Output::Sleep {
+                due_ns: limits_ns.min(further_ns),
+            }
         } else if may_wait && (link.connection.calls_in_flight() > 1 || link.ended_at_once > 1) {
             // Several callers are at work, so more is likely to be queued in this round of tasks.
             // A multi-threaded runtime runs a woken driver before all others; with 64 tasks that

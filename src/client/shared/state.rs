@@ -265,6 +265,12 @@ impl State {
         self.spread.has_place() && self.is_busy() && self.begin_further(now_ns)
     }
 
+    /// When that is so again, if there is too much to do now and a pause runs.
+    pub(super) fn further_due_ns(&self) -> Option<u64> {
+        let may_begin = matches!(self.dial, Dial::Idle) && self.is_busy();
+        self.spread.retry_ns().filter(|_| may_begin)
+    }
+
     fn is_busy(&self) -> bool {
         let has_enough = |link: &Link| link.connection.calls_in_flight() >= CALLS_PER_CONNECTION;
         let open = &self.links[..self.spread.open()];

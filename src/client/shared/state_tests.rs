@@ -430,3 +430,45 @@ fn an_attempt_that_fails_after_the_last_link_was_lost_is_followed_by_another_at_
     let failed = state.detain(Some(ticket), false, 2_000_000_005, waker);
     assert!(matches!(failed, Detention::Fail(_)), "{failed:?}");
 }
+
+/// Nothing else wakes those who wait for room when the pause before another link is over.
+#[test]
+fn a_driver_sleeps_no_longer_than_until_another_link_may_be_made() {
+    let mut state = State::new(2, fastrand::Rng::with_seed(1));
+    let link = open_link(&mut state, 0);
+    let quiet = |state: &mut State| {
+        let (out, waker) = (&mut Vec::new(), Waker::noop());
+        // What is queued is written first, after a look.
+        for _ in 0..3 {
+            match state.take_output(link, out, false, 1, waker) {
+                Output::Write => out.clear(),
+                Output::Look => {
+                    let begun = state.begin_look(link);
+                    state.end_look(link, begun, 1);
+                }
+                quiet => return quiet,
+            }
+        }
+        panic!("there is always something to do")
+    };
+    let Output::Sleep { due_ns: alone_ns } = quiet(&mut state) else {
+        panic!("there is nothing to do")
+    };
+    state.spread.failed(1);
+    let retry_ns = state.spread.retry_ns().expect("there is a place");
+    assert!(1 < retry_ns && retry_ns < alone_ns);
+    let still = quiet(&mut state);
+    assert!(
+        matches!(still, Output::Sleep { due_ns } if due_ns == alone_ns),
+        "nobody needs it"
+    );
+    for _ in 0..CALLS_PER_CONNECTION {
+        let sent = state.send(0, &SERVICE, 0, 0, Waker::noop(), |_, _| Ok(()));
+        sent.expect("an open link takes calls");
+    }
+    let busy = quiet(&mut state);
+    assert!(
+        matches!(busy, Output::Sleep { due_ns } if due_ns == retry_ns),
+        "{busy:?}"
+    );
+}
