@@ -2,11 +2,31 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 /// Runs code of the program's, such as a destructor, a waker or a factory. The error is what its panic
 /// said.
 pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(text)
+}
+
+/// Wakes a future, whose waker may be the program's own. Says whether it has not panicked.
+pub(crate) fn wake(waker: Waker) -> bool {
+    is_quiet(|| waker.wake())
+}
+
+/// Drops a waker, which may be the last that holds its future.
+#[cold]
+pub(crate) fn drop_waker(waker: Waker) {
+    is_quiet(|| drop(waker));
+}
+
+fn is_quiet(act: impl FnOnce()) -> bool {
+    let done = caught(act);
+    if let Err(text) = &done {
+        tracing::error!(panic = text, "a waker panicked");
+    }
+    done.is_ok()
 }
 
 /// What `panic!` said. The payload may be anything, so its destructor may panic too: it runs here, and

@@ -2,7 +2,7 @@ use super::*;
 use crate::buf::AlignedBuf;
 use crate::wire::frame_writer::{append_error, append_goaway};
 use crate::wire::framer::Framer;
-use crate::wire::handshake::Seat;
+use crate::wire::handshake::ShardIndex;
 use crate::wire::resolve::MethodDescriptor;
 
 static PAIR: ServiceDescriptor = ServiceDescriptor {
@@ -26,7 +26,7 @@ static PAIR: ServiceDescriptor = ServiceDescriptor {
 fn welcome() -> Vec<u8> {
     let mut out = Vec::new();
     let ours = Handshake::ours(&Limits::default());
-    let payload = Handshake::answer(&Limits::default(), &ours, Seat::ALONE).encode();
+    let payload = Handshake::answer(&Limits::default(), &ours, ShardIndex::ALONE).encode();
     append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
         o.extend_from_slice(&payload)
     });
@@ -41,7 +41,7 @@ fn welcome_for(calls_in_flight_max: u32) -> Vec<u8> {
     };
     let mut out = Vec::new();
     let ours = Handshake::ours(&Limits::default());
-    let payload = Handshake::answer(&limits, &ours, Seat::ALONE).encode();
+    let payload = Handshake::answer(&limits, &ours, ShardIndex::ALONE).encode();
     append_control(&mut out, Header::new(Kind::Welcome, 0, 0), |o| {
         o.extend_from_slice(&payload)
     });

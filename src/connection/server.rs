@@ -8,7 +8,7 @@ use super::live_calls::LiveCalls;
 use crate::wire::frame_writer::{append_control, append_goaway};
 use crate::wire::framer::{Body, Frame};
 use crate::wire::goaway::Goaway;
-use crate::wire::handshake::{Handshake, Seat};
+use crate::wire::handshake::{Handshake, ShardIndex};
 use crate::wire::header::{Header, Kind};
 use crate::wire::limits::{
     CANCELS_BEYOND_REQUESTS_MAX, Limits, METHODS_MAX, RESOLVES_PER_CONNECTION_MAX,
@@ -82,7 +82,7 @@ pub struct ServerConnection {
     resolves: u32,
     live: LiveCalls,
     has_said_goaway: bool,
-    seat: Seat,
+    shard_index: ShardIndex,
 }
 
 impl ServerConnection {
@@ -99,13 +99,13 @@ impl ServerConnection {
             resolves: 0,
             live: LiveCalls::default(),
             has_said_goaway: false,
-            seat: Seat::ALONE,
+            shard_index: ShardIndex::ALONE,
         }
     }
 
     /// Says to the client that its connection has come to this one of several shards.
-    pub fn at(mut self, seat: Seat) -> Self {
-        self.seat = seat;
+    pub fn at(mut self, shard_index: ShardIndex) -> Self {
+        self.shard_index = shard_index;
         self
     }
 
@@ -255,7 +255,7 @@ impl ServerConnection {
 
     fn handle_hello(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         let peer = Handshake::decode(payload)?;
-        let answer = Handshake::answer(self.link.limits(), &peer, self.seat);
+        let answer = Handshake::answer(self.link.limits(), &peer, self.shard_index);
         append_control(out, Header::new(Kind::Welcome, 0, 0), |out| {
             out.extend_from_slice(&answer.encode());
         });

@@ -53,7 +53,7 @@ const BRIEF_BYTES_MAX: usize = 1024;
 /// The end of the queue of a connection whose answers are looked at, because much is held for its peer.
 #[cold]
 fn mark_if_brief(conn: &Conn) -> Option<QueueEnd> {
-    if conn.budget.is_let_through.take() {
+    if conn.budget.has_overdraft.take() {
         return None;
     }
     if conn.shard.must_answer_briefly(conn) {
@@ -137,7 +137,7 @@ pub(super) fn fail(conn: &Rc<Conn>, call_id: u64, status: &Status, outcome: Call
 /// Tells the hook of a call how it has ended. That a reply was queued need not be said: it is told so
 /// when nothing else was.
 fn end(conn: &Rc<Conn>, call_id: u64, outcome: CallOutcome<'_>) {
-    conn.shard.tasks.watched.end(conn, call_id, outcome);
+    conn.shard.tasks.observed.end(conn, call_id, outcome);
 }
 
 #[cold]

@@ -67,8 +67,8 @@ pub(super) struct Budget {
     pub(super) acted_on_bytes: Cell<usize>,
     /// Whether it is on the shard's list of those that wait for room.
     pub(super) waits_for_room: Cell<bool>,
-    /// Whether the next answer is queued although there is no room; see [`super::let_through`].
-    pub(super) is_let_through: Cell<bool>,
+    /// Whether the next answer is queued although there is no room; see [`super::overdraft`].
+    pub(super) has_overdraft: Cell<bool>,
     /// Length of the answer that was refused last for want of memory, to learn from.
     pub(super) refused_bytes: Cell<usize>,
 }
@@ -83,7 +83,7 @@ impl Budget {
             output_bytes: Cell::new(0),
             acted_on_bytes: Cell::new(0),
             waits_for_room: Cell::new(false),
-            is_let_through: Cell::new(false),
+            has_overdraft: Cell::new(false),
             refused_bytes: Cell::new(0),
         }
     }

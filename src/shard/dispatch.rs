@@ -188,7 +188,7 @@ impl ShardCore {
             && backlog.held().is_some_and(|call| {
                 let answer_bytes = expected_bytes(call, &self.services().open());
                 !self.has_room_for_answer(conn, waiting_bytes, answer_bytes)
-                    && !self.let_through(conn)
+                    && !self.grant_overdraft(conn)
             })
     }
 

@@ -1,7 +1,7 @@
 //! The server's hook: asked before a call is handled, told when it has ended.
 //!
 //! A server with a hook serves each of its services through a [`Hooked`] one, so that without a hook nothing
-//! asks for it. A call that its hook has let through is watched: its [`Watch`] is told of its end, whoever
+//! asks for it. A call that its hook has let through is observed: its [`CallObserver`] is told of its end, whoever
 //! brings that about, and speaks up by itself when it is dropped. So each is told of once.
 
 use std::cell::RefCell;
@@ -145,15 +145,15 @@ impl Service for Hooked {
             conn.shard.counters.refused_by_hook.add(1);
             return refuse(conn, call_id, &status);
         }
-        let watched = &conn.shard.tasks.watched;
-        watched.go_on_with(Watch::new(Rc::clone(&self.hook), call));
+        let observed = &conn.shard.tasks.observed;
+        observed.go_on_with(CallObserver::new(Rc::clone(&self.hook), call));
         self.service.call(method, incoming);
-        watched.end(conn, call_id, CallOutcome::Answered);
+        observed.end(conn, call_id, CallOutcome::Answered);
     }
 }
 
 /// A call that its hook has let through, and has not been told the end of.
-pub(crate) struct Watch {
+pub(crate) struct CallObserver {
     hook: Rc<dyn ServerHook>,
     call: CallInfo,
     arrived_ns: u64,
@@ -161,7 +161,7 @@ pub(crate) struct Watch {
     is_told: bool,
 }
 
-impl Watch {
+impl CallObserver {
     fn new(hook: Rc<dyn ServerHook>, call: CallInfo) -> Self {
         Self {
             arrived_ns: call.conn.arrived_ns.get(),
@@ -195,7 +195,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for CallObserver {
     /// Whoever dropped the call has said nothing: its shard ends.
     fn drop(&mut self) {
         if !self.is_told {
@@ -204,9 +204,9 @@ impl Drop for Watch {
     }
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for CallObserver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("CallObserver")
             .field("call", &self.call)
             .finish_non_exhaustive()
     }
@@ -224,33 +224,33 @@ fn note_panic(call: &CallInfo, text: &str) {
     );
 }
 
-/// The call that is being handled, if it is watched.
+/// The call that is being handled, if it is observed.
 #[derive(Debug, Default)]
-pub(super) struct Watched(RefCell<Option<Watch>>);
+pub(super) struct ObservedCall(RefCell<Option<CallObserver>>);
 
-impl Watched {
-    fn go_on_with(&self, watch: Watch) {
-        *self.0.borrow_mut() = Some(watch);
+impl ObservedCall {
+    fn go_on_with(&self, observer: CallObserver) {
+        *self.0.borrow_mut() = Some(observer);
     }
 
     /// The call waits.
-    pub(super) fn put_off(&self) -> Option<Box<Watch>> {
+    pub(super) fn put_off(&self) -> Option<Box<CallObserver>> {
         self.0.borrow_mut().take().map(Box::new)
     }
 
     /// The call that waited goes on.
-    pub(super) fn resume(&self, watch: Option<Box<Watch>>) {
-        if let Some(watch) = watch {
-            self.go_on_with(*watch);
+    pub(super) fn resume(&self, observer: Option<Box<CallObserver>>) {
+        if let Some(observer) = observer {
+            self.go_on_with(*observer);
         }
     }
 
     /// Tells the hook of a call that it has ended, unless that was told.
     pub(super) fn end(&self, conn: &Rc<Conn>, call_id: u64, outcome: CallOutcome<'_>) {
-        let is_it = |watch: &mut Watch| watch.is_of(conn, call_id);
+        let is_it = |observer: &mut CallObserver| observer.is_of(conn, call_id);
         let ended = self.0.borrow_mut().take_if(is_it);
-        if let Some(watch) = ended {
-            watch.end(outcome);
+        if let Some(observer) = ended {
+            observer.end(outcome);
         }
     }
 }

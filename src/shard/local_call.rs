@@ -107,7 +107,10 @@ impl<'a, Req: Message, Resp: Message, E: Encode<Req>> Call<'a, LocalClient, Req,
             let calls = conn.client.as_ref().expect("made by this client");
             let room = conn.with_client(|client, output| client.room(output.len()));
             if room == Some(0) || !client.waiting().borrow().may_go(number) {
-                let number = client.waiting().borrow_mut().wait(number, cx.waker());
+                let mut replaced = None;
+                let mut waiting = client.waiting().borrow_mut();
+                let number = waiting.wait(number, cx.waker(), &mut replaced);
+                drop(waiting);
                 ticket.get_or_insert_with(|| Ticket { client, number });
                 return Poll::Pending;
             }
@@ -208,7 +211,11 @@ impl Drop for Ticket<'_> {
 impl SentCall {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Outcome<Chunk>> {
         let calls = self.conn.client.as_ref().expect("made by a client");
-        let polled = calls.borrow_mut().calls.poll(self.slot, cx.waker());
+        let mut replaced = None;
+        let polled = calls
+            .borrow_mut()
+            .calls
+            .poll(self.slot, cx.waker(), &mut replaced);
         self.has_ended = polled.is_ready();
         polled
     }

@@ -14,6 +14,7 @@ use crate::client::core::target::Target;
 use crate::client::core::waiting::WaitQueue;
 use crate::client::{CallOptions, CallTarget, ClientHook, Sealed};
 use crate::connection::lifecycle::Stage;
+use crate::panics;
 use crate::wire::status::Status;
 
 /// A client on a shard, for handlers and what they spawn. Cheap to clone; stays on its thread.
@@ -118,11 +119,13 @@ impl LocalClient {
 
     /// Gives a place among those who wait back, and lets the next ones on.
     pub(super) fn give_up_turn(&self, number: u64) {
-        self.waiting().borrow_mut().leave(number);
+        let waker = self.waiting().borrow_mut().leave(number);
         let conn = self.inner.conn.borrow().clone();
         if let Some(conn) = conn {
             conn.call_waiting();
         }
+        // It is code of the program's, so it comes last.
+        waker.into_iter().for_each(panics::drop_waker);
     }
 
     /// The text for a call that had no turn in time.

@@ -171,7 +171,7 @@ impl ShardConfig {
     }
 
     /// The most that peers can make a shard hold, in bytes, whatever they do: its share of memory, three
-    /// messages beyond it (an answer whose length nobody knew, one that was let through, and what the
+    /// messages beyond it (an answer whose length nobody knew, one with an overdraft, and what the
     /// granularity of bodies costs), what is every connection's own, its receive buffers, and what it keeps to use again.
     pub(crate) fn memory_ceiling_bytes(&self) -> usize {
         let own = CONNECTION_BYTES

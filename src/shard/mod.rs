@@ -16,13 +16,13 @@ pub(crate) mod dispatch;
 mod future_cell;
 pub(crate) mod handler;
 pub(crate) mod hook;
-mod let_through;
 mod lifecycle;
 pub(crate) mod local_call;
 pub(crate) mod local_client;
 mod local_link;
 pub(crate) mod mailbox;
 mod memory;
+mod overdraft;
 mod purpose;
 mod running;
 pub(crate) mod service;
@@ -40,10 +40,10 @@ use fastrand::Rng;
 use self::conn::{Conn, ConnKey};
 use self::context::{Clock, Shard, TimeSource};
 use self::counters::Counters;
-use self::let_through::LetThrough;
 use self::local_link::LocalLink;
 use self::mailbox::Mailbox;
 use self::memory::Memory;
+use self::overdraft::Overdraft;
 use self::service::{Service, ServiceTable};
 use self::tasks::Tasks;
 use self::timers::Timers;
@@ -55,7 +55,7 @@ use crate::connection::server::ServerConnection;
 use crate::connection::spare_buffers::SpareBuffers;
 use crate::net::transport::Transport;
 use crate::panics;
-use crate::wire::handshake::Seat;
+use crate::wire::handshake::ShardIndex;
 use crate::wire::limits::Limits;
 
 /// Where a shard stands among the others.
@@ -95,7 +95,7 @@ pub(crate) struct ShardCore {
     /// What its peers make it hold, and those that wait for room.
     memory: Memory,
     turn: Turn,
-    let_through: LetThrough,
+    overdraft: Overdraft,
     /// When a body that waited was granted memory last.
     body_granted_ns: Cell<u64>,
     pub(crate) clock: Clock,
@@ -140,7 +140,7 @@ impl ShardCore {
             place,
             memory: Memory::new(&config),
             turn: Turn::default(),
-            let_through: LetThrough::default(),
+            overdraft: Overdraft::default(),
             body_granted_ns: Cell::new(0),
             config,
             pool,
@@ -235,9 +235,9 @@ impl ShardCore {
         }
         self.conns.borrow_mut().accepted += 1;
         self.counters.accepted.add(1);
-        let seat = Seat::new(self.place.id, self.place.count);
+        let shard_index = ShardIndex::new(self.place.id, self.place.count);
         let limits = Arc::clone(&self.config.limits);
-        let server = ServerConnection::new(limits, self.patience_ns()).at(seat);
+        let server = ServerConnection::new(limits, self.patience_ns()).at(shard_index);
         let conn = self.insert(peer, transport, Role::Server(server), None);
         if self.drain_until_ns.get().is_some() {
             self.retire(&conn);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::conn::Conn;
-use super::hook::{Watch, Watched};
+use super::hook::{CallObserver, ObservedCall};
 
 /// What a task is for.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum Purpose {
         /// Its id.
         call_id: u64,
         /// While it waits: who is told of its end.
-        watch: Option<Box<Watch>>,
+        observer: Option<Box<CallObserver>>,
     },
     /// It was spawned.
     Background,
@@ -47,16 +47,16 @@ impl Purpose {
     }
 
     /// It waits, and so does whoever is told of its end.
-    pub(super) fn put_off(&mut self, watched: &Watched) {
-        if let Self::Call { watch, .. } = self {
-            *watch = watched.put_off();
+    pub(super) fn put_off(&mut self, observed: &ObservedCall) {
+        if let Self::Call { observer, .. } = self {
+            *observer = observed.put_off();
         }
     }
 
     /// It goes on.
-    pub(super) fn go_on(&mut self, watched: &Watched) {
-        if let Self::Call { watch, .. } = self {
-            watched.resume(watch.take());
+    pub(super) fn go_on(&mut self, observed: &ObservedCall) {
+        if let Self::Call { observer, .. } = self {
+            observed.resume(observer.take());
         }
     }
 }
@@ -67,7 +67,7 @@ impl Origin<'_> {
             Self::Call { conn, call_id } => Purpose::Call {
                 conn: Rc::clone(conn),
                 call_id,
-                watch: None,
+                observer: None,
             },
             Self::Background => Purpose::Background,
         }

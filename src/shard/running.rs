@@ -17,16 +17,6 @@ use crate::planted_bugs::{Bug, is_planted};
 use crate::rpc::outcome::CallOutcome;
 use crate::wire::status::Status;
 
-/// Wakes a future, whose waker may be the program's own, of a future that polls others. Says whether it
-/// has not panicked.
-pub(super) fn wake(waker: Waker) -> bool {
-    let woken = panics::caught(|| waker.wake());
-    if let Err(text) = &woken {
-        tracing::error!(panic = text, "a waker panicked");
-    }
-    woken.is_ok()
-}
-
 impl ShardCore {
     /// Keeps the books of a call whose handler waits after its first poll.
     #[cold]
@@ -57,7 +47,7 @@ impl ShardCore {
 
     /// Wakes a future.
     pub(super) fn wake(&self, waker: Waker) {
-        if !wake(waker) {
+        if !panics::wake(waker) {
             self.counters.panics.add(1);
         }
     }
@@ -127,8 +117,8 @@ impl ShardCore {
             }
             match resumed {
                 Resumed::Done(Purpose::Call { conn, call_id, .. }) => {
-                    let watched = &self.tasks.watched;
-                    watched.end(&conn, call_id, CallOutcome::Answered);
+                    let observed = &self.tasks.observed;
+                    observed.end(&conn, call_id, CallOutcome::Answered);
                     self.end_call(&conn, call_id, index);
                 }
                 Resumed::Panicked(Purpose::Call { conn, call_id, .. }, text) => {
@@ -154,13 +144,13 @@ impl ShardCore {
         if let Some(Purpose::Call {
             conn,
             call_id,
-            watch,
+            observer,
         }) = cancelled
         {
             self.counters.cancelled.add(1);
             self.end_call(&conn, call_id, index);
-            if let Some(watch) = watch {
-                watch.end(match conn.stage() {
+            if let Some(observer) = observer {
+                observer.end(match conn.stage() {
                     Stage::Open => CallOutcome::Cancelled,
                     _ => CallOutcome::Disconnected,
                 });
@@ -176,14 +166,14 @@ impl ShardCore {
         let Some(Purpose::Call {
             conn,
             call_id,
-            watch,
+            observer,
         }) = self.tasks.cancel(key)
         else {
             return;
         };
         self.counters.expired.add(1);
         let status = Status::deadline_exceeded("the deadline passed while the handler waited");
-        self.tasks.watched.resume(watch);
+        self.tasks.observed.resume(observer);
         fail(&conn, call_id, &status, CallOutcome::Expired);
         self.end_call(&conn, call_id, key.index);
     }

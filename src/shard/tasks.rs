@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use super::conn::Conn;
 use super::counters::Counters;
 use super::future_cell::{Fresh, FutureCell, Keep, Work};
-use super::hook::Watched;
+use super::hook::ObservedCall;
 use super::mailbox::{Mailbox, TaskWaker};
 use super::purpose::{Origin, Purpose};
 use super::timers::TimerKey;
@@ -52,20 +52,20 @@ pub(crate) struct Tasks {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     /// The free place that was used last, out of its slot.
-    spare: Cell<Option<Box<Seat>>>,
+    spare: Cell<Option<Box<TaskCell>>>,
     waiting: Cell<usize>,
     /// Set while the reply of a call is dropped, which is answered then: should that panic, its result
     /// stands.
     pub(super) is_answered: Cell<bool>,
     /// The call that is being handled, until the end of its poll.
-    pub(super) watched: Watched,
+    pub(super) observed: ObservedCall,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
     /// `None` while the future is being polled, and while this is the spare place.
-    seat: Option<Box<Seat>>,
+    task: Option<Box<TaskCell>>,
     /// Set while a future waits here.
     purpose: Option<Purpose>,
     deadline: Option<TimerKey>,
@@ -74,7 +74,7 @@ struct Slot {
 }
 
 /// What a poll needs; taken out of the slot meanwhile, so that the future may start others.
-struct Seat {
+struct TaskCell {
     /// The slot.
     index: u32,
     cell: FutureCell,
@@ -89,9 +89,9 @@ impl std::fmt::Debug for Tasks {
     }
 }
 
-impl std::fmt::Debug for Seat {
+impl std::fmt::Debug for TaskCell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seat")
+        f.debug_struct("TaskCell")
             .field("waker", &self.waker)
             .finish_non_exhaustive()
     }
@@ -115,7 +115,7 @@ impl Tasks {
             spare: Cell::new(None),
             waiting: Cell::new(0),
             is_answered: Cell::new(false),
-            watched: Watched::default(),
+            observed: ObservedCall::default(),
         }
     }
 
@@ -132,8 +132,8 @@ impl Tasks {
         put: impl for<'a> FnOnce(&'a mut FutureCell) -> Fresh<'a, O, W>,
         origin: Origin<'_>,
     ) -> Started {
-        let mut seat = self.take_seat();
-        let Seat { cell, waker, .. } = &mut *seat;
+        let mut task = self.take_cell();
+        let TaskCell { cell, waker, .. } = &mut *task;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
         let mut was_made = false;
@@ -144,23 +144,23 @@ impl Tasks {
         }));
         match polled {
             Ok(Poll::Ready(())) => {
-                self.leave_seat(seat);
+                self.return_cell(task);
                 Started::Done
             }
             Ok(Poll::Pending) => {
                 self.waiting.set(self.waiting.get() + 1);
-                Started::Waiting(self.settle_in(seat, origin.to_purpose()))
+                Started::Waiting(self.settle_in(task, origin.to_purpose()))
             }
             Err(panic) => {
                 let started = if !was_made {
                     Started::Panicked(panics::text(panic))
                 } else {
-                    match self.after_panic(&mut seat.cell, origin, panics::text(panic)) {
+                    match self.after_panic(&mut task.cell, origin, panics::text(panic)) {
                         Ok(()) => Started::Done,
                         Err(text) => Started::Panicked(text),
                     }
                 };
-                self.leave_seat(seat);
+                self.return_cell(task);
                 started
             }
         }
@@ -172,25 +172,25 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             slots
                 .get_mut(index as usize)
-                .and_then(|slot| Some((slot.purpose.take()?, slot.seat.take()?)))
+                .and_then(|slot| Some((slot.purpose.take()?, slot.task.take()?)))
         };
-        let Some((mut purpose, mut seat)) = taken else {
+        let Some((mut purpose, mut task)) = taken else {
             return Resumed::NotEnded;
         };
-        purpose.go_on(&self.watched);
-        let Seat { cell, waker, .. } = &mut *seat;
+        purpose.go_on(&self.observed);
+        let TaskCell { cell, waker, .. } = &mut *task;
         waker.before_poll();
         let mut cx = Context::from_waker(waker.waker());
         let polled = catch_unwind(AssertUnwindSafe(|| cell.poll(purpose.origin(), &mut cx)));
         let ended = match polled {
             Ok(Poll::Pending) => {
-                self.settle_in(seat, purpose);
+                self.settle_in(task, purpose);
                 return Resumed::NotEnded;
             }
             Ok(Poll::Ready(())) => Ok(()),
             Err(panic) => self.after_panic(cell, purpose.origin(), panics::text(panic)),
         };
-        self.end_waiting(seat);
+        self.end_waiting(task);
         match ended {
             Ok(()) => Resumed::Done(purpose),
             Err(text) => Resumed::Panicked(purpose, text),
@@ -198,21 +198,21 @@ impl Tasks {
     }
 
     /// Gives the place of a future back that has waited and is gone.
-    fn end_waiting(&self, seat: Box<Seat>) {
+    fn end_waiting(&self, task: Box<TaskCell>) {
         self.waiting.set(self.waiting.get() - 1);
-        self.slots.borrow_mut()[seat.index as usize].bump();
-        self.leave_seat(seat);
+        self.slots.borrow_mut()[task.index as usize].bump();
+        self.return_cell(task);
     }
 
-    fn settle_in(&self, seat: Box<Seat>, mut purpose: Purpose) -> TaskKey {
-        purpose.put_off(&self.watched);
+    fn settle_in(&self, task: Box<TaskCell>, mut purpose: Purpose) -> TaskKey {
+        purpose.put_off(&self.observed);
         let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[seat.index as usize];
+        let slot = &mut slots[task.index as usize];
         let key = TaskKey {
-            index: seat.index,
+            index: task.index,
             generation: slot.generation,
         };
-        (slot.seat, slot.purpose) = (Some(seat), Some(purpose));
+        (slot.task, slot.purpose) = (Some(task), Some(purpose));
         key
     }
 
@@ -237,8 +237,8 @@ impl Tasks {
     /// Memory that the future of a task takes beyond what every task has.
     pub(crate) fn extra_bytes(&self, key: TaskKey) -> usize {
         let slots = self.slots.borrow();
-        let seat = slots[key.index as usize].seat.as_ref();
-        seat.map_or(0, |seat| seat.cell.extra_bytes())
+        let task = slots[key.index as usize].task.as_ref();
+        task.map_or(0, |task| task.cell.extra_bytes())
     }
 
     /// Remembers what was entered in an account for a waiting call, to be taken out when it ends.
@@ -270,16 +270,16 @@ impl Tasks {
 
     /// Drops a waiting future before its end. `None`: it is gone, or is just being polled.
     pub(crate) fn cancel(&self, key: TaskKey) -> Option<Purpose> {
-        let (purpose, mut seat) = {
+        let (purpose, mut task) = {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(key.index as usize)?;
-            if slot.generation != key.generation || slot.seat.is_none() {
+            if slot.generation != key.generation || slot.task.is_none() {
                 return None;
             }
-            (slot.purpose.take()?, slot.seat.take()?)
+            (slot.purpose.take()?, slot.task.take()?)
         };
-        self.drop_quietly(&mut seat.cell);
-        self.end_waiting(seat);
+        self.drop_quietly(&mut task.cell);
+        self.end_waiting(task);
         Some(purpose)
     }
 
@@ -295,31 +295,31 @@ impl Tasks {
 
     /// A place for a new future. Most calls use the same one, over and over.
     #[inline(always)]
-    fn take_seat(&self) -> Box<Seat> {
+    fn take_cell(&self) -> Box<TaskCell> {
         self.spare.take().unwrap_or_else(|| self.take_free())
     }
 
-    fn take_free(&self) -> Box<Seat> {
+    fn take_free(&self) -> Box<TaskCell> {
         if let Some(index) = self.free.borrow_mut().pop()
-            && let Some(seat) = self.slots.borrow_mut()[index as usize].seat.take()
+            && let Some(task) = self.slots.borrow_mut()[index as usize].task.take()
         {
-            return seat;
+            return task;
         }
         self.add_slot()
     }
 
     #[cold]
-    fn add_slot(&self) -> Box<Seat> {
+    fn add_slot(&self) -> Box<TaskCell> {
         let mut slots = self.slots.borrow_mut();
         let index = slots.len() as u32;
         slots.push(Slot {
             generation: 0,
-            seat: None,
+            task: None,
             purpose: None,
             deadline: None,
             memory: 0,
         });
-        Box::new(Seat {
+        Box::new(TaskCell {
             index,
             cell: FutureCell::new(),
             waker: self.mailbox.waker(index),
@@ -328,14 +328,14 @@ impl Tasks {
 
     /// Gives a place back whose future is gone.
     #[inline(always)]
-    fn leave_seat(&self, mut seat: Box<Seat>) {
-        if !seat.cell.is_worth_keeping() {
-            seat.cell = FutureCell::new();
+    fn return_cell(&self, mut task: Box<TaskCell>) {
+        if !task.cell.is_worth_keeping() {
+            task.cell = FutureCell::new();
         }
-        if let Some(other) = self.spare.replace(Some(seat)) {
+        if let Some(other) = self.spare.replace(Some(task)) {
             let mut slots = self.slots.borrow_mut();
             let index = other.index;
-            slots[index as usize].seat = Some(other);
+            slots[index as usize].task = Some(other);
             self.free.borrow_mut().push(index);
         }
     }

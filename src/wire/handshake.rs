@@ -63,14 +63,14 @@ impl IntegerLayout for rkyv::rend::unaligned::u32_ube {
 
 /// Where a connection has come to: one of the shards of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct ShardIndex {
     /// Number of the shard, less than `shards`.
     pub shard: u16,
     /// Shards of the server, at least one.
     pub shards: u16,
 }
 
-impl Seat {
+impl ShardIndex {
     /// That of a server of one shard.
     pub const ALONE: Self = Self {
         shard: 0,
@@ -107,7 +107,7 @@ pub struct Handshake {
     /// Calls that the sender runs at once for this connection.
     pub calls_in_flight_max: u32,
     /// Where the connection has come to; `None` of a client, and of a server that does not tell.
-    pub seat: Option<Seat>,
+    pub shard_index: Option<ShardIndex>,
 }
 
 impl Handshake {
@@ -120,7 +120,7 @@ impl Handshake {
             features: FEATURES,
             payload_bytes_max: limits.payload_bytes_max,
             calls_in_flight_max: limits.calls_in_flight_max,
-            seat: None,
+            shard_index: None,
         }
     }
 
@@ -134,9 +134,9 @@ impl Handshake {
         wire[16..24].copy_from_slice(&self.features.to_le_bytes());
         wire[24..28].copy_from_slice(&self.payload_bytes_max.to_le_bytes());
         wire[28..32].copy_from_slice(&self.calls_in_flight_max.to_le_bytes());
-        if let Some(seat) = self.seat {
-            wire[32..34].copy_from_slice(&seat.shards.to_le_bytes());
-            wire[34..36].copy_from_slice(&seat.shard.to_le_bytes());
+        if let Some(shard_index) = self.shard_index {
+            wire[32..34].copy_from_slice(&shard_index.shards.to_le_bytes());
+            wire[34..36].copy_from_slice(&shard_index.shard.to_le_bytes());
         }
         wire
     }
@@ -144,7 +144,7 @@ impl Handshake {
     /// Reads and checks a client's payload: magic, a common version, the rkyv format.
     pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
         let peer = Self::read(payload)?;
-        if peer.seat.is_some() {
+        if peer.shard_index.is_some() {
             return Err(MALFORMED);
         }
         Ok(peer)
@@ -182,9 +182,9 @@ impl Handshake {
             features: long(16),
             payload_bytes_max: word(24),
             calls_in_flight_max: word(28),
-            seat: match (word(32) as u16, (word(32) >> 16) as u16) {
+            shard_index: match (word(32) as u16, (word(32) >> 16) as u16) {
                 (0, 0) => None,
-                (shards, shard) => Some(Seat { shard, shards }),
+                (shards, shard) => Some(ShardIndex { shard, shards }),
             },
         };
         if peer.rkyv_format != RKYV_FORMAT {
@@ -192,7 +192,9 @@ impl Handshake {
                 peer: peer.rkyv_format,
             });
         }
-        let is_seat_sound = peer.seat.is_none_or(|seat| seat.shard < seat.shards);
+        let is_seat_sound = peer
+            .shard_index
+            .is_none_or(|shard_index| shard_index.shard < shard_index.shards);
         if word(36) != 0 || !is_seat_sound || peer.calls_in_flight_max == 0 {
             return Err(MALFORMED);
         }
@@ -209,15 +211,15 @@ impl Handshake {
         Ok(peer)
     }
 
-    /// A server's answer to `peer`, which has come to `seat`: the highest common version, the common
+    /// A server's answer to `peer`, which has come to `shard_index`: the highest common version, the common
     /// features.
-    pub fn answer(limits: &Limits, peer: &Self, seat: Seat) -> Self {
+    pub fn answer(limits: &Limits, peer: &Self, shard_index: ShardIndex) -> Self {
         let version = peer.version_max.min(VERSION_MAX);
         Self {
             version_min: version,
             version_max: version,
             features: FEATURES & peer.features,
-            seat: Some(seat),
+            shard_index: Some(shard_index),
             ..Self::ours(limits)
         }
     }
@@ -295,7 +297,7 @@ mod tests {
             features: u64::MAX,
             ..Handshake::ours(&Limits::default())
         };
-        let answer = Handshake::answer(&Limits::default(), &peer, Seat::ALONE);
+        let answer = Handshake::answer(&Limits::default(), &peer, ShardIndex::ALONE);
         assert_eq!(
             (answer.version_min, answer.version_max, answer.features),
             (1, 1, 0)
@@ -313,15 +315,19 @@ mod tests {
     #[test]
     fn a_server_says_where_a_connection_has_come_to_and_a_client_does_not() {
         let told = |shards, shard| {
-            let seat = Some(Seat { shard, shards });
+            let shard_index = Some(ShardIndex { shard, shards });
             let ours = Handshake::ours(&Limits::default());
-            let wire = Handshake { seat, ..ours }.encode();
+            let wire = Handshake {
+                shard_index,
+                ..ours
+            }
+            .encode();
             assert_eq!(Handshake::decode(&wire).is_ok(), (shards, shard) == (0, 0));
-            Handshake::decode_answer(&wire).map(|answer| answer.seat)
+            Handshake::decode_answer(&wire).map(|answer| answer.shard_index)
         };
         assert_eq!(told(0, 0), Ok(None), "it does not say");
         for (shards, shard) in [(1, 0), (4, 3), (u16::MAX, 0), (u16::MAX, u16::MAX - 1)] {
-            assert_eq!(told(shards, shard), Ok(Some(Seat { shard, shards })));
+            assert_eq!(told(shards, shard), Ok(Some(ShardIndex { shard, shards })));
         }
         for (shards, shard) in [(0, 1), (1, 1), (4, 4), (u16::MAX, u16::MAX)] {
             assert_eq!(told(shards, shard), Err(MALFORMED));
@@ -334,10 +340,10 @@ mod tests {
 
     #[test]
     fn a_shard_beyond_what_can_be_told_is_told_as_the_last() {
-        assert_eq!(Seat::new(0, 1), Seat::ALONE);
-        let last = Seat::new(70_000, 70_001);
+        assert_eq!(ShardIndex::new(0, 1), ShardIndex::ALONE);
+        let last = ShardIndex::new(70_000, 70_001);
         assert_eq!((last.shard, last.shards), (u16::MAX - 1, u16::MAX));
-        let first = Seat::new(3, 70_001);
+        let first = ShardIndex::new(3, 70_001);
         assert_eq!((first.shard, first.shards), (3, u16::MAX));
     }
 }

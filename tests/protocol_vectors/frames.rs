@@ -6,7 +6,7 @@ use ringcall::__private::connection::client::{ClientConnection, ClientEvent};
 use ringcall::__private::connection::server::{ServerConnection, ServerEvent};
 use ringcall::__private::wire::frame_writer::{append, append_bare, append_error, append_goaway};
 use ringcall::__private::wire::goaway::Goaway;
-use ringcall::__private::wire::handshake::{Handshake, Seat};
+use ringcall::__private::wire::handshake::{Handshake, ShardIndex};
 use ringcall::__private::wire::header::{Header, Kind};
 use ringcall::__private::wire::limits::{HEADER_BYTES, Limits};
 use ringcall::__private::wire::resolve::{
@@ -105,7 +105,7 @@ fn build(name: &str) -> Option<Vec<u8>> {
     match name {
         "hello" => out = control(Kind::Hello, 0, &ours.encode()),
         "welcome" => {
-            let answer = Handshake::answer(&Limits::default(), &ours, Seat::ALONE);
+            let answer = Handshake::answer(&Limits::default(), &ours, ShardIndex::ALONE);
             out = control(Kind::Welcome, 0, &answer.encode());
         }
         "resolve" => {
@@ -165,8 +165,14 @@ fn documented_payloads_are_read_as_they_are_meant() {
     let ours = Handshake::ours(&Limits::default());
     assert_eq!(Handshake::decode(payload(&vector("hello"))), Ok(ours));
     let answer = Handshake::decode_answer(payload(&vector("welcome")));
-    let seat = Some(Seat::ALONE);
-    assert_eq!(answer, Ok(Handshake { seat, ..ours }));
+    let shard_index = Some(ShardIndex::ALONE);
+    assert_eq!(
+        answer,
+        Ok(Handshake {
+            shard_index,
+            ..ours
+        })
+    );
     let resolution = |fingerprint, code, index| Resolution {
         fingerprint,
         code,

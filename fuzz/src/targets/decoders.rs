@@ -35,7 +35,7 @@ fn handshake(bytes: &[u8]) {
     }
     if let Ok(answer) = Handshake::decode_answer(bytes) {
         assert_eq!((answer.version_min, answer.version_max), (1, 1));
-        assert!(answer.seat.is_none_or(|seat| seat.shard < seat.shards));
+        assert!(answer.shard_index.is_none_or(|shard_index| shard_index.shard < shard_index.shards));
         assert_eq!(Handshake::decode_answer(&answer.encode()), Ok(answer));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::task::{Poll, Waker};
 
+use super::waiting::replace_waker;
 use crate::wire::status::Status;
 
 /// A slab with a place for each call that was sent and not yet fetched. Places are reused, so that
@@ -121,9 +122,15 @@ impl<P> CallSlots<P> {
         }
     }
 
-    /// Fetches a call's outcome, which then has no place any more, or remembers whom to wake.
+    /// Fetches a call's outcome, which then has no place any more, or remembers whom to wake. Who was to be
+    /// woken before goes to `replaced`, to be dropped like that of [`CallSlots::put`].
     #[inline(always)]
-    pub(crate) fn poll(&mut self, at: u32, waker: &Waker) -> Poll<Outcome<P>> {
+    pub(crate) fn poll(
+        &mut self,
+        at: u32,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Poll<Outcome<P>> {
         let slot = &mut self.slots[at as usize];
         if let Some(payload) = slot.payload.take() {
             self.free.push(at);
@@ -134,7 +141,7 @@ impl<P> CallSlots<P> {
             return Poll::Ready(Outcome::Failed(failure));
         }
         let known = slot.waker.as_mut().expect("a call that waits has a waker");
-        known.clone_from(waker);
+        *replaced = replace_waker(known, waker);
         Poll::Pending
     }
 
@@ -155,22 +162,22 @@ mod tests {
         let next = slots.next();
         let slot = slots.take(waker);
         assert_eq!(slot, next);
-        assert!(slots.poll(slot, waker).is_pending());
+        assert!(slots.poll(slot, waker, &mut None).is_pending());
         assert!(slots.answer(slot, 1).is_some(), "its caller is woken");
         let ended = Poll::Ready(Outcome::Answered(1));
-        assert_eq!(slots.poll(slot, waker), ended);
+        assert_eq!(slots.poll(slot, waker, &mut None), ended);
         assert_eq!((slots.next(), slots.take(waker)), (slot, slot));
-        assert!(slots.poll(slot, waker).is_pending());
+        assert!(slots.poll(slot, waker, &mut None).is_pending());
         let failed = || Outcome::failed(Status::unavailable("gone"));
         assert!(slots.finish(slot, failed()).is_some());
-        assert_eq!(slots.poll(slot, waker), Poll::Ready(failed()));
+        assert_eq!(slots.poll(slot, waker, &mut None), Poll::Ready(failed()));
         assert_eq!(slots.take(waker), slot);
         assert_eq!(slots.in_use(), 1);
         assert!(slots.answer(slot, 2).is_some());
         assert!(slots.put(slot).is_none(), "it was woken");
         assert_eq!(slots.in_use(), 0);
         assert_eq!(slots.take(waker), slot);
-        assert!(slots.poll(slot, waker).is_pending(), "2 is gone");
+        assert!(slots.poll(slot, waker, &mut None).is_pending(), "2 is gone");
     }
 
     struct PanicsWhenDropped;
@@ -195,6 +202,16 @@ mod tests {
         let given_up = crate::panics::caught(|| drop(slots.put(slot)));
         assert!(given_up.is_err_and(|text| text.contains("when it is dropped")));
         assert_eq!((slots.in_use(), slots.take(Waker::noop())), (0, slot));
-        assert!(slots.poll(slot, Waker::noop()).is_pending());
+        let mut replaced = None;
+        let moved = Waker::from(std::sync::Arc::new(PanicsWhenDropped));
+        assert!(slots.poll(slot, &moved, &mut replaced).is_pending());
+        assert!(replaced.is_some(), "the one before");
+        let mut replaced = None;
+        assert!(slots.poll(slot, &moved, &mut replaced).is_pending());
+        assert!(replaced.is_none(), "it is the same");
+        assert!(slots.poll(slot, Waker::noop(), &mut replaced).is_pending());
+        drop(moved);
+        assert!(crate::panics::caught(|| drop(replaced)).is_err());
+        assert_eq!(slots.answer(slot, 3).map(drop), Some(()));
     }
 }

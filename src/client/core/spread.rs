@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::backoff::Backoff;
 use crate::connection::link::nanos;
-use crate::wire::handshake::Seat;
+use crate::wire::handshake::ShardIndex;
 
 /// A server serves each connection on one of its shards, so one connection is one CPU of it. A client
 /// whose calls ask for more keeps several, each to another shard.
@@ -62,8 +62,8 @@ impl Spread {
 
     /// A connection was made and has come to this place; without one, the server does not tell. Says
     /// whether it is kept: one that reaches nothing new is not.
-    pub(crate) fn opened(&mut self, seat: Option<Seat>, now_ns: u64) -> bool {
-        let Seat { shard, shards } = seat.unwrap_or(Seat::ALONE);
+    pub(crate) fn opened(&mut self, shard_index: Option<ShardIndex>, now_ns: u64) -> bool {
+        let ShardIndex { shard, shards } = shard_index.unwrap_or(ShardIndex::ALONE);
         self.shards = usize::from(shards);
         if self.reached.is_empty() || (self.has_place() && !self.reached.contains(&shard)) {
             self.reached.push(shard);
@@ -79,8 +79,13 @@ impl Spread {
     }
 
     /// The connection to this place takes no more calls. If `invites_back`, nobody has made a mistake.
-    pub(crate) fn closed(&mut self, seat: Option<Seat>, invites_back: bool, now_ns: u64) {
-        let shard = seat.unwrap_or(Seat::ALONE).shard;
+    pub(crate) fn closed(
+        &mut self,
+        shard_index: Option<ShardIndex>,
+        invites_back: bool,
+        now_ns: u64,
+    ) {
+        let shard = shard_index.unwrap_or(ShardIndex::ALONE).shard;
         self.reached.retain(|reached| *reached != shard);
         // Those of a server that restarts end all at once, which is one reason to pause and not many.
         if self.retry_ns <= now_ns {
@@ -136,15 +141,15 @@ mod tests {
 
     const SECOND_NS: u64 = 1_000_000_000;
 
-    fn seat(shard: u16, shards: u16) -> Option<Seat> {
-        Some(Seat { shard, shards })
+    fn shard_index(shard: u16, shards: u16) -> Option<ShardIndex> {
+        Some(ShardIndex { shard, shards })
     }
 
     /// Of a server with so many shards, the first of which is reached.
     fn begun(shards: u16, connections_max: usize) -> Spread {
         let mut spread = Spread::new(connections_max, Rng::with_seed(1));
         assert!(!spread.wants_another(0), "the first is not a further one");
-        assert!(spread.opened(seat(0, shards), 0));
+        assert!(spread.opened(shard_index(0, shards), 0));
         spread
     }
 
@@ -153,12 +158,12 @@ mod tests {
         let mut spread = begun(3, 8);
         for (shard, is_kept) in [(0, false), (2, true), (0, false), (2, false), (1, true)] {
             assert!(spread.wants_another(0), "before {shard}");
-            assert_eq!(spread.opened(seat(shard, 3), 0), is_kept, "{shard}");
+            assert_eq!(spread.opened(shard_index(shard, 3), 0), is_kept, "{shard}");
         }
         assert_eq!((spread.open(), spread.wants_another(SECOND_NS)), (3, false));
-        spread.closed(seat(2, 3), true, 0);
+        spread.closed(shard_index(2, 3), true, 0);
         assert!(spread.wants_another(SECOND_NS));
-        assert!(spread.opened(seat(2, 3), 0));
+        assert!(spread.opened(shard_index(2, 3), 0));
     }
 
     #[test]
@@ -168,12 +173,12 @@ mod tests {
             let mut shard = 0;
             while spread.wants_another(0) {
                 shard += 1;
-                assert!(spread.opened(seat(shard, u16::MAX), 0));
+                assert!(spread.opened(shard_index(shard, u16::MAX), 0));
             }
             assert_eq!(spread.open(), connections_max);
-            assert!(!spread.opened(seat(shard + 1, u16::MAX), 0));
+            assert!(!spread.opened(shard_index(shard + 1, u16::MAX), 0));
         }
-        for alone in [None, seat(0, 1)] {
+        for alone in [None, shard_index(0, 1)] {
             let mut spread = Spread::new(8, Rng::with_seed(1));
             assert!(spread.opened(alone, 0));
             assert!(!spread.wants_another(SECOND_NS));
@@ -185,11 +190,11 @@ mod tests {
         for (shards, reached) in [(2, 1), (4, 3), (4, 1), (u16::MAX, 1)] {
             let mut spread = begun(shards, usize::from(u16::MAX));
             for shard in 1..reached {
-                assert!(spread.opened(seat(shard, shards), 0));
+                assert!(spread.opened(shard_index(shard, shards), 0));
             }
             let misses = (1_u32..)
                 .take_while(|_| {
-                    assert!(!spread.opened(seat(0, shards), 0));
+                    assert!(!spread.opened(shard_index(0, shards), 0));
                     spread.wants_another(0)
                 })
                 .count();
@@ -203,10 +208,10 @@ mod tests {
     fn the_end_of_all_connections_is_one_reason_to_pause() {
         let mut spread = begun(16, 16);
         for shard in 1..16 {
-            assert!(spread.opened(seat(shard, 16), 0));
+            assert!(spread.opened(shard_index(shard, 16), 0));
         }
         for shard in 0..15 {
-            spread.closed(seat(shard, 16), true, 0);
+            spread.closed(shard_index(shard, 16), true, 0);
         }
         assert_eq!((spread.open(), spread.wants_another(0)), (1, false));
         assert!(spread.wants_another(SECOND_NS / 20), "the shortest pause");
@@ -225,11 +230,11 @@ mod tests {
     #[test]
     fn a_server_that_comes_back_smaller_gets_fewer() {
         let mut spread = begun(4, 8);
-        assert!(spread.opened(seat(1, 4), 0));
-        spread.closed(seat(1, 4), true, 0);
-        spread.closed(seat(0, 4), true, 0);
+        assert!(spread.opened(shard_index(1, 4), 0));
+        spread.closed(shard_index(1, 4), true, 0);
+        spread.closed(shard_index(0, 4), true, 0);
         assert!(!spread.wants_another(SECOND_NS), "the next is the first");
-        assert!(spread.opened(seat(0, 1), 0));
+        assert!(spread.opened(shard_index(0, 1), 0));
         assert!(!spread.wants_another(SECOND_NS));
     }
 

@@ -36,11 +36,17 @@ impl WaitQueue {
         }
     }
 
-    /// Waits, for the first time or again.
-    pub(crate) fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
+    /// Waits, for the first time or again. Who was to be woken before goes to `replaced`, to be dropped when
+    /// nothing is locked: it is code of the program's, which may panic or come here again.
+    pub(crate) fn wait(
+        &mut self,
+        ticket: Option<u64>,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> u64 {
         if let Some(at) = ticket.and_then(|ticket| self.find(ticket)) {
             let entry = &mut self.entries[at];
-            entry.waker.clone_from(waker);
+            *replaced = replace_waker(&mut entry.waker, waker);
             self.called -= usize::from(std::mem::take(&mut entry.is_called));
             return entry.ticket;
         }
@@ -53,12 +59,13 @@ impl WaitQueue {
         self.tickets
     }
 
-    /// Gives a ticket back.
-    pub(crate) fn leave(&mut self, ticket: u64) {
-        let entry = self.find(ticket).and_then(|at| self.entries.remove(at));
-        if entry.is_some_and(|entry| entry.is_called) {
-            self.called -= 1;
-        }
+    /// Gives a ticket back. Returns who would have been woken, to be dropped when nothing is locked.
+    #[must_use = "its drop may panic or come here again"]
+    pub(crate) fn leave(&mut self, ticket: u64) -> Option<Waker> {
+        let at = self.find(ticket)?;
+        let entry = self.entries.remove(at)?;
+        self.called -= usize::from(entry.is_called);
+        Some(entry.waker)
     }
 
     /// Calls as many as there is room for, those included that were called and have not come yet.
@@ -87,6 +94,15 @@ impl WaitQueue {
     }
 }
 
+/// Remembers another waker, and returns the one before, unless both wake the same.
+#[inline]
+pub(super) fn replace_waker(known: &mut Waker, waker: &Waker) -> Option<Waker> {
+    if known.will_wake(waker) {
+        return None;
+    }
+    Some(std::mem::replace(known, waker.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,11 +113,15 @@ mod tests {
         count
     }
 
+    fn wait(queue: &mut WaitQueue, ticket: Option<u64>) -> u64 {
+        queue.wait(ticket, Waker::noop(), &mut None)
+    }
+
     #[test]
     fn those_who_wait_go_in_order_and_before_newcomers() {
         let mut queue = WaitQueue::default();
         assert!(queue.may_go(None), "nobody waits");
-        let tickets: Vec<u64> = (0..3).map(|_| queue.wait(None, Waker::noop())).collect();
+        let tickets: Vec<u64> = (0..3).map(|_| wait(&mut queue, None)).collect();
         assert!(!queue.may_go(None) && !queue.may_go(Some(tickets[0])));
         assert_eq!(called(&mut queue, 2), 2);
         assert_eq!(called(&mut queue, 2), 0, "they were called already");
@@ -112,7 +132,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [true, true, false]
         );
-        queue.leave(tickets[1]);
+        assert!(queue.leave(tickets[1]).is_some());
         assert_eq!(called(&mut queue, 1), 0, "the first still has its turn");
         assert_eq!(called(&mut queue, 2), 1);
         assert!(queue.may_go(Some(tickets[2])));
@@ -121,15 +141,34 @@ mod tests {
     #[test]
     fn one_that_found_no_room_keeps_its_place() {
         let mut queue = WaitQueue::default();
-        let first = queue.wait(None, Waker::noop());
-        let second = queue.wait(None, Waker::noop());
+        let first = wait(&mut queue, None);
+        let second = wait(&mut queue, None);
         assert_eq!(called(&mut queue, 1), 1);
-        assert_eq!(queue.wait(Some(first), Waker::noop()), first);
+        assert_eq!(wait(&mut queue, Some(first)), first);
         assert!(!queue.may_go(Some(first)));
         assert_eq!(called(&mut queue, 1), 1);
         assert!(queue.may_go(Some(first)) && !queue.may_go(Some(second)));
-        queue.leave(first);
-        queue.leave(second);
+        assert!(queue.leave(first).is_some());
+        assert!(queue.leave(second).is_some());
         assert!(queue.is_empty() && queue.may_go(None));
+    }
+
+    #[test]
+    fn wakers_that_are_no_longer_needed_are_given_back() {
+        struct Other;
+        impl std::task::Wake for Other {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        let other = Waker::from(std::sync::Arc::new(Other));
+        let (mut queue, mut replaced) = (WaitQueue::default(), None);
+        let ticket = wait(&mut queue, None);
+        queue.wait(Some(ticket), &other, &mut replaced);
+        assert!(replaced.is_some_and(|waker| !waker.will_wake(&other)));
+        assert!(
+            queue
+                .leave(ticket)
+                .is_some_and(|waker| waker.will_wake(&other))
+        );
+        assert!(queue.leave(ticket).is_none());
     }
 }

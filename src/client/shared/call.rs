@@ -94,7 +94,7 @@ impl<'a> CallState<'a> {
     /// What the call ends with at its deadline.
     fn last_outcome(&mut self, cx: &Context<'_>) -> Result<SharedPayload, Status> {
         if let Stage::Sent(sent) = self.stage {
-            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
+            let fetch = |state: &mut State| state.poll_outcome(sent, cx.waker());
             if let Poll::Ready(outcome) = self.channel.with(fetch) {
                 let late = self.late();
                 self.stage = Stage::Ended;
@@ -114,7 +114,7 @@ impl<'a> CallState<'a> {
     #[inline(always)]
     fn end(&mut self) {
         if let Stage::Sent(sent) = std::mem::replace(&mut self.stage, Stage::Ended) {
-            drop(self.channel.with(|state| state.cancel(sent)));
+            self.channel.with(|state| state.cancel(sent));
         }
         if self.deadline.is_some() {
             self.deadline = None;
@@ -173,8 +173,8 @@ impl<Req: Message, Resp: Message, E: Encode<Req>> Call<'_, Client, Req, Resp, E>
     /// Sends the call if that was not done, and fetches its outcome.
     #[inline(always)]
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<SharedPayload, Status>> {
-        if let Stage::Sent(sent) = &self.state.stage {
-            let fetch = |state: &mut State| state.calls.poll(sent.slot, cx.waker());
+        if let Stage::Sent(sent) = self.state.stage {
+            let fetch = |state: &mut State| state.poll_outcome(sent, cx.waker());
             match ready!(self.state.channel.with(fetch)) {
                 Outcome::Answered(payload) => {
                     self.state.stage = Stage::Ended;
@@ -264,7 +264,7 @@ impl Drop for CallState<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Stage::Sent(sent) = self.stage {
-            drop(self.channel.with(|state| state.cancel(sent)));
+            self.channel.with(|state| state.cancel(sent));
         }
     }
 }

@@ -140,7 +140,7 @@ impl State {
         now_ns: u64,
         waker: &Waker,
     ) -> Output {
-        if self.begins_further(now_ns) {
+        if self.begin_further_if_busy(now_ns) {
             return Output::Connect;
         }
         let is_closed = matches!(self.dial, Dial::Closed);

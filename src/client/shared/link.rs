@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::connection::client::ClientConnection;
 use crate::rpc::received::SharedPayload;
 use crate::wire::framer::Body;
-use crate::wire::handshake::Seat;
+use crate::wire::handshake::ShardIndex;
 use crate::wire::limits::Limits;
 
 /// Protocol state and queued output of one connection. The socket belongs to its driver.
@@ -92,8 +92,8 @@ impl Link {
     }
 
     /// Where the connection has come to, if the server has told.
-    pub(super) fn seat(&self) -> Option<Seat> {
-        self.connection.link().peer()?.seat
+    pub(super) fn shard_index(&self) -> Option<ShardIndex> {
+        self.connection.link().peer()?.shard_index
     }
 
     /// Whether it must be looked whether the server has said or ended something, before more is sent: a

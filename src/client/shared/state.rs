@@ -2,7 +2,7 @@
 //! calls' side of it.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -57,7 +57,7 @@ pub(super) enum Dial {
 
 /// What becomes of a call that can't be sent now.
 #[derive(Debug)]
-pub(super) enum Detention {
+pub(super) enum Queued {
     /// It waits, with this ticket.
     Wait(u64),
     /// It waits, and its caller starts an attempt to connect, not before this time has passed.
@@ -95,7 +95,7 @@ impl State {
     /// The place of the link on which a call may go now, in the order in which calls came. Its ticket, if
     /// it had one, is given back then.
     #[inline]
-    pub(super) fn way(&mut self, ticket: Option<u64>) -> Option<usize> {
+    pub(super) fn pick_link(&mut self, ticket: Option<u64>) -> Option<usize> {
         if !self.waiting.may_go(ticket) {
             return None;
         }
@@ -106,31 +106,31 @@ impl State {
             several => fewest(several.iter().map(Link::load))?,
         };
         if let Some(ticket) = ticket {
-            self.waiting.leave(ticket);
+            self.leave_queue(ticket);
         }
         Some(at)
     }
 
-    /// Makes a call wait that has no [`State::way`], or says why it can't.
+    /// Makes a call wait that has no [`State::pick_link`], or says why it can't.
     #[cold]
-    pub(super) fn detain(
+    pub(super) fn queue_call(
         &mut self,
         ticket: Option<u64>,
         waits_for_ready: bool,
         now_ns: u64,
         waker: &Waker,
-    ) -> Detention {
+    ) -> Queued {
         let pause_ns = match &self.dial {
-            Dial::Closed => return Detention::Fail(Status::cancelled("the client was dropped")),
+            Dial::Closed => return Queued::Fail(Status::cancelled("the client was dropped")),
             _ if self.spread.open() > 0 => {
                 let must_dial = self.room() == 0 && self.begin_further(now_ns);
-                let number = self.waiting.wait(ticket, waker);
+                let number = self.wait(ticket, waker);
                 return match must_dial {
-                    true => Detention::Connect(number, Duration::ZERO),
-                    false => Detention::Wait(number),
+                    true => Queued::Connect(number, Duration::ZERO),
+                    false => Queued::Wait(number),
                 };
             }
-            Dial::Connecting => return Detention::Wait(self.waiting.wait(ticket, waker)),
+            Dial::Connecting => return Queued::Wait(self.wait(ticket, waker)),
             Dial::Idle => 0,
             Dial::Backoff => {
                 let pause_ns = self.redial.pause_ns(now_ns);
@@ -139,7 +139,7 @@ impl State {
                     && (ticket.is_some() || pause_ns > 0)
                     && let Some(refusal) = self.redial.refusal(now_ns)
                 {
-                    return Detention::Fail(refusal);
+                    return Queued::Fail(refusal);
                 }
                 pause_ns
             }
@@ -147,7 +147,7 @@ impl State {
         self.dial = Dial::Connecting;
         self.attempt = None;
         let pause = Duration::from_nanos(pause_ns);
-        Detention::Connect(self.waiting.wait(ticket, waker), pause)
+        Queued::Connect(self.wait(ticket, waker), pause)
     }
 
     /// Why the last attempt to connect has failed, unless another has begun.
@@ -160,8 +160,20 @@ impl State {
 
     /// Gives up waiting.
     pub(super) fn leave(&mut self, ticket: u64) {
-        self.waiting.leave(ticket);
+        self.leave_queue(ticket);
         self.call_waiting();
+    }
+
+    fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
+        let mut replaced = None;
+        let number = self.waiting.wait(ticket, waker, &mut replaced);
+        self.wakers.discard(replaced);
+        number
+    }
+
+    fn leave_queue(&mut self, ticket: u64) {
+        let waker = self.waiting.leave(ticket);
+        self.wakers.discard(waker);
     }
 
     /// Sends a call on the link at this place: `encode` appends its payload to the send buffer, as
@@ -198,12 +210,25 @@ impl State {
         })
     }
 
-    /// Gives up a call, and tells the server if the call has not ended. Returns who would have been woken, to
-    /// be dropped when the lock is released.
-    pub(super) fn cancel(&mut self, call: SentCall) -> Option<Waker> {
+    /// Fetches the outcome of a call, or remembers whom to wake.
+    #[inline(always)]
+    pub(super) fn poll_outcome(
+        &mut self,
+        call: SentCall,
+        waker: &Waker,
+    ) -> Poll<Outcome<SharedPayload>> {
+        let mut replaced = None;
+        let polled = self.calls.poll(call.slot, waker, &mut replaced);
+        self.wakers.discard(replaced);
+        polled
+    }
+
+    /// Gives up a call, and tells the server if the call has not ended.
+    pub(super) fn cancel(&mut self, call: SentCall) {
         let waker = self.calls.put(call.slot);
+        self.wakers.discard(waker);
         let Some(at) = self.place_of(call.link) else {
-            return waker;
+            return;
         };
         let Link {
             connection, out, ..
@@ -212,7 +237,6 @@ impl State {
             self.wake_driver(call.link);
             self.call_waiting();
         }
-        waker
     }
 
     /// Asks the driver of a call's link to look into the socket. Gives a number for
@@ -261,7 +285,7 @@ impl State {
 
     /// Whether there is so much to do for each link that another is of use, and the server has a shard for
     /// it. Then the caller starts an attempt to connect.
-    pub(super) fn begins_further(&mut self, now_ns: u64) -> bool {
+    pub(super) fn begin_further_if_busy(&mut self, now_ns: u64) -> bool {
         self.spread.has_place() && self.is_busy() && self.begin_further(now_ns)
     }
 
@@ -348,7 +372,7 @@ impl State {
         self.lost_meanwhile = false;
         let at = self.place_of(id).expect("a driver has its link");
         let first_closed = self.spread.open();
-        if self.spread.opened(self.links[at].seat(), now_ns) {
+        if self.spread.opened(self.links[at].shard_index(), now_ns) {
             self.links.swap(at, first_closed);
         } else {
             self.links[at].is_surplus = true;
@@ -368,8 +392,8 @@ impl State {
         if at >= self.spread.open() {
             return at;
         }
-        let seat = self.links[at].seat();
-        self.spread.closed(seat, invites_back, now_ns);
+        let shard_index = self.links[at].shard_index();
+        self.spread.closed(shard_index, invites_back, now_ns);
         let last = self.spread.open();
         self.links.swap(at, last);
         if last == 0 {

@@ -11,7 +11,7 @@ use super::*;
 use crate::client::core::slots::Failure;
 use crate::connection::server::{ServerConnection, ServerEvent};
 use crate::wire::frame_writer;
-use crate::wire::handshake::{Handshake, Seat};
+use crate::wire::handshake::{Handshake, ShardIndex};
 use crate::wire::header::{Header, Kind};
 use crate::wire::resolve::{Directory, MethodDescriptor};
 use crate::wire::violation::Violation;
@@ -133,13 +133,13 @@ impl Model {
     fn poll_call(&mut self, call: &mut ModelCall) -> bool {
         let waker = Waker::from(Arc::clone(&call.woken));
         if let Stage::Waiting(ticket) = &mut call.stage {
-            let Some(at) = self.state.way(*ticket) else {
-                match self.state.detain(*ticket, true, 0, &waker) {
-                    Detention::Wait(number) | Detention::Connect(number, _) => {
+            let Some(at) = self.state.pick_link(*ticket) else {
+                match self.state.queue_call(*ticket, true, 0, &waker) {
+                    Queued::Wait(number) | Queued::Connect(number, _) => {
                         *ticket = Some(number);
                         return false;
                     }
-                    Detention::Fail(status) => panic!("calls that wait don't fail: {status}"),
+                    Queued::Fail(status) => panic!("calls that wait don't fail: {status}"),
                 }
             };
             let encode = |out: &mut Vec<u8>, _| {
@@ -153,7 +153,7 @@ impl Model {
         let Stage::Sent(sent) = &call.stage else {
             return false;
         };
-        match self.state.calls.poll(sent.slot, &waker) {
+        match self.state.poll_outcome(*sent, &waker) {
             Poll::Pending => false,
             Poll::Ready(Outcome::Failed(failure)) if matches!(*failure, Failure::NotSent(_)) => {
                 call.stage = Stage::Waiting(None);
@@ -176,7 +176,7 @@ impl Model {
         match self.calls.swap_remove(at).stage {
             Stage::Waiting(Some(ticket)) => self.state.leave(ticket),
             Stage::Waiting(None) => (),
-            Stage::Sent(sent) => drop(self.state.cancel(sent)),
+            Stage::Sent(sent) => self.state.cancel(sent),
         }
         self.dropped += 1;
     }
@@ -191,14 +191,14 @@ impl Model {
             let failure = Status::unavailable("no");
             return self.state.attempt_failed(false, failure, 0);
         }
-        let seat = Seat::new(
+        let shard_index = ShardIndex::new(
             self.rng.usize(..usize::from(self.shards)),
             self.shards.into(),
         );
         let link = self.state.add_link(Arc::clone(&self.limits), 0);
         let peer = Peer {
             link,
-            server: ServerConnection::new(Arc::clone(&self.limits), 0).at(seat),
+            server: ServerConnection::new(Arc::clone(&self.limits), 0).at(shard_index),
             owed: Vec::new(),
             driver: Arc::default(),
         };
@@ -325,8 +325,8 @@ impl Model {
         assert_eq!(self.state.calls.in_use(), sent, "one place for each call");
         let links = &self.state.links;
         let (open, others) = links.split_at(self.state.spread.open());
-        let mut shards: Vec<_> = open.iter().map(|link| link.seat()).collect();
-        shards.sort_by_key(|seat| seat.expect("an open link is ready").shard);
+        let mut shards: Vec<_> = open.iter().map(|link| link.shard_index()).collect();
+        shards.sort_by_key(|shard_index| shard_index.expect("an open link is ready").shard);
         shards.dedup();
         assert_eq!(shards.len(), open.len(), "each has reached another shard");
         assert!(open.len() <= self.connections_max);
@@ -364,7 +364,7 @@ fn every_call_ends_exactly_once_whatever_happens() {
 fn open_link(state: &mut State, shard: u16) -> u64 {
     let limits = Limits::default();
     let ours = Handshake::ours(&limits);
-    let answer = Handshake::answer(&limits, &ours, Seat { shard, shards: 2 });
+    let answer = Handshake::answer(&limits, &ours, ShardIndex { shard, shards: 2 });
     let mut welcome = Vec::new();
     frame_writer::append_control(&mut welcome, Header::new(Kind::Welcome, 0, 0), |out| {
         out.extend_from_slice(&answer.encode());
@@ -386,14 +386,14 @@ fn outcome_of_an_unsent_call(others: usize) -> Failure {
     (0..others).for_each(|_| {
         open_link(&mut state, 1);
     });
-    let at = state.way(None).expect("there is room");
+    let at = state.pick_link(None).expect("there is room");
     assert_eq!(state.links[at].id, link, "the first of equals");
     // It waits until its method is resolved.
     let sent = state.send(at, &SERVICE, 0, 0, Waker::noop(), |_, _| Ok(()));
     let sent = sent.expect("an open link takes calls");
     let mistake = Cause::Violation(Violation::NotRingcall);
     state.remove_link(link, &mistake, &target(), 0);
-    match state.calls.poll(sent.slot, Waker::noop()) {
+    match state.poll_outcome(sent, Waker::noop()) {
         Poll::Ready(Outcome::Failed(failure)) => *failure,
         other => panic!("{other:?}"),
     }
@@ -414,21 +414,21 @@ fn an_attempt_that_fails_after_the_last_link_was_lost_is_followed_by_another_at_
     let id = state.links[0].id;
     state.remove_link(id, &Cause::Closed, &target(), 2_000_000_000);
     let waker = std::task::Waker::noop();
-    let waiting = state.detain(None, false, 2_000_000_001, waker);
-    let Detention::Wait(ticket) = waiting else {
+    let waiting = state.queue_call(None, false, 2_000_000_001, waker);
+    let Queued::Wait(ticket) = waiting else {
         panic!("it waits for the attempt: {waiting:?}")
     };
     let reset = || Status::unavailable("reset");
     state.attempt_failed(false, reset(), 2_000_000_002);
-    let again = state.detain(Some(ticket), false, 2_000_000_003, waker);
-    let Detention::Connect(ticket, pause) = again else {
+    let again = state.queue_call(Some(ticket), false, 2_000_000_003, waker);
+    let Queued::Connect(ticket, pause) = again else {
         panic!("it connects: {again:?}")
     };
     assert_eq!(pause, std::time::Duration::ZERO);
     // Once: when that fails too, there is a pause.
     state.attempt_failed(false, reset(), 2_000_000_004);
-    let failed = state.detain(Some(ticket), false, 2_000_000_005, waker);
-    assert!(matches!(failed, Detention::Fail(_)), "{failed:?}");
+    let failed = state.queue_call(Some(ticket), false, 2_000_000_005, waker);
+    assert!(matches!(failed, Queued::Fail(_)), "{failed:?}");
 }
 
 /// Nothing else wakes those who wait for room when the pause before another link is over.

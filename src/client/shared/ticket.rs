@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::channel::Channel;
-use super::state::{Detention, State};
+use super::state::{Queued, State};
 use crate::wire::status::Status;
 
 /// A place among those who wait; giving it up lets the others on.
@@ -25,9 +25,9 @@ pub(super) fn poll_admitted<'a, R>(
 ) -> Poll<Result<R, Status>> {
     let number = ticket.as_ref().map(|ticket| ticket.number);
     let admitted = channel.with(|state| {
-        let Some(at) = state.way(number) else {
+        let Some(at) = state.pick_link(number) else {
             let waits_for_ready = channel.config.waits_for_ready;
-            return Err(state.detain(number, waits_for_ready, channel.now_ns(), cx.waker()));
+            return Err(state.queue_call(number, waits_for_ready, channel.now_ns(), cx.waker()));
         };
         let done = go(state, at);
         if number.is_some() {
@@ -44,21 +44,21 @@ pub(super) fn poll_admitted<'a, R>(
             }
             Poll::Ready(Ok(done))
         }
-        Err(detention) => poll_detained(channel, ticket, detention).map(Err),
+        Err(queued) => poll_queued(channel, ticket, queued).map(Err),
     }
 }
 
 /// Ready when a call fails that could not be sent.
 #[cold]
-fn poll_detained<'a>(
+fn poll_queued<'a>(
     channel: &'a Arc<Channel>,
     ticket: &mut Option<Ticket<'a>>,
-    detention: Detention,
+    queued: Queued,
 ) -> Poll<Status> {
-    let (number, pause) = match detention {
-        Detention::Fail(status) => return Poll::Ready(status),
-        Detention::Connect(number, pause) => (number, Some(pause)),
-        Detention::Wait(number) => (number, None),
+    let (number, pause) = match queued {
+        Queued::Fail(status) => return Poll::Ready(status),
+        Queued::Connect(number, pause) => (number, Some(pause)),
+        Queued::Wait(number) => (number, None),
     };
     ticket.get_or_insert_with(|| Ticket { channel, number });
     if let Some(pause) = pause
