@@ -13,7 +13,7 @@ use crate::results::Protocol;
 use crate::run::args::RunArgs;
 use crate::study::args::{CompareArgs, SearchArgs, SweepArgs};
 use crate::study::commands;
-use crate::units::parse_idle;
+use crate::units::{parse_idle, parse_time};
 use crate::{demo, environment, report, run, selftest, serve};
 
 /// Load generator and sample server of ringcall
@@ -123,9 +123,9 @@ pub struct DemoArgs {
     /// How to print the results; progress goes to standard error
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Seconds to measure, shared by all rows of the table; warm-up comes on top
-    #[arg(long, value_name = "S", default_value = "8", value_parser = parse_seconds)]
-    pub(crate) seconds: Duration,
+    /// Time to measure, shared by all rows of the table; warm-up comes on top
+    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
 }
 
 /// Options of `loadgen serve`.
@@ -177,9 +177,9 @@ pub struct SelftestArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Seconds for each of its loads
-    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
-    pub(crate) seconds: Duration,
+    /// Time for each of its loads
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
 }
 
 /// Options of `loadgen env`.
@@ -222,18 +222,15 @@ fn parse_size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "use a number of bytes, KiB, MiB or GiB, such as 256MiB".to_owned())
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds| (SECONDS_MIN..=SECONDS_MAX).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| {
-            format!("use a number from {SECONDS_MIN} to {SECONDS_MAX}, such as 8 or 2.5")
-        })
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text).filter(|time| (DURATION_MIN..=DURATION_MAX).contains(time));
+    time.ok_or_else(|| {
+        format!("use a time from {DURATION_MIN:?} to {DURATION_MAX:?}, such as 8s or 500ms")
+    })
 }
 
-const SECONDS_MIN: f64 = 0.1;
-const SECONDS_MAX: f64 = 3600.0;
+const DURATION_MIN: Duration = Duration::from_millis(100);
+const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -246,10 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_bounded() {
-        assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
-        for wrong in ["0", "-1", "nan", "inf", "1e9", "x", ""] {
-            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+    fn durations_are_bounded() {
+        assert_eq!(parse_duration("2.5s"), Ok(Duration::from_millis(2500)));
+        for wrong in ["0s", "-1s", "8", "nans", "infs", "61m", "x", ""] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -257,7 +254,7 @@ mod tests {
     fn the_demonstration_is_the_default() {
         let alone = Cli::try_parse_from(["loadgen", "--format", "json"]).unwrap();
         assert!(alone.command.is_none() && alone.demo.format == Format::Json);
-        let named = Cli::try_parse_from(["loadgen", "demo", "--seconds", "1"]).unwrap();
+        let named = Cli::try_parse_from(["loadgen", "demo", "--duration", "1s"]).unwrap();
         assert!(matches!(named.command, Some(Command::Demo(_))));
     }
 }

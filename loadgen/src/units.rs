@@ -100,7 +100,9 @@ pub fn significant(value: f64) -> String {
 
 /// Calls per second with as many digits as mean something: `45.7 k`.
 pub fn format_rate(per_s: f64) -> String {
-    if per_s < 10_000.0 {
+    if per_s < 100.0 {
+        significant(per_s)
+    } else if per_s < 10_000.0 {
         format!("{per_s:.0}")
     } else if per_s < 1e6 {
         format!("{:.1} k", per_s / 1e3)
@@ -109,9 +111,23 @@ pub fn format_rate(per_s: f64) -> String {
     }
 }
 
-/// A share of a whole: `41 %`.
+/// The same with all digits: `45 678`; what is less than a hundred has three.
+pub fn format_per_s(per_s: f64) -> String {
+    if per_s < 100.0 {
+        significant(per_s)
+    } else {
+        format_count(per_s.round() as u64)
+    }
+}
+
+/// A share of a whole: `41 %`; what is less than ten has a digit more.
 pub fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+    let percent = share * 100.0;
+    if percent > 0.0 && percent < 9.95 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
+    }
 }
 
 /// A number of things, in the plural unless it is one.
@@ -201,7 +217,14 @@ mod tests {
 
     #[test]
     fn rates_and_numbers_of_things_are_short() {
+        assert_eq!(format_rate(0.25), "0.250");
         assert_eq!(format_rate(1234.5), "1234");
+        assert_eq!(format_per_s(2.5), "2.50");
+        assert_eq!(format_per_s(1234.4), "1 234");
+        assert_eq!(
+            [0.0, 0.005, 0.0996, 0.41].map(percent),
+            ["0 %", "0.5 %", "10 %", "41 %"]
+        );
         assert_eq!(format_rate(45_678.0), "45.7 k");
         assert_eq!(format_rate(2_345_678.0), "2.35 M");
         assert_eq!(several(1, "run"), "1 run");

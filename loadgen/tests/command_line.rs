@@ -20,7 +20,7 @@ fn a_wrong_command_line_is_2_and_says_what_is_right() {
             &["serve", "--listen", tcp, "--engine", "x"],
             "auto, uring, epoll",
         ),
-        (&["demo", "--seconds", "0"], "from 0.1"),
+        (&["demo", "--duration", "0s"], "from 100ms"),
         (&["env", "--format", "xml"], "text, json"),
     ];
     for (arguments, words) in cases {

@@ -18,7 +18,7 @@ fn run_alone(arguments: &[&str]) -> Output {
 
 #[test]
 fn the_demonstration_prints_one_json_object() {
-    let output = run_alone(&["demo", "--seconds", "1.2", "--format", "json"]);
+    let output = run_alone(&["demo", "--duration", "1.2s", "--format", "json"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -62,7 +62,7 @@ fn the_demonstration_prints_one_json_object() {
 fn the_table_is_for_people() {
     // Its page goes where the system keeps what is temporary.
     let folder = tempfile::tempdir().unwrap();
-    let mut command = loadgen(&["--seconds", "1.2"]);
+    let mut command = loadgen(&["--duration", "1.2s"]);
     let output = {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         command.env("TMPDIR", folder.path()).output().unwrap()
@@ -97,7 +97,7 @@ fn with_one_cpu_it_still_runs_and_says_so() {
         let mut one = rustix::thread::CpuSet::new();
         one.set(cpu);
         rustix::thread::sched_setaffinity(None, &one).unwrap();
-        run_alone(&["--seconds", "1.2"])
+        run_alone(&["--duration", "1.2s"])
     });
     let output = pinned.join().unwrap();
     assert!(output.status.success(), "{}", complaint(&output));

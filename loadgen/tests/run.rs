@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use loadgen::results::{Completion, ResultReader};
+use loadgen::samples::echo::{EchoServer, Mirror};
 use rustix::process::{Pid, Signal, kill_process_group};
 use support::measured::{
     Run, assert_consistent, assert_measured, await_interval, end, json, start,
@@ -331,7 +332,8 @@ fn the_summary_for_people_says_what_counts() {
         "\nrate ",
         "\ncalls ",
         "response time",
-        "send lag",
+        "room wait",
+        "own lag",
         "open loop",
         "p50<10s met",
         "\nresults ",
@@ -348,8 +350,56 @@ fn the_summary_for_people_says_what_counts() {
 }
 
 #[test]
+fn calls_that_all_time_out_violate_the_objective_that_nobody_named() {
+    let arguments = ["--method", "sleep", "--service-time", "fixed:1s"];
+    let limits = ["--timeout", "50ms", "--format", "text"];
+    let one = Run::new(&[&arguments[..], &limits].concat());
+    let output = one.end();
+    assert_eq!(output.status.code(), Some(3), "{}", complaint(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("FAILED     "), "{text}");
+    assert!(
+        text.contains("(100.00 %)") && text.contains("--timeout"),
+        "{text}"
+    );
+    assert!(text.contains("err<1% VIOLATED: 100.0000 %"), "{text}");
+}
+
+#[test]
+fn calls_that_are_all_refused_violate_it_too() {
+    // A server that has another service.
+    let server = ringcall::Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .shards(std::num::NonZero::<usize>::MIN)
+        .serve(|_| EchoServer::new(Mirror));
+    let server = server.expect("a server");
+    let address = server.addresses()[0].clone();
+    let one = Run::new(&["--target", &address, "--method", "add", "--format", "text"]);
+    let output = one.end();
+    assert_eq!(output.status.code(), Some(3), "{}", complaint(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("FAILED     "), "{text}");
+    assert!(
+        text.contains("the first with: ") && text.contains("no method"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_answer_that_takes_longer_than_the_warm_up_is_no_failure() {
+    let arguments = ["--method", "sleep", "--service-time", "fixed:200ms"];
+    let limits = ["--warmup", "20ms", "--slo", "p50<10s", "--format", "text"];
+    let one = Run::new(&[&arguments[..], &limits].concat());
+    let output = one.end();
+    assert_measured(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("p50<10s met"), "{text}");
+    assert!(text.contains("the warm-up of 20.0 ms is shorter"), "{text}");
+}
+
+#[test]
 fn the_selftest_tries_the_generator_and_the_machine() {
-    let output = run(&["selftest", "--seconds", "0.2", "--format", "json"]);
+    let output = run(&["selftest", "--duration", "0.2s", "--format", "json"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let report = json(&output);
     assert!(report["clock_ns"].as_f64().unwrap() > 0.0, "{report}");

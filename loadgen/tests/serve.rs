@@ -191,7 +191,7 @@ fn without_io_uring() {
     assert!(text.contains("refused: io_uring_setup failed"), "{text}");
     assert!(text.contains("remedy") && text.contains("epoll"), "{text}");
 
-    let output = run(&["demo", "--seconds", "1.2", "--format", "json"]);
+    let output = run(&["demo", "--duration", "1.2s", "--format", "json"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["engine"], "epoll");

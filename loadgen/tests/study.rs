@@ -196,15 +196,30 @@ fn an_objective_that_nothing_meets_has_its_exit_code() {
     assert!(record["answer"].is_null());
     let probes = record["probes"].as_array().unwrap();
     assert!(probes.iter().all(|probe| probe["verdict"] != "passed"));
-    // A machine so busy that the generator is late at any rate finds nothing, and says so.
-    let is_undecided = probes.iter().all(|probe| probe["verdict"] == "invalid");
-    let (code, headline) = if is_undecided {
-        (4, "the generator, not the server, was the limit")
+    // A machine so busy that no load at the lowest rate was a measurement finds nothing, and says so.
+    let rate = |probe: &Value| probe["rate_per_s"].as_f64().unwrap();
+    let lowest = probes.iter().map(rate).fold(f64::INFINITY, f64::min);
+    let mut at_lowest = probes.iter().filter(|probe| rate(probe) == lowest);
+    let says_nothing = |probe: &Value| {
+        ["invalid", "disturbed"]
+            .iter()
+            .any(|it| probe["verdict"] == *it)
+    };
+    let (code, headline) = if at_lowest.all(says_nothing) {
+        (4, "is not known")
     } else {
         (3, "No load met the objective")
     };
     assert_eq!(study.code(), code, "{}", complaint(&study.output));
     assert!(study.report().contains(headline));
+    assert!(
+        lowest >= 240.0,
+        "what has too few calls is not tried: {lowest}"
+    );
+    let progress = complaint(&study.output);
+    assert!(progress.contains("left: ramp, "), "{progress}");
+    let folded = study.report();
+    assert!(folded.contains("How the answer was found"), "{folded}");
 }
 
 #[test]

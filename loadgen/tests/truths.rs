@@ -6,13 +6,16 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use loadgen::analysis::queueing::{Kind as QueueKind, Queue};
 use loadgen::results::{HistogramKey, Kind, PointSummary, ResultReader};
+use loadgen::samples::echo::{EchoHandler, EchoServer};
 use loadgen::selftest::theory;
+use ringcall::{Context, Reply, Request, Status};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Serving, loadgen};
 use tempfile::TempDir;
@@ -159,9 +162,9 @@ fn a_stopped_generator_makes_the_measurement_invalid() {
     stop_for(Pid::from_child(&running.child), Duration::from_secs(1));
     let (code, reader, _out) = running.end();
     let point = point(&reader);
-    let lag_s = point.latency.send_lag.max_ns as f64 / 1e9;
+    let lag_s = point.latency.own_lag.max_ns as f64 / 1e9;
     tell(
-        "generator stopped for 1 s: longest send lag",
+        "generator stopped for 1 s: longest own lag",
         format_args!("{lag_s:.3} s"),
         "1 s",
     );
@@ -364,4 +367,70 @@ fn search_finds_its_limit(service: &str, way_s: f64) {
     let ratio = rate_per_s / expected_per_s;
     // Where the machine stands still now and then, less rate leaves room for it.
     assert!((0.7..1.03).contains(&ratio), "{ratio}");
+}
+
+/// A server that stands still for 200 ms in every 5 000 calls.
+struct Stalling {
+    every: u32,
+    calls: AtomicU32,
+}
+
+impl EchoHandler for Stalling {
+    async fn echo(
+        &self,
+        _cx: &Context,
+        payload: Request<Vec<u8>>,
+    ) -> Result<Reply<Vec<u8>>, Status> {
+        let before = self.calls.fetch_add(1, Ordering::Relaxed);
+        if before % self.every == self.every - 1 {
+            // The whole shard stands still, as it would for a collection of garbage.
+            sleep(Duration::from_millis(200));
+        }
+        Ok(payload.into())
+    }
+}
+
+fn stalling(every: u32) -> ringcall::Server {
+    let server = ringcall::Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .shards(std::num::NonZero::<usize>::MIN);
+    let served = server.serve(move |_| {
+        let calls = AtomicU32::new(0);
+        EchoServer::new(Stalling { every, calls })
+    });
+    served.expect("a server")
+}
+
+#[test]
+fn a_server_that_stalls_loses_a_comparison_at_any_cap() {
+    let (steady, stalls) = (stalling(u32::MAX), stalling(5000));
+    let [a, b] = [&steady, &stalls].map(|server| server.addresses()[0].clone());
+    for depth in ["4", "128", "1024"] {
+        let out = tempfile::tempdir().unwrap();
+        let output = loadgen(&["compare", "--target", &a, "--against", &b])
+            .args(["--rate", "5k", "--conns", "1", "--depth", depth])
+            .args(["--warmup", "200ms", "--duration", "1500ms", "--rounds", "8"])
+            .args(["--timeout", "5s", "--format", "json"])
+            .args(["--out", out.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {complaint}"));
+        let findings = told["study"]["findings"].as_array().unwrap();
+        let mean = findings.iter().find(|found| found["measure"] == "mean");
+        let mean = &mean.expect("the mean is compared")["ratio"]["value"];
+        let rounds = told["study"]["rounds"].as_array().unwrap().len();
+        tell(
+            &format!("200 ms of stall in 5 000 calls, cap {depth}: `compare`"),
+            format_args!(
+                "exit code {:?}, {rounds} of 8 rounds, mean × {:.1}",
+                output.status.code(),
+                mean.as_f64().unwrap()
+            ),
+            "exit code 5",
+        );
+        assert_eq!(output.status.code(), Some(5), "{complaint}");
+        assert!(rounds >= 7, "{complaint}");
+    }
 }

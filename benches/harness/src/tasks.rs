@@ -47,10 +47,12 @@ struct Tally {
 }
 
 impl Tally {
-    /// An answer has come to a call that began, or was due, then.
-    fn count(&mut self, begin: Instant) {
+    /// An answer has come to a call that began, or was due, then. Says when.
+    fn count(&mut self, begin: Instant) -> Instant {
+        let end = Instant::now();
         self.calls += 1;
-        self.recorder.record(begin.elapsed().as_nanos() as u64);
+        self.recorder.record((end - begin).as_nanos() as u64);
+        end
     }
 }
 
@@ -135,10 +137,11 @@ async fn keep_calling<C: AsyncCaller>(
     call: Call,
     run: Arc<Run>,
 ) -> Result<(), String> {
+    // A call begins when the one before has ended: reading the clock twice would be a tenth of its time.
+    let mut begin = Instant::now();
     while !run.is_over.load(Ordering::Relaxed) {
-        let begin = Instant::now();
         client.call(&call).await?;
-        run.tally().count(begin);
+        begin = run.tally().count(begin);
     }
     Ok(())
 }

@@ -149,9 +149,14 @@ impl FromStr for Objective {
             Metric::ErrorShare => parse_share(limit),
             _ => parse_time_ns(limit),
         };
+        // None at all, which only `<=` can ask for.
+        let none = metric == Metric::ErrorShare && is_inclusive && is_zero(limit);
+        let value = value.or(none.then_some(0.0));
         let limit = value.ok_or_else(|| match metric {
             Metric::ErrorShare => {
-                format!("`{limit}` is no share: use one like 0.01% or 0.0001, above 0")
+                format!(
+                    "`{limit}` is no share: use one like 0.01% or 0.0001; for none at all, err<=0"
+                )
             }
             _ => format!("`{limit}` is no time: use one like 500us, 2ms or 1.5s"),
         })?;
@@ -195,6 +200,11 @@ fn parse_share(text: &str) -> Option<f64> {
         None => positive(text)?,
     };
     (share <= 1.0).then_some(share)
+}
+
+fn is_zero(text: &str) -> bool {
+    let text = text.strip_suffix('%').unwrap_or(text);
+    text.trim().parse() == Ok(0.0)
 }
 
 fn positive(text: &str) -> Option<f64> {
@@ -289,6 +299,7 @@ mod tests {
             "p50<=20us",
             "p99.99<1.25ms,mean<1s,max<2s",
             "err<100%",
+            "err<=0%",
         ] {
             assert_eq!(slo(text).to_string(), text);
         }

@@ -32,7 +32,7 @@ use crate::{print, print_json};
 /// # Errors
 /// When a step fails; the text says which and why. No process is left behind.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
-    let (report, page) = measure(args.seconds).map_err(Failure::Other)?;
+    let (report, page) = measure(args.duration).map_err(Failure::Other)?;
     match args.format {
         Format::Text => {
             print(&report.to_string())?;

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::plan::{PAYLOAD_BYTES, Step, WARM_UP};
 use crate::load::generator::Outcome;
-use crate::results::Kind;
-use crate::run::point::faults_of;
+use crate::results::{Kind, Validity};
+use crate::run::point::server_use;
+use crate::run::validity::Context;
 use crate::samples::stats::ShardStats;
 use crate::target::placement::Placement;
 
@@ -74,7 +75,7 @@ impl Row {
                 .server_cpu_us_per_call()
                 .filter(|cost| cost.is_finite())
                 .map(rounded),
-            is_valid: faults_of(outcome).is_empty(),
+            is_valid: validity(step, outcome).is_valid,
         }
     }
 
@@ -151,13 +152,27 @@ fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item
     rows.filter_map(note)
 }
 
-/// Notes on rows that are no measurements.
+/// Notes on rows that are no measurements, and on what is to be known of the others.
 fn faults<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item = String> + 'a {
     let rows = steps.iter().zip(&measured.outcomes);
     rows.flat_map(|(step, outcome)| {
-        let faults = faults_of(outcome).into_iter();
-        faults.map(move |fault| format!("{step} is INVALID: {fault}"))
+        let Validity { reasons, notes, .. } = validity(step, outcome);
+        let faults = reasons.into_iter().map(|why| format!("INVALID: {why}"));
+        let texts = faults.chain(notes);
+        texts.map(move |text| format!("{step}: {text}"))
     })
+}
+
+fn validity(step: &Step, outcome: &Outcome) -> Validity {
+    let context = Context {
+        threads: 1,
+        in_flight_max: (step.load.conns * step.load.depth) as u32,
+        server_shards: 1,
+        warmup: WARM_UP,
+        server_cpus_busy: server_use(outcome).map(|server| server.cpus_busy),
+        slo: None,
+    };
+    context.validity(outcome)
 }
 
 /// With less than this of its CPU the load was disturbed.

@@ -9,7 +9,7 @@ use crate::load::plan::{Arrivals, Part, Plan};
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
-use crate::results::{CallCounts, Completion, Kind, Protocol};
+use crate::results::{CallCounts, Completion, Disturbance, FullCap, Kind, Protocol};
 use crate::run::args::LoadArgs;
 
 /// One agent's part of a load. Texts are as on the command line.
@@ -128,6 +128,10 @@ pub struct Counts {
     pub answered: u64,
     /// Calls in flight, summed up over time.
     pub in_flight_ns: f64,
+    /// Of [`FullCap`], in its order.
+    pub full_cap: [u64; 4],
+    /// Pauses of the agent's threads, their time in all, and the longest.
+    pub pauses: [u64; 3],
     /// Why the first call failed that did.
     pub first_error: Option<String>,
 }
@@ -139,7 +143,7 @@ pub struct MethodCounts {
     /// Scheduled, sent, unsent, ok, error, timed out, unfinished.
     pub calls: [u64; 7],
     /// For each kind of time, the filled buckets of its histogram.
-    pub times: [Vec<Bucket>; 3],
+    pub times: [Vec<Bucket>; Kind::ALL.len()],
 }
 
 /// Times of about the same length.
@@ -298,6 +302,17 @@ impl Counts {
             methods: methods.collect(),
             answered: record.answered,
             in_flight_ns: record.in_flight_ns,
+            full_cap: [
+                record.full_cap.full_ns,
+                record.full_cap.stalled_ns,
+                record.full_cap.unanswered_ns_max,
+                record.full_cap.waited,
+            ],
+            pauses: [
+                record.disturbance.pauses,
+                record.disturbance.paused_ns,
+                record.disturbance.longest_pause_ns,
+            ],
             first_error: record.first_error.clone(),
         }
     }
@@ -345,6 +360,21 @@ impl Counts {
         }
         record.answered = self.answered.min(CALLS_MAX);
         record.in_flight_ns = self.in_flight_ns;
+        let [full_ns, stalled_ns, unanswered_ns_max, waited] =
+            self.full_cap.map(|value| value.min(CALLS_MAX));
+        record.full_cap = FullCap {
+            full_ns,
+            stalled_ns,
+            unanswered_ns_max,
+            waited,
+        };
+        let [pauses, paused_ns, longest_pause_ns] = self.pauses.map(|value| value.min(CALLS_MAX));
+        record.disturbance = Disturbance {
+            pauses,
+            paused_ns,
+            longest_pause_ns,
+            ..Disturbance::default()
+        };
         record.first_error.clone_from(&self.first_error);
         Ok(record)
     }

@@ -6,9 +6,10 @@
 use std::mem;
 
 use super::record::Record;
+use super::room::Room;
 use super::schedule::{Cursor, Schedule};
 use super::work::Work;
-use crate::results::Kind;
+use crate::results::{Disturbance, Kind};
 
 /// What decides when the next call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,10 @@ pub struct Flight {
     to_count: Cursor,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// The calls in flight in the order of their sending, through their slots: the one that has waited
+    /// longest, and the one that was sent last.
+    oldest: u32,
+    newest: u32,
     /// Calls that were due up to the last turn, and those that have ended.
     due: u64,
     ended: u64,
@@ -80,6 +85,7 @@ pub struct Flight {
     /// Calls that a closed loop has begun since the last turn, and calls that have ended.
     begun: Moments,
     finished: Moments,
+    room: Room,
     record: Box<Record>,
 }
 
@@ -110,7 +116,13 @@ struct Slot {
     method: u8,
     is_in_flight: bool,
     is_expired: bool,
+    /// Neighbours in the order of sending, or [`NONE`].
+    older: u32,
+    newer: u32,
 }
+
+/// No slot.
+const NONE: u32 = u32::MAX;
 
 impl Flight {
     /// No calls yet.
@@ -131,6 +143,8 @@ impl Flight {
             method: 0,
             is_in_flight: false,
             is_expired: false,
+            older: NONE,
+            newer: NONE,
         };
         Self {
             schedule,
@@ -141,6 +155,8 @@ impl Flight {
             to_count: Cursor::default(),
             slots: vec![slot; in_flight_max],
             free: (0..in_flight_max as u32).rev().collect(),
+            oldest: NONE,
+            newest: NONE,
             due: 0,
             ended: 0,
             made: 0,
@@ -149,6 +165,7 @@ impl Flight {
             last_outstanding: 0,
             begun: Moments::default(),
             finished: Moments::default(),
+            room: Room::new(window),
             record: Box::new(Record::new(methods)),
         }
     }
@@ -162,6 +179,7 @@ impl Flight {
     pub fn handle_turn(&mut self, now_ns: u64) {
         let mut waited_ns = self.last_outstanding * (now_ns - self.last_turn_ns);
         if self.pacing == Pacing::Open {
+            self.room.count(now_ns, &mut self.record.full_cap);
             waited_ns += self.count_due(now_ns);
         }
         // What has ended since, or was begun by a closed loop, counts up to or from its moment.
@@ -208,6 +226,7 @@ impl Flight {
                 let mut next = self.to_send;
                 let call = self.schedule.next(&mut next)?;
                 if call.intended_ns > now_ns || call.intended_ns >= self.window.until_ns {
+                    self.room.none_waits();
                     return None;
                 }
                 self.to_send = next;
@@ -222,11 +241,24 @@ impl Flight {
             method: work.method,
             is_in_flight: true,
             is_expired: false,
+            older: self.newest,
+            newer: NONE,
         };
+        match self.newest {
+            NONE => self.oldest = slot,
+            newest => self.slots[newest as usize].newer = slot,
+        }
+        self.newest = slot;
         if self.is_measured(intended_ns) {
+            let ready_ns = self.room.since(intended_ns).min(now_ns);
             let tally = &mut self.record.methods[usize::from(work.method)];
             tally.counts.sent += 1;
-            tally.times.record(Kind::SendLag, now_ns - intended_ns);
+            tally.times.record(Kind::RoomWait, ready_ns - intended_ns);
+            tally.times.record(Kind::OwnLag, now_ns - ready_ns);
+            self.record.full_cap.waited += u64::from(ready_ns > intended_ns);
+        }
+        if self.free.is_empty() && self.pacing == Pacing::Open {
+            self.room.fill(now_ns);
         }
         Some(DueCall { slot, work })
     }
@@ -253,7 +285,11 @@ impl Flight {
         debug_assert!(call.is_in_flight, "a call ends once");
         call.is_in_flight = false;
         let call = *call;
+        if !call.is_expired {
+            self.unlink(slot);
+        }
         self.free.push(slot);
+        self.room.free(now_ns, &mut self.record.full_cap);
         self.ended += 1;
         self.finished.add(now_ns);
         if end == CallResult::Ok {
@@ -279,13 +315,28 @@ impl Flight {
         times.record(Kind::Service, now_ns.saturating_sub(call.sent_ns));
     }
 
-    /// Names each call in flight that was sent at or before this time, so that it can be given up.
+    /// Names each call in flight that was sent at or before this time, once, so that it can be given up.
+    /// However many may be in flight, only these are looked at.
     pub fn expire(&mut self, sent_until_ns: u64, mut found: impl FnMut(u32)) {
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            if slot.is_in_flight && slot.sent_ns <= sent_until_ns {
-                slot.is_expired = true;
-                found(at as u32);
-            }
+        while self.oldest != NONE && self.slots[self.oldest as usize].sent_ns <= sent_until_ns {
+            let slot = self.oldest;
+            self.unlink(slot);
+            self.slots[slot as usize].is_expired = true;
+            found(slot);
+        }
+    }
+
+    /// Takes a call out of the order of sending.
+    #[inline]
+    fn unlink(&mut self, slot: u32) {
+        let Slot { older, newer, .. } = self.slots[slot as usize];
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer as usize].older = older,
         }
     }
 
@@ -307,6 +358,19 @@ impl Flight {
     /// Nothing more is due from now on: somebody wants the load to end.
     pub fn handle_stop(&mut self, now_ns: u64) {
         self.window.until_ns = self.window.until_ns.min(now_ns + 1);
+    }
+
+    /// The thread stood still between these times.
+    #[cold]
+    pub fn note_pause(&mut self, from_ns: u64, until_ns: u64) {
+        if self.is_measured(from_ns) || self.is_measured(until_ns) {
+            self.record.disturbance += Disturbance {
+                pauses: 1,
+                paused_ns: until_ns - from_ns,
+                longest_pause_ns: until_ns - from_ns,
+                ..Disturbance::default()
+            };
+        }
     }
 
     /// The end: what is still in flight, and what never went out, has waited at least until now.

@@ -100,7 +100,8 @@ fn assert_balanced(record: &Record) -> CallCounts {
     let latency = Latency {
         response: Spread::of(tally.times.of(Kind::Response)),
         service: Spread::of(tally.times.of(Kind::Service)),
-        send_lag: Spread::of(tally.times.of(Kind::SendLag)),
+        room_wait: Spread::of(tally.times.of(Kind::RoomWait)),
+        own_lag: Spread::of(tally.times.of(Kind::OwnLag)),
     };
     assert_eq!(tally.counts.check(&latency), [""; 0]);
     tally.counts
@@ -247,6 +248,37 @@ fn failures_are_in_the_books_and_not_in_the_times() {
 }
 
 #[test]
+fn the_calls_that_have_waited_longest_expire_first_and_once() {
+    let mut flight = open(&Arrival::Uniform, 1000.0, 1, "fixed:1us", 8);
+    let mut sent = Vec::new();
+    for now_ns in (0..6_000_000).step_by(1_000_000) {
+        flight.handle_turn(now_ns);
+        sent.extend(std::iter::from_fn(|| flight.poll_due(now_ns)).map(|due| due.slot));
+    }
+    assert!(sent.len() >= 5, "{sent:?}");
+    // From the middle, from the end, and from the beginning of those in flight.
+    for ended in [sent[2], sent[sent.len() - 1], sent[0]] {
+        flight.handle_end(ended, CallResult::Ok, 6_000_000);
+    }
+    let expired = |flight: &mut Flight, until_ns| {
+        let mut found = Vec::new();
+        flight.expire(until_ns, |slot| found.push(slot));
+        found
+    };
+    let second_ns = flight.slots[sent[1] as usize].sent_ns;
+    assert_eq!(expired(&mut flight, second_ns - 1), [0; 0]);
+    assert_eq!(expired(&mut flight, second_ns), [sent[1]]);
+    assert!(flight.is_expired(sent[1]) && !flight.is_expired(sent[3]));
+    assert_eq!(expired(&mut flight, u64::MAX), sent[3..sent.len() - 1]);
+    assert_eq!(expired(&mut flight, u64::MAX), [0; 0]);
+    flight.handle_end(sent[1], CallResult::Timeout, 7_000_000);
+    flight.handle_turn(8_000_000);
+    let next = flight.poll_due(8_000_000).expect("one is due").slot;
+    assert_eq!((flight.oldest, flight.newest), (next, next));
+    assert!(!flight.is_expired(next));
+}
+
+#[test]
 fn a_stopped_load_owes_nothing_that_was_due_later() {
     let mut flight = open(&Arrival::Uniform, 1000.0, 10, "fixed:1us", 8);
     for now_ns in (0..=2_000_000_000).step_by(1_000_000) {
@@ -283,5 +315,6 @@ fn a_closed_loop_calls_again_when_it_has_its_answer() {
         (service.mean_ns / 400_000.0 - 1.0).abs() < 0.01,
         "{service:?}"
     );
-    assert_eq!(Spread::of(total.times.of(Kind::SendLag)).max_ns, 0);
+    assert_eq!(Spread::of(total.times.of(Kind::RoomWait)).max_ns, 0);
+    assert_eq!(Spread::of(total.times.of(Kind::OwnLag)).max_ns, 0);
 }

@@ -100,13 +100,14 @@ impl Job {
     /// The load begins.
     pub(super) fn into_worker(self, origin: Instant) -> Worker {
         let Self {
+            cpu,
             flight,
             control,
             timeout,
             reporting,
             ..
         } = self;
-        Worker::new(flight, control, origin, timeout, reporting)
+        Worker::new(flight, control, origin, timeout, cpu.is_some(), reporting)
     }
 }
 

@@ -10,7 +10,8 @@
 //! answer before it calls again, so a slow server is asked less. **Open loop**: calls come at times
 //! that were fixed before, as independent users make them. The *response time* counts from the time
 //! that was intended, so waiting for a slow server, or for this generator, is part of it; the
-//! *service time* counts from the actual sending; the *send lag* is what lies between.
+//! *service time* counts from the actual sending. What lies between has two parts: the *room wait*, while
+//! as many calls as permitted were in flight, and the *own lag*, which is this generator's.
 
 mod collector;
 pub mod cpu_time;
@@ -22,6 +23,7 @@ mod on_tonic;
 pub mod plan;
 pub mod record;
 mod request_data;
+pub mod room;
 pub mod schedule;
 mod sender;
 mod server_use;

@@ -2,11 +2,11 @@
 
 use hdrhistogram::Histogram;
 
-use crate::results::{CallCounts, Kind};
+use crate::results::{CallCounts, Disturbance, FullCap, Kind};
 
 /// The times of the calls of one method. Values are nanoseconds with three significant digits.
 #[derive(Clone, Debug)]
-pub struct Times([Histogram<u64>; 3]);
+pub struct Times([Histogram<u64>; Kind::ALL.len()]);
 
 impl Times {
     fn new() -> Self {
@@ -59,6 +59,10 @@ pub struct Record {
     pub answered: u64,
     /// Calls between their intended time and their end, summed up over time, within the window.
     pub in_flight_ns: f64,
+    /// Where as many calls as permitted were in flight.
+    pub full_cap: FullCap,
+    /// Where the generator stood still.
+    pub disturbance: Disturbance,
     /// Why the first call failed that did.
     pub first_error: Option<String>,
 }
@@ -74,6 +78,8 @@ impl Record {
             methods: std::iter::repeat_with(tally).take(methods).collect(),
             answered: 0,
             in_flight_ns: 0.0,
+            full_cap: FullCap::default(),
+            disturbance: Disturbance::default(),
             first_error: None,
         };
         // Writes to all of its memory: the kernel gives pages when they are first written to, which
@@ -90,6 +96,8 @@ impl Record {
         }
         self.answered += other.answered;
         self.in_flight_ns += other.in_flight_ns;
+        self.full_cap += other.full_cap;
+        self.disturbance += other.disturbance;
         if self.first_error.is_none() {
             self.first_error.clone_from(&other.first_error);
         }
@@ -113,6 +121,8 @@ impl Record {
         }
         self.answered = 0;
         self.in_flight_ns = 0.0;
+        self.full_cap = FullCap::default();
+        self.disturbance = Disturbance::default();
         self.first_error = None;
     }
 }

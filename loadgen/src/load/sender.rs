@@ -1,6 +1,7 @@
 //! Makes the calls of one thread over its connections, whatever is spoken.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -68,7 +69,7 @@ impl<T: Transport> Sender<T> {
         if self.is_sending.replace(true) {
             return;
         }
-        while self.pool.borrow_mut().have_room()
+        while self.pool.borrow().has_room()
             && let Some(due) = self.worker.next_due()
         {
             let pooled = self.pool.borrow_mut().next(|| self.transport.connect());
@@ -89,7 +90,7 @@ async fn make_call<T: Transport>(
         let call = pin!(sender.transport.call(&pooled.connection, due.work));
         sender.worker.until_expired(due.slot, call).await
     };
-    pooled.in_flight.set(pooled.in_flight.get() - 1);
+    sender.pool.borrow_mut().end(&pooled);
     let (end, is_unreachable) = match answer {
         Some(Ok(())) => (CallResult::Ok, false),
         Some(Err(fault)) => (CallResult::Error(fault.text), fault.is_unreachable),
@@ -106,20 +107,23 @@ pub(super) struct Pool<C> {
     /// Calls after which a connection is replaced.
     churn_calls: u64,
     open: Vec<Rc<PooledConnection<C>>>,
-    turn: usize,
+    /// The places of those that have room, in the order of their turns.
+    with_room: VecDeque<usize>,
 }
 
 /// A connection and the calls on it.
 struct PooledConnection<C> {
     connection: C,
+    place: usize,
     in_flight: Cell<usize>,
     calls: Cell<u64>,
 }
 
 impl<C> PooledConnection<C> {
-    fn new(connection: C) -> Rc<Self> {
+    fn new(place: usize, connection: C) -> Rc<Self> {
         Rc::new(Self {
             connection,
+            place,
             in_flight: Cell::new(0),
             calls: Cell::new(0),
         })
@@ -130,44 +134,49 @@ impl<C> Pool<C> {
     /// At least one connection, with at most `depth` calls in flight on each.
     pub(super) fn new(connections: Vec<C>, depth: usize, churn_calls: Option<u64>) -> Self {
         assert!(!connections.is_empty(), "a thread has a connection");
+        let open = connections.into_iter().enumerate();
+        let open: Vec<_> = open
+            .map(|(place, connection)| PooledConnection::new(place, connection))
+            .collect();
         Self {
             depth,
             churn_calls: churn_calls.unwrap_or(u64::MAX),
-            open: connections.into_iter().map(PooledConnection::new).collect(),
-            turn: 0,
+            with_room: (0..open.len()).collect(),
+            open,
         }
     }
 
-    /// Turns to the next connection that may take a call; `false` when there is none.
-    fn have_room(&mut self) -> bool {
-        for _ in 0..self.open.len() {
-            if self.open[self.turn].in_flight.get() < self.depth {
-                return true;
-            }
-            self.advance();
-        }
-        false
+    /// Whether a connection may take a call.
+    fn has_room(&self) -> bool {
+        !self.with_room.is_empty()
     }
 
-    /// The connection for the next call. Call it after [`Pool::have_room`] has said so.
+    /// The connection for the next call. Call it after [`Pool::has_room`] has said so.
     fn next(&mut self, connect: impl FnOnce() -> Option<C>) -> Rc<PooledConnection<C>> {
-        let pooled = Rc::clone(&self.open[self.turn]);
+        let place = self.with_room.pop_front().expect("there is room");
+        let pooled = Rc::clone(&self.open[place]);
         pooled.in_flight.set(pooled.in_flight.get() + 1);
         pooled.calls.set(pooled.calls.get() + 1);
+        let mut has_room = pooled.in_flight.get() < self.depth;
         if pooled.calls.get() == self.churn_calls
             && let Some(connection) = connect()
         {
             // The old one goes when its calls have ended.
-            self.open[self.turn] = PooledConnection::new(connection);
+            self.open[place] = PooledConnection::new(place, connection);
+            has_room = true;
         }
-        self.advance();
+        if has_room {
+            self.with_room.push_back(place);
+        }
         pooled
     }
 
-    fn advance(&mut self) {
-        self.turn += 1;
-        if self.turn == self.open.len() {
-            self.turn = 0;
+    /// A call on a connection has ended.
+    fn end(&mut self, pooled: &Rc<PooledConnection<C>>) {
+        let in_flight = pooled.in_flight.get();
+        pooled.in_flight.set(in_flight - 1);
+        if in_flight == self.depth && Rc::ptr_eq(pooled, &self.open[pooled.place]) {
+            self.with_room.push_back(pooled.place);
         }
     }
 }
@@ -180,14 +189,20 @@ mod tests {
     fn connections_take_turns_until_they_are_full() {
         let mut pool = Pool::new(vec!['a', 'b'], 2, None);
         let mut taken = Vec::new();
-        while pool.have_room() {
+        while pool.has_room() {
             taken.push(pool.next(|| None));
         }
         let order: String = taken.iter().map(|pooled| pooled.connection).collect();
         assert_eq!(order, "abab");
-        taken[2].in_flight.set(1);
-        assert!(pool.have_room());
-        assert_eq!(pool.next(|| None).connection, 'a');
+        pool.end(&taken[1]);
+        pool.end(&taken[3]);
+        pool.end(&taken[0]);
+        let order: String = std::iter::from_fn(|| {
+            let has_room = pool.has_room();
+            has_room.then(|| pool.next(|| None).connection)
+        })
+        .collect();
+        assert_eq!(order, "bab");
     }
 
     #[test]
@@ -203,5 +218,18 @@ mod tests {
         };
         let order: Vec<i32> = (0..7).map(|_| next()).collect();
         assert_eq!(order, [0, 0, 0, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_connection_that_was_replaced_makes_no_room_when_it_ends() {
+        let mut pool = Pool::new(vec![0], 1, Some(1));
+        let first = pool.next(|| Some(1));
+        let second = pool.next(|| None);
+        assert_eq!((first.connection, second.connection), (0, 1));
+        assert!(!pool.has_room());
+        pool.end(&first);
+        assert!(!pool.has_room(), "it is gone");
+        pool.end(&second);
+        assert!(pool.has_room());
     }
 }

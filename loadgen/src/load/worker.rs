@@ -95,6 +95,9 @@ pub(super) struct Worker {
     is_closed: Cell<bool>,
     /// Since when every call has found no server.
     unreachable_since_ns: Cell<Option<u64>>,
+    /// When the clock was read last, by a thread that never sleeps.
+    read_ns: Cell<u64>,
+    never_sleeps: bool,
 }
 
 impl Worker {
@@ -103,6 +106,7 @@ impl Worker {
         control: Arc<Control>,
         origin: Instant,
         timeout: Duration,
+        never_sleeps: bool,
         reporting: Reporting,
     ) -> Self {
         let timeout_ns = timeout.as_nanos() as u64;
@@ -120,6 +124,8 @@ impl Worker {
             close_ns,
             is_closed: Cell::new(false),
             unreachable_since_ns: Cell::new(None),
+            read_ns: Cell::new(0),
+            never_sleeps,
         }
     }
 
@@ -129,7 +135,12 @@ impl Worker {
     /// is used twice may be old by then, as after a wait, and makes calls look quicker than they were.
     #[inline]
     fn now_ns(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
+        let now_ns = self.origin.elapsed().as_nanos() as u64;
+        let before_ns = self.read_ns.replace(now_ns);
+        if now_ns - before_ns >= PAUSE_NS_MIN && self.never_sleeps {
+            self.flight.borrow_mut().note_pause(before_ns, now_ns);
+        }
+        now_ns
     }
 
     /// Begins a turn; `false` when the load is over.
@@ -172,7 +183,8 @@ impl Worker {
     /// The next call to be made now.
     #[inline]
     pub(super) fn next_due(&self) -> Option<DueCall> {
-        self.flight.borrow_mut().poll_due(self.now_ns())
+        let now_ns = self.now_ns();
+        self.flight.borrow_mut().poll_due(now_ns)
     }
 
     /// A call has ended. `is_unreachable` says that it found no server.
@@ -239,6 +251,8 @@ impl Worker {
     }
 }
 
+/// A thread that never sleeps reads the clock far more often than this, unless its CPU is taken away.
+const PAUSE_NS_MIN: u64 = 1_000_000;
 /// How often to look for calls that take too long, and so how late they may be found.
 const EXPIRY_STEP_NS: u64 = 1_000_000;
 /// Calls that have taken too long are found within this time.

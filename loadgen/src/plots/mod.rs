@@ -10,6 +10,7 @@ mod heat;
 mod load;
 mod scaling;
 mod spectrum;
+mod timeline;
 
 pub use self::dots::{Dot, DotPanel, dots};
 pub use self::heat::{HeatColumn, heat_map};
@@ -18,3 +19,4 @@ pub use self::load::{
 };
 pub use self::scaling::{imbalance, residuals, scaling};
 pub use self::spectrum::{SpectrumLine, spectrum};
+pub use self::timeline::{TimelineLoad, TimelineOutcome, timeline};

@@ -9,8 +9,8 @@ pub struct Facts {
     pub rate_per_s: f64,
     /// Why the next higher did not.
     pub limit: Option<String>,
-    /// Whether the generator was at its end.
-    pub is_generator_limited: bool,
+    /// Whether the loads above that say nothing of the server.
+    pub is_unmeasured_above: bool,
     /// The rate at which the server's CPUs would be fully busy with calls.
     pub cpu_ceiling_per_s: Option<f64>,
     /// The hottest shard's share of requests over an even one.
@@ -42,10 +42,11 @@ pub fn what_breaks_first(facts: &Facts) -> Vec<String> {
 }
 
 fn first(facts: &Facts) -> String {
-    if facts.is_generator_limited {
-        return "The generator, not the server: it could not keep its schedule at the next higher \
-                rate. The server carries at least what is said here; use more generator threads or \
-                machines to learn how much more."
+    if facts.is_unmeasured_above {
+        return "Not the server, as far as it was measured: the loads at the next higher rate say nothing \
+                of it, because the generator was late or others had the CPUs. It carries at least what \
+                is said here; more generator threads or machines, or a machine that is not shared, show \
+                how much more."
             .into();
     }
     let Some(ceiling) = facts.cpu_ceiling_per_s else {
@@ -99,10 +100,10 @@ mod tests {
         };
         assert!(first_of(idle).starts_with("Waiting, not CPU"));
         let generator = Facts {
-            is_generator_limited: true,
+            is_unmeasured_above: true,
             ..facts.clone()
         };
-        assert!(first_of(generator).starts_with("The generator"));
+        assert!(first_of(generator).starts_with("Not the server"));
         let unknown = Facts {
             cpu_ceiling_per_s: None,
             ..facts.clone()

@@ -1,7 +1,8 @@
 //! What a comparison has found, in words and figures.
 
 use super::document::{Block, Table};
-use crate::study::compare::ComparisonRecord;
+use crate::study::Side;
+use crate::study::compare::{ComparisonRecord, Discarded};
 
 /// The blocks that say it.
 pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
@@ -30,6 +31,24 @@ pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
          when each side is compared with itself.",
         record.rounds.len()
     )));
+    if !record.discarded.is_empty() {
+        let of = |side| {
+            record
+                .discarded
+                .iter()
+                .filter(|load| load.side == side)
+                .count()
+        };
+        blocks.push(Block::Text(format!(
+            "Loads that were no measurement, and whose rounds are left out (A: {}, B: {}):",
+            of(Side::A),
+            of(Side::B)
+        )));
+        let lines = record.discarded.iter();
+        let line =
+            |load: &Discarded| format!("{:?}, point {}: {}", load.side, load.point, load.why);
+        blocks.push(Block::List(lines.map(line).collect()));
+    }
     if !record.is_randomised {
         blocks.push(Block::Warning(
             "A and B were measured one after the other, not in turns: whatever changed on the machine \
@@ -78,6 +97,11 @@ mod tests {
             level: 0.05,
             is_randomised,
             rounds: Vec::new(),
+            discarded: vec![Discarded {
+                side: Side::B,
+                point: 7,
+                why: "the generator was late".into(),
+            }],
             findings: vec![ComparisonFinding {
                 measure: Measure::P99,
                 ratio: Interval {
@@ -107,6 +131,11 @@ mod tests {
             "{found}"
         );
         assert!(!found.contains("not in turns"));
+        assert!(
+            found.contains("- B, point 7: the generator was late"),
+            "{found}"
+        );
+        assert!(found.contains("A: 0, B: 1"), "{found}");
     }
 
     #[test]

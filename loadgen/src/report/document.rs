@@ -35,6 +35,13 @@ pub enum Block {
     List(Vec<String>),
     /// A table; the first column is text, the others are numbers.
     Table(Table),
+    /// A long table that is shown when a reader wants it.
+    Folded {
+        /// What it holds.
+        title: String,
+        /// The table.
+        table: Table,
+    },
     /// Names and what there is to say about them.
     Facts(Vec<(String, String)>),
     /// Commands.

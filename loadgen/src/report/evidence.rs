@@ -56,7 +56,7 @@ pub struct Point {
     pub responses: Vec<Interval>,
     /// Service times of the whole window.
     pub service_ns: Histogram<u64>,
-    /// Send lags of the whole window.
+    /// The generator's own lags of the whole window.
     pub lag_ns: Histogram<u64>,
     /// The server's shards.
     pub shards: Vec<ShardRow>,
@@ -96,31 +96,31 @@ impl Evidence {
         let summary = reader.summary().map_err(|error| failed(&error))?;
         let rows = reader.points().map_err(|error| failed(&error))?;
         let shards = reader.shards().map_err(|error| failed(&error))?;
-        let histograms = reader.histograms().map_err(|error| failed(&error))?;
+        let mut times: BTreeMap<u32, PointTimes> = BTreeMap::new();
+        reader
+            .each_histogram(
+                |key| key.kind != Kind::RoomWait,
+                |interval| {
+                    let point = times.entry(interval.key.point).or_default();
+                    point.add(&interval);
+                },
+            )
+            .map_err(|error| failed(&error))?;
         let record = StudyRecord::read(path)
             .map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
         let folder = self.folders.len();
         for summary in &summary.points {
             let row = rows.iter().find(|row| row.point == summary.point);
             let Some(row) = row.cloned() else { continue };
-            let of_point = histograms
-                .iter()
-                .filter(|interval| interval.key.point == row.point);
-            let of_kind = |kind| {
-                merge(
-                    of_point
-                        .clone()
-                        .filter(move |interval| interval.key.kind == kind),
-                )
-            };
+            let mut times = times.remove(&row.point).unwrap_or_default();
             self.points.push(Point {
                 folder,
                 side: record
                     .as_ref()
                     .map_or(Side::A, |record| record.side(row.point)),
-                responses: of_kind(Kind::Response),
-                service_ns: pool(&of_kind(Kind::Service)),
-                lag_ns: pool(&of_kind(Kind::SendLag)),
+                responses: times.responses(),
+                service_ns: times.service_ns.0,
+                lag_ns: times.lag_ns.0,
                 shards: shards
                     .iter()
                     .filter(|shard| shard.point == row.point)
@@ -197,34 +197,82 @@ impl Point {
     }
 }
 
-/// Adds up the methods of each interval.
-fn merge<'a>(intervals: impl Iterator<Item = &'a IntervalHistogram>) -> Vec<Interval> {
-    let mut merged: BTreeMap<Duration, (Duration, Histogram<u64>)> = BTreeMap::new();
-    for interval in intervals {
-        let end = interval.start + interval.length;
-        match merged.get_mut(&interval.start) {
-            Some((known_end, values_ns)) => {
-                *known_end = end.max(*known_end);
-                add(values_ns, &interval.values_ns);
-            }
-            None => {
-                merged.insert(interval.start, (end, interval.values_ns.clone()));
-            }
-        }
-    }
-    let first = merged.keys().next().copied().unwrap_or_default();
-    merged
-        .into_iter()
-        .map(|(start, (end, values_ns))| Interval {
-            start_s: (start - first).as_secs_f64(),
-            end_s: (end - first).as_secs_f64(),
-            values_ns,
-        })
-        .collect()
+/// The times of a point, as they are read: methods are added up, and so are neighbouring intervals where
+/// there are many.
+#[derive(Default)]
+struct PointTimes {
+    /// By their beginnings: their ends, and the times.
+    stretches: BTreeMap<Duration, (Duration, Histo)>,
+    service_ns: Histo,
+    lag_ns: Histo,
 }
 
+struct Histo(Histogram<u64>);
+
+impl Default for Histo {
+    fn default() -> Self {
+        Self(Histogram::new(3).expect("three digits are possible"))
+    }
+}
+
+impl PointTimes {
+    fn add(&mut self, interval: &IntervalHistogram) {
+        match interval.key.kind {
+            Kind::Response => self.add_response(interval),
+            Kind::Service => add(&mut self.service_ns.0, &interval.values_ns),
+            Kind::OwnLag => add(&mut self.lag_ns.0, &interval.values_ns),
+            Kind::RoomWait => (),
+        }
+    }
+
+    fn add_response(&mut self, interval: &IntervalHistogram) {
+        let end = interval.start + interval.length;
+        // The stretch in which it begins; methods of one interval follow each other.
+        let around = self.stretches.range_mut(..=interval.start).next_back();
+        let around = around.filter(|(start, (known_end, _))| {
+            **start == interval.start || interval.start < *known_end
+        });
+        if let Some((_, (known_end, values_ns))) = around {
+            *known_end = end.max(*known_end);
+            return add(&mut values_ns.0, &interval.values_ns);
+        }
+        if self.stretches.len() == STRETCHES_MAX {
+            self.join_neighbours();
+        }
+        let mut values_ns = Histo::default();
+        add(&mut values_ns.0, &interval.values_ns);
+        self.stretches.insert(interval.start, (end, values_ns));
+    }
+
+    /// Half as many stretches, each twice as long.
+    fn join_neighbours(&mut self) {
+        let mut all = std::mem::take(&mut self.stretches).into_iter();
+        while let Some((start, (mut end, mut values_ns))) = all.next() {
+            if let Some((_, (next_end, next))) = all.next() {
+                end = next_end.max(end);
+                add(&mut values_ns.0, &next.0);
+            }
+            self.stretches.insert(start, (end, values_ns));
+        }
+    }
+
+    fn responses(&mut self) -> Vec<Interval> {
+        let stretches = std::mem::take(&mut self.stretches);
+        let first = stretches.keys().next().copied().unwrap_or_default();
+        let interval = |(start, (end, values_ns)): (Duration, (Duration, Histo))| Interval {
+            start_s: start.saturating_sub(first).as_secs_f64(),
+            end_s: end.saturating_sub(first).as_secs_f64(),
+            values_ns: values_ns.0,
+        };
+        stretches.into_iter().map(interval).collect()
+    }
+}
+
+/// Stretches of a point that are told apart: more than a picture of it can show.
+const STRETCHES_MAX: usize = 240;
+
 fn pool(intervals: &[Interval]) -> Histogram<u64> {
-    let mut pooled = Histogram::new(3).expect("three digits are possible");
+    let mut pooled = Histo::default().0;
     for interval in intervals {
         add(&mut pooled, &interval.values_ns);
     }

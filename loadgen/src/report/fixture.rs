@@ -16,6 +16,7 @@ use crate::study::{Load, Probe, Probed};
 pub(crate) fn search() -> TempDir {
     let slo = "p99<5ms".parse().unwrap();
     let settings = Settings {
+        rate_min_per_s: 10.0,
         start_per_s: 500.0,
         rate_max_per_s: 1e6,
         tolerance: 0.02,
@@ -77,7 +78,7 @@ impl Recorded {
                 pipelined_per_s: 1.7e6,
                 kept: Some(KeptRate {
                     per_s: 1.2e6,
-                    send_lag_p99_ns: 31_000,
+                    own_lag_p99_ns: 31_000,
                 }),
                 stalls: None,
             }),
@@ -110,7 +111,7 @@ impl Probe for Recorded {
         for values_ns in &probed.responses_ns {
             for kind in Kind::ALL {
                 let mut values_ns = values_ns.clone();
-                if kind == Kind::SendLag {
+                if matches!(kind, Kind::RoomWait | Kind::OwnLag) {
                     let calls = values_ns.len();
                     values_ns.reset();
                     values_ns.record_n(12_000, calls).unwrap();
@@ -178,7 +179,8 @@ fn row(point: &PointSummary, shards: u32) -> PointRow {
         p999_low_ns: None,
         p999_high_ns: None,
         service_p99_ns: None,
-        send_lag_p99_ns: None,
+        room_wait_p99_ns: None,
+        own_lag_p99_ns: None,
         scheduled: point.counts.scheduled,
         sent: point.counts.sent,
         ok: point.counts.ok,

@@ -62,6 +62,11 @@ fn render_block(block: &Block) -> String {
             format!("<dl class=\"figures\">\n{figures}</dl>\n")
         }
         Block::Table(table) => render_table(table),
+        Block::Folded { title, table } => format!(
+            "<details>\n<summary>{}</summary>\n{}</details>\n",
+            inline(title),
+            render_table(table)
+        ),
         Block::Facts(facts) => {
             let rows = facts.iter().map(|(name, value)| {
                 let (name, value) = (inline(name), inline(value));

@@ -35,6 +35,9 @@ fn render_block(block: &Block) -> String {
             render_table(&Table::new(&head, rows), TEXT_COLUMNS)
         }
         Block::Table(table) => render_table(table, TEXT_COLUMNS),
+        Block::Folded { title, table } => {
+            format!("{title}:\n\n{}", render_table(table, TEXT_COLUMNS))
+        }
         Block::Facts(facts) => {
             let items = facts.iter();
             items

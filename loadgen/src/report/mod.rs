@@ -203,7 +203,7 @@ mod tests {
             "{capacity:?}"
         );
         let document = compose(evidence, None, PLANNING);
-        assert_eq!(document.sections.len(), 10);
+        assert_eq!(document.sections.len(), 11);
         let verdict = text_of(&document, 0);
         let rate = crate::units::format_count(capacity.rate_per_s.round() as u64);
         assert!(verdict.contains(&rate), "{verdict}");
@@ -211,12 +211,17 @@ mod tests {
         let rated = capacity.rated_per_s(PLANNING);
         let needed = (30_000.0 / rated).ceil() as u64 + 1;
         assert!(verdict.contains(&format!("**{needed}**")), "{verdict}");
-        let scaling = text_of(&document, 6);
+        let search = text_of(&document, 1);
+        for part in ["plots/search.svg", "passed", "| confirm", "All "] {
+            assert!(search.contains(part), "{part}: {search}");
+        }
+        assert!(verdict.contains("from points"), "{verdict}");
+        let scaling = text_of(&document, 7);
         assert!(
             scaling.contains("loadgen sweep --shard-counts"),
             "{scaling}"
         );
-        assert!(text_of(&document, 9).contains("loadgen search --slo 'p99<5ms'"));
+        assert!(text_of(&document, 10).contains("loadgen search --slo 'p99<5ms'"));
     }
 
     fn judges_by_another_objective(evidence: &Evidence) {
@@ -261,10 +266,10 @@ mod tests {
         let (search, shards) = (fixture::search(), fixture::shards());
         let evidence = Evidence::read(&[search.path(), shards.path()]).unwrap();
         let document = compose(&evidence, None, PLANNING);
-        let scaling = text_of(&document, 6);
+        let scaling = text_of(&document, 7);
         assert!(scaling.contains("plots/scaling.svg"), "{scaling}");
         assert!(scaling.contains("σ"), "{scaling}");
-        let balance = text_of(&document, 8);
+        let balance = text_of(&document, 9);
         assert!(balance.contains("plots/shards.svg"), "{balance}");
     }
 

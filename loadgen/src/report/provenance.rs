@@ -4,7 +4,7 @@ use super::document::{Block, Section};
 use super::evidence::{Evidence, Folder};
 use crate::results::LoopKind;
 use crate::results::{LimitPair, LoadSettings, Manifest, Protocol, Uring};
-use crate::units::format_count;
+use crate::units::{format_count, several};
 
 /// Environment, caveats and the exact commands.
 pub(super) fn section(evidence: &Evidence) -> Section {
@@ -138,16 +138,16 @@ fn describe(load: &LoadSettings) -> String {
         LoopKind::Closed => "closed loop".into(),
     };
     format!(
-        "{}; {arrivals}; {} connections × {} in flight, unless a load says otherwise; payload {}; \
-         warm-up {} s (left out), window {} s, time-out {} s; {} generator threads",
+        "{}; {arrivals}; {} × {} in flight, unless a load says otherwise; payload {}; \
+         warm-up {} s (left out), window {} s, time-out {} s; {}",
         methods.collect::<Vec<_>>().join(", "),
-        load.conns,
+        several(load.conns as usize, "connection"),
         load.depth,
         load.payload,
         load.warmup_s,
         load.duration_s,
         load.timeout_s,
-        load.threads
+        several(load.threads as usize, "generator thread")
     )
 }
 

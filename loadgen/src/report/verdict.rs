@@ -5,9 +5,10 @@ use crate::analysis::capacity::{self, Demand};
 use crate::analysis::knee;
 use crate::analysis::slo::Slo;
 use crate::analysis::utilisation;
+use crate::results::LoopKind;
 use crate::study::Probed;
 use crate::study::judge::{Verdict as Judged, judge};
-use crate::study::record::StudyRecord;
+use crate::study::record::{SearchAnswer, StudyRecord};
 
 /// What the reader plans with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,12 +34,16 @@ pub struct Capacity {
     pub failed_per_s: Option<f64>,
     /// Why the next higher rate did not pass.
     pub limit: Option<String>,
-    /// Whether the generator was at its end, not the server.
-    pub is_generator_limited: bool,
+    /// Whether the loads above it say nothing of the server.
+    pub is_unmeasured_above: bool,
     /// Whether further loads at this rate have confirmed it.
     pub is_confirmed: bool,
     /// CPU seconds of the server for a call at that rate.
     pub cpu_s_per_call: Option<f64>,
+    /// The point that this is from.
+    pub cpu_point: Option<u32>,
+    /// The points that have passed at that rate.
+    pub points: Vec<u32>,
 }
 
 impl Capacity {
@@ -75,20 +80,27 @@ pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
             if slo.is_some_and(|slo| *slo != measured) {
                 return None;
             }
-            let points = evidence.points.iter().filter(|point| point.folder == at);
+            let points = evidence.points.iter();
+            let points = points.filter(|point| point.folder == at && is_of_open_loop(point));
+            let decisive = points
+                .clone()
+                .find(|point| Some(point.row.point) == answer.point);
             let near = points.min_by(|a, b| {
                 let distance =
                     |point: &Point| (point.summary.offered_per_s - answer.rate_per_s).abs();
                 distance(a).total_cmp(&distance(b))
             });
+            let measured_at = decisive.or(near);
             Some(Capacity {
                 slo: measured,
+                points: record.passed_at(answer.rate_per_s),
                 rate_per_s: answer.rate_per_s,
                 failed_per_s: answer.failed_per_s,
                 limit: answer.limit.clone(),
-                is_generator_limited: answer.is_generator_limited,
+                is_unmeasured_above: answer.is_unmeasured_above && !is_bracketed(answer),
                 is_confirmed: answer.confirmations > 0,
-                cpu_s_per_call: near.and_then(cpu_s_per_call),
+                cpu_s_per_call: measured_at.and_then(cpu_s_per_call),
+                cpu_point: measured_at.map(|point| point.row.point),
             })
         });
     searched.or_else(|| from_curve(evidence, slo))
@@ -129,12 +141,14 @@ fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
             .as_ref()
             .filter(|(_, verdict, _)| *verdict == Judged::Failed)
             .map(|(rate, ..)| *rate),
-        is_generator_limited: refused
+        is_unmeasured_above: refused
             .as_ref()
-            .is_some_and(|(_, verdict, _)| *verdict == Judged::Invalid),
+            .is_some_and(|(_, verdict, _)| matches!(verdict, Judged::Invalid | Judged::Disturbed)),
         limit: refused.map(|(_, _, reasons)| reasons.join("; ")),
         is_confirmed: false,
         cpu_s_per_call: cpu_s_per_call(passed),
+        cpu_point: Some(passed.row.point),
+        points: vec![passed.row.point],
     })
 }
 
@@ -155,13 +169,14 @@ fn highest_passed(verdicts: impl Iterator<Item = Judged>) -> Option<usize> {
                 }
             }
             Judged::Failed | Judged::Unsure => failures += 1,
-            Judged::TooFewCalls | Judged::Invalid => (),
+            Judged::TooFewCalls | Judged::Invalid | Judged::Disturbed => (),
         }
     }
     highest
 }
 
-fn probed(point: &Point) -> Probed {
+/// A load as the study saw it.
+pub(super) fn probed(point: &Point) -> Probed {
     Probed {
         point: point.summary.clone(),
         responses_ns: point
@@ -170,6 +185,18 @@ fn probed(point: &Point) -> Probed {
             .map(|interval| interval.values_ns.clone())
             .collect(),
     }
+}
+
+/// Whether a load not far above the answer has surely failed: then the server's limit lies between them,
+/// whatever could not be measured there.
+fn is_bracketed(answer: &SearchAnswer) -> bool {
+    let is_near = |failed_per_s: f64| failed_per_s <= answer.rate_per_s * BRACKET_MAX;
+    answer.failed_per_s.is_some_and(is_near)
+}
+
+/// Whether a headline may rest on it.
+fn is_of_open_loop(point: &&Point) -> bool {
+    point.summary.validity.is_valid && point.summary.loop_kind == LoopKind::Open
 }
 
 fn cpu_s_per_call(point: &Point) -> Option<f64> {
@@ -199,6 +226,7 @@ pub fn knee_per_s(curve: &[&Point]) -> Option<f64> {
 pub fn law_s_per_call(curve: &[&Point]) -> Option<f64> {
     let points: Vec<_> = curve
         .iter()
+        .filter(|point| point.summary.validity.is_valid)
         .filter_map(|point| {
             Some(utilisation::Point {
                 rate_per_s: point.summary.achieved_per_s,
@@ -228,5 +256,7 @@ pub fn server_cpus(point: &Point, evidence: &Evidence) -> Option<f64> {
     }
 }
 
+/// A failure up to so many times the answer bounds it.
+const BRACKET_MAX: f64 = 1.15;
 /// Share of the highest rate from which points count as busiest.
 const BUSIER: f64 = 0.9;

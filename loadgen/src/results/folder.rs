@@ -1,11 +1,12 @@
 //! Writing and reading a result folder.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -318,12 +319,39 @@ impl ResultReader {
     /// # Errors
     /// When it can't be read.
     pub fn histograms(&self) -> Result<Vec<IntervalHistogram>, FolderError> {
+        let mut all = Vec::new();
+        self.each_histogram(|_| true, |interval| all.push(interval))?;
+        Ok(all)
+    }
+
+    /// Reads the intervals of `latency.hlog` that are `wanted` one after the other, in its order: an hour
+    /// of them is more than fits into memory. A last line that was not written to its end is left out.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn each_histogram(
+        &self,
+        wanted: impl Fn(&HistogramKey) -> bool,
+        mut found: impl FnMut(IntervalHistogram),
+    ) -> Result<(), FolderError> {
         let path = self.path.join(HLOG);
-        let log = fs::read(&path).map_err(failed("read", &path))?;
-        histograms::decode(whole_lines(&log)).map_err(|why| {
-            let error = io::Error::new(io::ErrorKind::InvalidData, why);
-            failed("read", &path)(error)
-        })
+        let file = fs::File::open(&path).map_err(failed("read", &path))?;
+        let mut log = io::BufReader::with_capacity(READ_BYTES, file);
+        let (mut line, mut deserializer) = (Vec::new(), Deserializer::new());
+        loop {
+            line.clear();
+            log.read_until(b'\n', &mut line)
+                .map_err(failed("read", &path))?;
+            if line.last() != Some(&b'\n') {
+                return Ok(());
+            }
+            let interval = histograms::decode_line(&line, &mut deserializer, &wanted);
+            let interval = interval.map_err(|why| {
+                let error = io::Error::new(io::ErrorKind::InvalidData, why);
+                failed("read", &path)(error)
+            })?;
+            interval.into_iter().for_each(&mut found);
+        }
     }
 
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, FolderError> {
@@ -350,6 +378,9 @@ impl ResultReader {
         rows.map_err(io::Error::from).map_err(failed("read", &path))
     }
 }
+
+/// Of a log, at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// Without a last line that was not written to its end.
 fn whole_lines(text: &[u8]) -> &[u8] {

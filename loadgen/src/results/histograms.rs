@@ -24,20 +24,25 @@ pub enum Kind {
     Response,
     /// From the actual sending to the answer.
     Service,
-    /// From the intended time to the actual sending.
-    SendLag,
+    /// From the intended time until there was room, where as many calls as permitted were in flight: the
+    /// server's, or the permission's.
+    RoomWait,
+    /// From the intended time, or from when there was room for it, to the actual sending: the
+    /// generator's.
+    OwnLag,
 }
 
 impl Kind {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Response, Self::Service, Self::SendLag];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Response, Self::Service, Self::RoomWait, Self::OwnLag];
 
     /// As it stands in tags and file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Response => "response",
             Self::Service => "service",
-            Self::SendLag => "send_lag",
+            Self::RoomWait => "room_wait",
+            Self::OwnLag => "own_lag",
         }
     }
 }
@@ -113,7 +118,7 @@ pub(super) fn encode_interval(interval: &IntervalHistogram) -> io::Result<Vec<u8
     log.with_max_value_divisor(NS_PER_MS);
     let mut log = log.begin_log_with(&mut bytes, &mut serializer)?;
     log.write_histogram(
-        &interval.values_ns,
+        &tight(&interval.values_ns)?,
         interval.start,
         interval.length,
         Tag::new(&tag),
@@ -128,30 +133,44 @@ pub(super) fn encode_interval(interval: &IntervalHistogram) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-/// All intervals of a log, in its order.
-pub(super) fn decode(log: &[u8]) -> Result<Vec<IntervalHistogram>, String> {
-    let mut deserializer = Deserializer::new();
-    let mut intervals = Vec::new();
-    for entry in IntervalLogIterator::new(log) {
-        let entry = entry.map_err(|error| format!("{error:?}"))?;
-        let LogEntry::Interval(interval) = entry else {
-            continue;
-        };
-        let tag = interval.tag().ok_or("an interval has no tag")?;
-        let bytes = BASE64_STANDARD
-            .decode(interval.encoded_histogram())
-            .map_err(|error| format!("{}: {error}", tag.as_str()))?;
-        let values_ns = deserializer
-            .deserialize(&mut &bytes[..])
-            .map_err(|error| format!("{}: {error}", tag.as_str()))?;
-        intervals.push(IntervalHistogram {
-            key: tag.as_str().parse()?,
-            start: interval.start_timestamp(),
-            length: interval.duration(),
-            values_ns,
-        });
+/// The interval of a line of a log, if it is one that is `wanted`; other lines have none.
+pub(super) fn decode_line(
+    line: &[u8],
+    deserializer: &mut Deserializer,
+    wanted: impl Fn(&HistogramKey) -> bool,
+) -> Result<Option<IntervalHistogram>, String> {
+    let Some(entry) = IntervalLogIterator::new(line).next() else {
+        return Ok(None);
+    };
+    let LogEntry::Interval(interval) = entry.map_err(|error| format!("{error:?}"))? else {
+        return Ok(None);
+    };
+    let tag = interval.tag().ok_or("an interval has no tag")?;
+    let key: HistogramKey = tag.as_str().parse()?;
+    if !wanted(&key) {
+        return Ok(None);
     }
-    Ok(intervals)
+    let bytes = BASE64_STANDARD
+        .decode(interval.encoded_histogram())
+        .map_err(|error| format!("{}: {error}", tag.as_str()))?;
+    let values_ns = deserializer
+        .deserialize(&mut &bytes[..])
+        .map_err(|error| format!("{}: {error}", tag.as_str()))?;
+    Ok(Some(IntervalHistogram {
+        key,
+        start: interval.start_timestamp(),
+        length: interval.duration(),
+        values_ns,
+    }))
+}
+
+/// The same values in a histogram that is no longer than they need: who reads it makes one as long.
+fn tight(values_ns: &Histogram<u64>) -> io::Result<Histogram<u64>> {
+    let high = values_ns.max().max(2);
+    let tight = Histogram::new_with_bounds(1, high, values_ns.sigfig());
+    let mut tight = tight.map_err(io::Error::other)?;
+    tight.add(values_ns).map_err(io::Error::other)?;
+    Ok(tight)
 }
 
 const NS_PER_MS: f64 = 1e6;
@@ -183,7 +202,15 @@ mod tests {
             log.extend(encode_interval(&interval).unwrap());
             written.push(interval);
         }
-        let read = decode(&log).unwrap();
+        let mut deserializer = Deserializer::new();
+        let mut read_all = |wanted: fn(&HistogramKey) -> bool| -> Vec<IntervalHistogram> {
+            let lines = log.split_inclusive(|byte| *byte == b'\n');
+            let read = lines.map(|line| decode_line(line, &mut deserializer, wanted).unwrap());
+            read.flatten().collect()
+        };
+        let services = read_all(|key| key.kind == Kind::Service);
+        assert_eq!(services.len(), 1);
+        let read = read_all(|_| true);
         assert_eq!(read.len(), written.len());
         for (read, written) in read.iter().zip(&written) {
             assert_eq!(read.key, written.key);
@@ -193,7 +220,7 @@ mod tests {
         let text = String::from_utf8(log).unwrap();
         assert_eq!(
             text.lines().filter(|line| !line.starts_with('#')).count(),
-            3
+            Kind::ALL.len()
         );
     }
 

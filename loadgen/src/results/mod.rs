@@ -24,7 +24,7 @@
 //! - scheduled = sent + unsent, and sent = ok + error + timeout + unfinished;
 //! - the response histogram has ok + timeout + unfinished + unsent values (the last three are
 //!   censored: they had waited at least that long), the service histogram the same without the
-//!   unsent, the lag histogram one value for each call that was sent. Failed calls are in the counts
+//!   unsent, the histograms of room wait and own lag one value for each call that was sent. Failed calls are in the counts
 //!   alone: a server that refuses at once must not look fast.
 
 mod folder;
@@ -41,14 +41,15 @@ pub use self::manifest::{
     Pinning, Protocol, Uring,
 };
 pub use self::summary::{
-    CallCounts, Ceiling, Completion, KeptRate, Latency, MethodSummary, PERCENTILES, Percentile,
-    PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
-    is_reportable,
+    CallCounts, Ceiling, Completion, Disturbance, FullCap, KeptRate, Latency, MethodSummary,
+    PERCENTILES, Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls,
+    Summary, Validity, is_reportable,
 };
 pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
 
-/// Version of the files' shape. In version 1, `counts` of `summary.json` is `books`.
-pub const SCHEMA_VERSION: u32 = 2;
+/// Version of the files' shape. In version 3 what was the send lag is told apart: waiting for room, and the
+/// generator's own lag.
+pub const SCHEMA_VERSION: u32 = 3;
 /// The oldest version that is still read; readers refuse those before it, and those that come after
 /// [`SCHEMA_VERSION`].
-pub const SCHEMA_VERSION_MIN: u32 = 1;
+pub const SCHEMA_VERSION_MIN: u32 = 3;

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::LoopKind;
-use crate::units::{format_count, format_ns};
+use crate::units::{format_count, format_ns, percent, several};
 
 /// What came out of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,13 +48,13 @@ pub struct Ceiling {
     pub stalls: Option<Stalls>,
 }
 
-/// A rate at which the send lag was within the rule.
+/// A rate at which the generator's own lag was within the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeptRate {
     /// Calls per second.
     pub per_s: f64,
     /// The lag at that rate.
-    pub send_lag_p99_ns: u64,
+    pub own_lag_p99_ns: u64,
 }
 
 /// How much of a CPU goes to others than the thread that it is for: the host, the kernel, other
@@ -78,9 +78,9 @@ impl std::fmt::Display for Ceiling {
         match &self.kept {
             Some(kept) => write!(
                 f,
-                "; {} on schedule (p99 send lag {})",
+                "; {} on schedule (p99 own lag {})",
                 count(kept.per_s),
-                format_ns(kept.send_lag_p99_ns as f64)
+                format_ns(kept.own_lag_p99_ns as f64)
             )?,
             None => write!(f, "; late at every rate that was tried")?,
         }
@@ -120,7 +120,6 @@ pub struct PointSummary {
     /// Calls answered within the window, per second, whenever they were intended.
     pub achieved_per_s: f64,
     /// What became of the calls, over all methods.
-    #[serde(alias = "books")]
     pub counts: CallCounts,
     /// Latency over all methods.
     pub latency: Latency,
@@ -130,6 +129,10 @@ pub struct PointSummary {
     /// Calls that were permitted to be in flight, over all connections. Others that are due wait, and
     /// count as in flight too.
     pub in_flight_max: u32,
+    /// Where that many were.
+    pub full_cap: FullCap,
+    /// What took CPUs away meanwhile.
+    pub disturbance: Disturbance,
     /// Shards of the server, if they are known; otherwise 0.
     pub server_shards: u32,
     /// What the server's process used, if it is known which one that is.
@@ -146,7 +149,6 @@ pub struct MethodSummary {
     /// Its name.
     pub method: String,
     /// What became of its calls.
-    #[serde(alias = "books")]
     pub counts: CallCounts,
     /// Latency.
     pub latency: Latency,
@@ -159,6 +161,23 @@ pub struct Validity {
     pub is_valid: bool,
     /// Why not, each a sentence with figures.
     pub reasons: Vec<String>,
+    /// Delays for which the server is not to blame: the generator was late, or fewer calls were permitted to
+    /// be in flight than would have been answered quickly. Response times include them, so a load that met
+    /// its objective in spite of them is valid; otherwise they stand among the reasons too.
+    pub lags: Vec<String>,
+    /// Whether calls could not be sent because the server was overloaded: it was busy, slow or stood still
+    /// while as many as permitted were in flight.
+    pub is_overloaded: bool,
+    /// What a reader of the figures should know all the same.
+    pub notes: Vec<String>,
+}
+
+impl Validity {
+    /// Why it did not, the generator's own lag left aside.
+    pub fn faults(&self) -> impl Iterator<Item = &String> {
+        let is_lag = |reason: &&String| self.lags.contains(reason);
+        self.reasons.iter().filter(move |reason| !is_lag(reason))
+    }
 }
 
 /// Whether the objective was met.
@@ -181,6 +200,27 @@ pub struct SloCheck {
     pub bound: f64,
     /// Whether it did. Too few calls to say is not.
     pub is_met: bool,
+}
+
+impl SloCheck {
+    /// Whether it was measured and did not.
+    pub fn is_violated(&self) -> bool {
+        self.measured.is_some() && !self.is_met
+    }
+
+    /// What came out, for people.
+    pub fn verdict(&self) -> &'static str {
+        match (self.measured, self.is_met) {
+            (None, _) => "undecided",
+            (Some(_), true) => "met",
+            (Some(_), false) => "VIOLATED",
+        }
+    }
+
+    /// Whether it limits the share of calls that fail.
+    pub fn is_of_errors(&self) -> bool {
+        self.objective.starts_with("err")
+    }
 }
 
 /// What became of the calls of the measured window.
@@ -227,7 +267,8 @@ impl CallCounts {
                 latency.service.count,
                 self.ok + censored,
             ),
-            ("send lags = sent", latency.send_lag.count, self.sent),
+            ("room waits = sent", latency.room_wait.count, self.sent),
+            ("own lags = sent", latency.own_lag.count, self.sent),
         ];
         let wrong = equations
             .into_iter()
@@ -262,15 +303,108 @@ impl AddAssign for CallCounts {
     }
 }
 
-/// The three times of calls. In a closed loop nothing was intended: response is service.
+/// Where as many calls as permitted were in flight, so that others that were due had to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullCap {
+    /// Time in which as many calls as permitted were in flight, summed up over the generator's threads.
+    pub full_ns: u64,
+    /// The part of it in which the server answered nothing for 10 ms at least, and then until it
+    /// had caught up.
+    pub stalled_ns: u64,
+    /// The longest time in which the server answered nothing.
+    pub unanswered_ns_max: u64,
+    /// Calls that were due and waited for room.
+    pub waited: u64,
+}
+
+impl AddAssign for FullCap {
+    fn add_assign(&mut self, other: Self) {
+        self.full_ns += other.full_ns;
+        self.stalled_ns += other.stalled_ns;
+        self.unanswered_ns_max = self.unanswered_ns_max.max(other.unanswered_ns_max);
+        self.waited += other.waited;
+    }
+}
+
+/// What took CPUs of the generator or the server away in the window, so far as it was seen. It makes
+/// latencies longer for which the server is not to blame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Disturbance {
+    /// How often a thread of the generator that never sleeps stood still for a millisecond or longer.
+    pub pauses: u64,
+    /// For how long, summed up over threads.
+    pub paused_ns: u64,
+    /// The longest of these times.
+    pub longest_pause_ns: u64,
+    /// Share of the CPUs of generator and server that other programs used; `None`: not known.
+    pub programs_ratio: Option<f64>,
+    /// Share of them that the host of the virtual machine took; `None`: not known.
+    pub host_ratio: Option<f64>,
+}
+
+impl Disturbance {
+    /// Share of the time that was taken of what was hit most, in a window of so many seconds.
+    pub fn taken_ratio(&self, window_s: f64) -> f64 {
+        let taken = [
+            Some(self.paused_ratio(window_s)),
+            self.host_ratio,
+            self.programs_ratio,
+        ];
+        taken.into_iter().flatten().fold(0.0, f64::max)
+    }
+
+    fn paused_ratio(&self, window_s: f64) -> f64 {
+        self.paused_ns as f64 / 1e9 / window_s.max(1e-9)
+    }
+
+    /// What was taken, in words; `None` where it is not worth a word.
+    pub fn note(&self, window_s: f64) -> Option<String> {
+        let mut parts = Vec::new();
+        let noted = |ratio: Option<f64>| ratio.filter(|ratio| *ratio >= NOTED_RATIO);
+        if let Some(ratio) = noted(self.programs_ratio) {
+            parts.push(format!(
+                "other programs took {} of the CPUs of generator and server",
+                percent(ratio)
+            ));
+        }
+        if let Some(ratio) = noted(self.host_ratio) {
+            parts.push(format!("the host took {} of them", percent(ratio)));
+        }
+        if noted(Some(self.paused_ratio(window_s))).is_some() {
+            parts.push(format!(
+                "the generator stood still {}, for {} at the longest",
+                several(self.pauses as usize, "time"),
+                format_ns(self.longest_pause_ns as f64)
+            ));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+impl AddAssign for Disturbance {
+    fn add_assign(&mut self, other: Self) {
+        self.pauses += other.pauses;
+        self.paused_ns += other.paused_ns;
+        self.longest_pause_ns = self.longest_pause_ns.max(other.longest_pause_ns);
+        self.programs_ratio = self.programs_ratio.or(other.programs_ratio);
+        self.host_ratio = self.host_ratio.or(other.host_ratio);
+    }
+}
+
+/// Less than this of a CPU is taken from every program now and then.
+const NOTED_RATIO: f64 = 0.005;
+
+/// The times of calls. In a closed loop nothing was intended: response is service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// From the intended time to the answer.
     pub response: Spread,
     /// From the actual sending to the answer.
     pub service: Spread,
-    /// From the intended time to the actual sending.
-    pub send_lag: Spread,
+    /// From the intended time until there was room in flight for it.
+    pub room_wait: Spread,
+    /// From then, or from the intended time if there was room, to the actual sending.
+    pub own_lag: Spread,
 }
 
 /// A distribution of times.
@@ -380,7 +514,8 @@ mod tests {
         let latency = Latency {
             response: spread(9),
             service: spread(7),
-            send_lag: spread(8),
+            room_wait: spread(8),
+            own_lag: spread(8),
         };
         let counts = CallCounts {
             scheduled: 10,
@@ -403,7 +538,7 @@ mod tests {
             assert!(!broken.check(&latency).is_empty(), "{broken:?}");
         }
         let lost = Latency {
-            send_lag: spread(7),
+            own_lag: spread(7),
             ..latency
         };
         assert_eq!(counts.check(&lost).len(), 1);

@@ -61,8 +61,10 @@ pub struct PointRow {
     pub p999_high_ns: Option<u64>,
     /// 99 % of the service times do not exceed it.
     pub service_p99_ns: Option<u64>,
-    /// 99 % of the send lags do not exceed it.
-    pub send_lag_p99_ns: Option<u64>,
+    /// 99 % of the room waits do not exceed it.
+    pub room_wait_p99_ns: Option<u64>,
+    /// 99 % of the generator's own lags do not exceed it.
+    pub own_lag_p99_ns: Option<u64>,
     /// Calls that were due.
     pub scheduled: u64,
     /// Calls that went out.
@@ -118,10 +120,12 @@ pub struct IntervalRow {
     pub p999_ns: Option<u64>,
     /// The longest.
     pub max_ns: u64,
-    /// 99 % of the send lags do not exceed it.
-    pub send_lag_p99_ns: Option<u64>,
-    /// The longest send lag.
-    pub send_lag_max_ns: u64,
+    /// 99 % of the room waits do not exceed it.
+    pub room_wait_p99_ns: Option<u64>,
+    /// 99 % of the generator's own lags do not exceed it.
+    pub own_lag_p99_ns: Option<u64>,
+    /// The longest own lag.
+    pub own_lag_max_ns: u64,
 }
 
 /// A row of `server.csv`: the server's process in one interval of a point.

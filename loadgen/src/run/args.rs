@@ -90,7 +90,7 @@ pub struct LoadArgs {
     /// Seed: the same gives the same calls at the same times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Objectives: p99<500us,err<0.01%. Exit code 3 when one is not met
+    /// Objectives: p99<500us,err<0.01%. Exit code 3 when one is not met [default of `run`: err<1%]
     #[arg(long, value_name = "SLO")]
     pub(crate) slo: Option<String>,
     /// Process of the server, for its CPU time and memory, when it was started elsewhere
@@ -100,7 +100,7 @@ pub struct LoadArgs {
     #[arg(long)]
     pub(crate) tui: bool,
     /// Directory for the result folder
-    #[arg(long, value_name = "DIR", default_value = "results")]
+    #[arg(long, value_name = "DIR", default_value = "loadgen-results")]
     pub(crate) out: PathBuf,
     /// Last part of the result folder's name
     #[arg(long, value_name = "NAME", default_value = "run", value_parser = name)]

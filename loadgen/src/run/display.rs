@@ -16,16 +16,21 @@ pub(super) enum ProgressDisplay {
 }
 
 impl ProgressDisplay {
+    /// `is_part`: the load is one of a study, whose lines say what comes and what came out.
+    ///
     /// # Errors
     /// When the whole terminal was asked for, and there is none.
     pub(super) fn new(
         is_screen: bool,
         label: &str,
+        is_part: bool,
         warmup: Duration,
         duration: Duration,
     ) -> Result<Self, Failure> {
         if !is_screen {
-            return Ok(Self::Progress(Progress::new(label, warmup, duration)));
+            return Ok(Self::Progress(Progress::new(
+                label, is_part, warmup, duration,
+            )));
         }
         let screen = Screen::open(label, warmup, duration)?;
         Ok(Self::Screen(Box::new(screen)))

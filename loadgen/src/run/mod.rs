@@ -1,6 +1,7 @@
 //! `loadgen run`: one load, measured, judged, and kept in a result folder.
 
 pub mod args;
+mod cpu_watch;
 mod display;
 mod observer;
 pub(crate) mod point;
@@ -9,6 +10,7 @@ mod screen;
 pub mod session;
 mod testbed;
 mod text;
+pub(crate) mod validity;
 
 use serde::Serialize;
 
@@ -20,6 +22,9 @@ use crate::cli::Format;
 use crate::failure::Failure;
 use crate::results::Summary;
 use crate::{print, print_json};
+
+/// The objective of a load that was given none.
+const SLO_USUAL: &str = "err<1%";
 
 /// What is printed as JSON.
 #[derive(Serialize)]
@@ -35,7 +40,10 @@ struct Report<'a> {
 /// # Errors
 /// When nothing was measured, the measurement is invalid, or the objective was not met.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let mut session = Session::start(&args.load, "run")?;
+    let mut load = args.load.clone();
+    // Something decides the exit code, also where nobody has said what.
+    load.slo.get_or_insert_with(|| SLO_USUAL.into());
+    let mut session = Session::start(&load, "run")?;
     let plan = session.plan()?;
     let measured = session.measure(label(&plan), &plan)?;
     let folder = session.path().display().to_string();
@@ -65,6 +73,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     match summary.exit_code {
         0 => Ok(()),
         3 => Err(Failure::SloViolated("the objective was not met".into())),
+        4 if measured.point.validity.is_valid => Err(Failure::Invalid(
+            "too few calls were measured to decide the objective; take a longer --duration".into(),
+        )),
         4 => Err(Failure::Invalid(format!(
             "the measurement is INVALID: {}",
             reasons()

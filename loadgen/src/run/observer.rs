@@ -108,7 +108,8 @@ impl<'a> PointObserver<'a> {
     fn interval(&mut self, interval: &Interval) -> Result<(), FolderError> {
         let total = interval.record.total();
         let response = Spread::of(total.times.of(Kind::Response));
-        let lag = Spread::of(total.times.of(Kind::SendLag));
+        let room_wait = Spread::of(total.times.of(Kind::RoomWait));
+        let own_lag = Spread::of(total.times.of(Kind::OwnLag));
         self.keep(total.times.of(Kind::Response));
         self.display.interval(interval, &response);
         let length_ns = interval.length.as_nanos().max(1) as f64;
@@ -127,8 +128,9 @@ impl<'a> PointObserver<'a> {
             p99_ns: response.percentile_ns(99.0),
             p999_ns: response.percentile_ns(99.9),
             max_ns: response.max_ns,
-            send_lag_p99_ns: lag.percentile_ns(99.0),
-            send_lag_max_ns: lag.max_ns,
+            room_wait_p99_ns: room_wait.percentile_ns(99.0),
+            own_lag_p99_ns: own_lag.percentile_ns(99.0),
+            own_lag_max_ns: own_lag.max_ns,
         }])?;
         let methods = self.plan.workload.methods.iter();
         let mut histograms = Vec::new();

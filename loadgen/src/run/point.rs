@@ -2,12 +2,13 @@
 
 use hdrhistogram::Histogram;
 
+use super::validity::Context;
 use crate::analysis::slo::{Metric, Slo};
 use crate::load::generator::{Arrivals, Outcome, Plan};
 use crate::load::record::{Tally, Times};
 use crate::results::{
-    CallCounts, Completion, Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary,
-    ServerUse, SloCheck, SloOutcome, Spread, Validity, is_reportable,
+    Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary, ServerUse, SloCheck,
+    SloOutcome, Spread, is_reportable,
 };
 
 /// The summary of a point.
@@ -35,6 +36,17 @@ pub(crate) fn summarise(
         Arrivals::Closed { .. } => LoopKind::Closed,
     };
     let methods = plan.workload.methods.iter().zip(&outcome.record.methods);
+    let slo = slo.map(|slo| judge(slo, &total));
+    let server = server_use(outcome);
+    let in_flight_max = (plan.conns * plan.depth) as u32;
+    let context = Context {
+        threads: plan.cpus.len(),
+        in_flight_max,
+        server_shards: server_shards.unwrap_or(1),
+        warmup: plan.warmup,
+        server_cpus_busy: server.map(|server| server.cpus_busy),
+        slo: slo.as_ref(),
+    };
     PointSummary {
         point,
         label,
@@ -42,16 +54,18 @@ pub(crate) fn summarise(
         window_s,
         loop_kind,
         completion: outcome.completion,
-        validity: validity(outcome, &total, &latency),
-        slo: slo.map(|slo| judge(slo, &total)),
+        validity: context.validity(outcome),
+        slo,
         offered_per_s: per_s(total.counts.scheduled),
         achieved_per_s: per_s(outcome.record.answered),
         counts: total.counts,
         latency,
         in_flight_mean: outcome.record.in_flight_ns / outcome.window.as_nanos().max(1) as f64,
-        in_flight_max: (plan.conns * plan.depth) as u32,
+        in_flight_max,
+        full_cap: outcome.record.full_cap,
+        disturbance: outcome.record.disturbance,
         server_shards: server_shards.unwrap_or(0),
-        server: server_use(outcome),
+        server,
         first_error: outcome.record.first_error.clone(),
         methods: methods
             .map(|((method, _), tally)| MethodSummary {
@@ -63,72 +77,13 @@ pub(crate) fn summarise(
     }
 }
 
-fn latency(times: &Times) -> Latency {
+pub(super) fn latency(times: &Times) -> Latency {
     Latency {
         response: Spread::of(times.of(Kind::Response)),
         service: Spread::of(times.of(Kind::Service)),
-        send_lag: Spread::of(times.of(Kind::SendLag)),
+        room_wait: Spread::of(times.of(Kind::RoomWait)),
+        own_lag: Spread::of(times.of(Kind::OwnLag)),
     }
-}
-
-/// Rule 3 of measurement: what makes a result worthless. It holds for the whole, and for each of
-/// several generators.
-fn validity(outcome: &Outcome, total: &Tally, whole: &Latency) -> Validity {
-    let mut reasons = faults(&total.counts, whole, &total.times);
-    for (number, part) in (1..).zip(&outcome.parts) {
-        let part = part.total();
-        let found = faults(&part.counts, &latency(&part.times), &part.times);
-        reasons.extend(found.iter().map(|fault| format!("agent {number}: {fault}")));
-    }
-    let note = outcome.note.as_deref().unwrap_or("an agent was lost");
-    match outcome.completion {
-        Completion::Complete => (),
-        Completion::Interrupted => reasons.push("it was ended early: the window is partial".into()),
-        Completion::TargetLost => {
-            reasons.push("the server went away: the window is partial".into())
-        }
-        Completion::AgentLost => reasons.push(format!("{note}: what is there is partial")),
-    }
-    Validity {
-        is_valid: reasons.is_empty(),
-        reasons,
-    }
-}
-
-/// Why an outcome is no measurement; empty if it is one.
-pub(crate) fn faults_of(outcome: &Outcome) -> Vec<String> {
-    let total = outcome.record.total();
-    faults(&total.counts, &latency(&total.times), &total.times)
-}
-
-fn faults(counts: &CallCounts, latency: &Latency, times: &Times) -> Vec<String> {
-    let mut reasons = counts.check(latency);
-    if counts.scheduled == 0 {
-        reasons.push("no call was due in the window: there is nothing to judge".into());
-    }
-    let sent_ratio = counts.sent as f64 / counts.scheduled.max(1) as f64;
-    if counts.scheduled > 0 && sent_ratio < SENT_RATIO_MIN {
-        reasons.push(format!(
-            "only {:.2} % of the scheduled calls were sent, {} of {}: as many as permitted were in flight; the server \
-             is overloaded, or --conns × --depth is too small",
-            sent_ratio * 100.0,
-            counts.sent,
-            counts.scheduled
-        ));
-    }
-    // These decide even where there are too few values to report them.
-    let p99 = |kind| times.of(kind).value_at_quantile(0.99);
-    let (lag_ns, response_ns) = (p99(Kind::SendLag), p99(Kind::Response));
-    let bound_ns = LAG_NS_MAX.max((response_ns as f64 * LAG_TO_RESPONSE_MAX) as u64);
-    if lag_ns > bound_ns {
-        reasons.push(format!(
-            "the p99 send lag is {}, above {}: the generator was late, so these are its own delays; give it a CPU of \
-             its own, more threads (--pin), a lower rate, or more room in flight",
-            crate::units::format_ns(lag_ns as f64),
-            crate::units::format_ns(bound_ns as f64)
-        ));
-    }
-    reasons
 }
 
 fn judge(slo: &Slo, total: &Tally) -> SloOutcome {
@@ -156,7 +111,7 @@ fn judge(slo: &Slo, total: &Tally) -> SloOutcome {
     }
 }
 
-fn server_use(outcome: &Outcome) -> Option<ServerUse> {
+pub(crate) fn server_use(outcome: &Outcome) -> Option<ServerUse> {
     let (first, last, rss_bytes_max) = outcome.server?;
     let seconds = (last.at - first.at).as_secs_f64();
     let user_s = last.cpu_user_s - first.cpu_user_s;
@@ -207,7 +162,8 @@ pub(crate) fn row(point: &PointSummary, plan: &Plan, shards: Option<u32>) -> Poi
         p999_low_ns: None,
         p999_high_ns: None,
         service_p99_ns: point.latency.service.percentile_ns(99.0),
-        send_lag_p99_ns: point.latency.send_lag.percentile_ns(99.0),
+        room_wait_p99_ns: point.latency.room_wait.percentile_ns(99.0),
+        own_lag_p99_ns: point.latency.own_lag.percentile_ns(99.0),
         scheduled: point.counts.scheduled,
         sent: point.counts.sent,
         ok: point.counts.ok,
@@ -219,10 +175,3 @@ pub(crate) fn row(point: &PointSummary, plan: &Plan, shards: Option<u32>) -> Poi
         server_cpus_busy: point.server.map(|server| server.cpus_busy),
     }
 }
-
-/// Less than this share of the schedule sent: the load was another one.
-const SENT_RATIO_MIN: f64 = 0.99;
-/// A p99 send lag up to this is permitted in any case.
-const LAG_NS_MAX: u64 = 50_000;
-/// And up to this share of the p99 response time.
-const LAG_TO_RESPONSE_MAX: f64 = 0.05;

@@ -7,18 +7,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::generator::Interval;
 use crate::results::Spread;
-use crate::units::{format_ns, or_dash};
+use crate::units::{format_ns, format_per_s, or_dash};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     label: String,
+    /// Whether others say which load this is, and what came out.
+    is_part: bool,
     warmup: Duration,
     duration: Duration,
     begun: Option<Instant>,
 }
 
 impl Progress {
-    pub(super) fn new(label: &str, warmup: Duration, duration: Duration) -> Self {
+    pub(super) fn new(label: &str, is_part: bool, warmup: Duration, duration: Duration) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {msg}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -27,6 +29,7 @@ impl Progress {
         Self {
             bar,
             label: label.to_owned(),
+            is_part,
             warmup,
             duration,
             begun: None,
@@ -38,6 +41,7 @@ impl Progress {
         let text = format!("{}: warm-up {:?}", self.label, self.warmup);
         match &self.bar {
             Some(bar) => bar.set_message(text),
+            None if self.is_part => (),
             None => eprintln!("{text}, then {:?} measured", self.duration),
         }
     }
@@ -56,9 +60,10 @@ impl Progress {
         let per_s = interval.record.answered as f64 / length_s;
         let p99 = response.percentile_ns(99.0);
         let p99 = or_dash(p99, |ns| format_ns(ns as f64));
-        let text = format!("{}: {per_s:.0}/s, p99 {p99}", self.label);
+        let text = format!("{}: {}/s, p99 {p99}", self.label, format_per_s(per_s));
         match &self.bar {
             Some(bar) => bar.set_message(text),
+            None if self.is_part => (),
             None => {
                 let end = interval.start + interval.length;
                 eprintln!("{:>8.1} s  {text}", end.as_secs_f64());

@@ -71,8 +71,8 @@ struct View {
     /// Answers per second in each interval.
     rates_per_s: Vec<u64>,
     /// The last interval, and all of them.
-    last: Option<[Spread; 3]>,
-    total: [Histogram<u64>; 3],
+    last: Option<[Spread; Kind::ALL.len()]>,
+    total: [Histogram<u64>; Kind::ALL.len()],
 }
 
 impl View {
@@ -200,7 +200,8 @@ fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Response => "response",
         Kind::Service => "service",
-        Kind::SendLag => "send lag",
+        Kind::RoomWait => "room wait",
+        Kind::OwnLag => "own lag",
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::args::LoadArgs;
+use super::cpu_watch::CpuWatch;
 use super::display::ProgressDisplay;
 use super::observer::PointObserver;
 use super::point;
@@ -17,17 +18,20 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
+use crate::load::schedule::Arrival;
 use crate::results::{
     Ceiling, Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare,
     Pinning, PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
 };
 use crate::selftest::ceiling;
 use crate::target::interrupts;
+use crate::units::{format_per_s, several};
 
 /// A measurement under way. Studies run point after point on it; `run` runs one.
 pub struct Session {
     args: LoadArgs,
     slo: Option<Slo>,
+    is_study: bool,
     testbed: Testbed,
     folder: ResultWriter,
     began: Instant,
@@ -66,6 +70,7 @@ impl Session {
         Ok(Self {
             args: args.clone(),
             slo,
+            is_study: study != "run",
             testbed,
             folder,
             began: Instant::now(),
@@ -115,12 +120,24 @@ impl Session {
         let number = self.points.len() as u32;
         let before = self.testbed.shards(number);
         let offset = self.began.elapsed() + plan.warmup;
-        let display = ProgressDisplay::new(self.args.tui, &label, plan.warmup, plan.duration)?;
+        let display = ProgressDisplay::new(
+            self.args.tui,
+            &label,
+            self.is_study,
+            plan.warmup,
+            plan.duration,
+        )?;
         let mut observer =
             PointObserver::new(number, display, offset, plan, &self.folder, &self.stop);
+        let mut cpus = CpuWatch::new(self.testbed.cpus(), plan.server_pid, plan.warmup);
         let outcome = {
-            let observer = &mut observer;
+            let (observer, cpus) = (&mut observer, &mut cpus);
             let mut observe = |event: Event<'_>| {
+                match event {
+                    Event::Begin => cpus.begin(),
+                    Event::Interval(interval) if interval.start >= plan.duration => (),
+                    _ => cpus.look(),
+                }
                 observer.handle(event);
                 Ok(())
             };
@@ -129,7 +146,12 @@ impl Session {
                 None => plan.run(&self.stop, &mut observe),
             }
         };
-        let outcome = outcome.map_err(Failure::Other)?;
+        let mut outcome = outcome.map_err(Failure::Other)?;
+        if let Some(other_use) = cpus.finish().filter(|_| self.testbed.fleet.is_none()) {
+            let disturbance = &mut outcome.record.disturbance;
+            disturbance.programs_ratio = Some(other_use.programs_ratio);
+            disturbance.host_ratio = Some(other_use.host_ratio);
+        }
         let after = self.testbed.shards(number);
         let (responses_ns, write_error) = observer.finish();
         self.write_error = self.write_error.take().or(write_error);
@@ -267,15 +289,25 @@ pub(crate) fn check_address(text: &str) -> Result<(), Failure> {
 /// then the objective.
 fn exit_code(summary: &Summary, verdict: Option<u8>, has_failed: bool) -> u8 {
     let points = &summary.points;
-    let is_violated = |point: &PointSummary| point.slo.as_ref().is_some_and(|slo| !slo.is_met);
+    // What a server could not keep up with, or failed, is not undone by what else is wrong.
+    let is_violated = |point: &PointSummary| {
+        let checks = point.slo.iter().flat_map(|slo| &slo.checks);
+        let mut violated = checks.filter(|check| check.is_violated());
+        let is_certain = point.validity.is_valid || point.validity.is_overloaded;
+        violated.any(|check| is_certain || check.is_of_errors())
+    };
+    let is_undecided = |point: &PointSummary| point.slo.as_ref().is_some_and(|slo| !slo.is_met);
     if has_failed || summary.completion != Completion::Complete {
         1
     } else if let Some(verdict) = verdict {
         verdict
-    } else if points.iter().any(|point| !point.validity.is_valid) {
-        4
     } else if points.iter().any(is_violated) {
         3
+    } else if points
+        .iter()
+        .any(|point| !point.validity.is_valid || is_undecided(point))
+    {
+        4
     } else {
         0
     }
@@ -373,18 +405,25 @@ fn manifest(args: &LoadArgs, study: &str, testbed: &Testbed) -> Manifest {
 /// What distinguishes the only point of a run.
 pub(crate) fn label(plan: &Plan) -> String {
     match &plan.arrivals {
+        // A trace has its own rate.
+        Arrivals::Open {
+            arrival: arrival @ Arrival::Trace(times_ns),
+            ..
+        } => format!("{arrival} of {}", several(times_ns.len(), "call")),
         Arrivals::Open {
             arrival,
             rate_per_s,
-        } => format!("{rate_per_s:.0}/s {arrival}"),
-        Arrivals::Closed { callers } => format!("{callers} callers, closed loop"),
+        } => format!("{}/s {arrival}", format_per_s(*rate_per_s)),
+        Arrivals::Closed { callers } => {
+            format!("{}, closed loop", several(*callers, "caller"))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{SloOutcome, Validity};
+    use crate::results::{SloCheck, SloOutcome, Validity};
     use crate::study::simulated::Server;
     use crate::study::{Load, Probe};
 
@@ -393,11 +432,16 @@ mod tests {
         let mut point = probed.point;
         point.validity = Validity {
             is_valid,
-            reasons: Vec::new(),
+            ..Validity::default()
         };
         point.slo = Some(SloOutcome {
             is_met,
-            checks: Vec::new(),
+            checks: vec![SloCheck {
+                objective: "p99<1ms".into(),
+                measured: Some(5e5),
+                bound: 1e6,
+                is_met,
+            }],
         });
         Summary {
             completion,

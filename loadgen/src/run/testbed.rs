@@ -93,6 +93,16 @@ impl Testbed {
         Ok(())
     }
 
+    /// The CPUs of generator and server; where they are not pinned, all that this process may use.
+    pub(crate) fn cpus(&self) -> Vec<usize> {
+        let generator: Option<Vec<usize>> = self.generator_cpus.iter().copied().collect();
+        match (generator, &self.server_cpus) {
+            (Some(generator), Some(server)) => [&generator[..], server].concat(),
+            (Some(generator), None) if self.server_pid.is_none() => generator,
+            _ => ringcall::environment().cpus,
+        }
+    }
+
     /// `tcp` or `unix`.
     pub(crate) fn transport(&self) -> &'static str {
         if self.address.starts_with("unix:") {

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
 use crate::results::{CallCounts, Ceiling, LoopKind, PointSummary, Spread};
-use crate::units::{format_count, format_ns, or_dash};
+use crate::units::{format_count, format_ns, format_per_s, or_dash, several};
 
 /// A point, as it is shown.
 pub(super) struct Text<'a> {
@@ -26,12 +26,12 @@ impl Display for Text<'_> {
         let threads = plan.cpus.len();
         writeln!(
             f,
-            "load       {} by {}, {} connections × {} in flight, {threads} thread{}{}",
+            "load       {} by {}, {} × {} in flight, {}{}",
             point.label,
             plan.protocol,
-            plan.conns,
+            several(plan.conns, "connection"),
             plan.depth,
-            if threads == 1 { "" } else { "s" },
+            several(threads, "thread"),
             match self.agents {
                 0 => String::new(),
                 1 => " of 1 agent".into(),
@@ -41,8 +41,8 @@ impl Display for Text<'_> {
         writeln!(
             f,
             "rate       {} offered, {} answered per second over {:.1} s (warm-up of {:?} left out)",
-            format_count(point.offered_per_s.round() as u64),
-            format_count(point.achieved_per_s.round() as u64),
+            format_per_s(point.offered_per_s),
+            format_per_s(point.achieved_per_s),
             point.window_s,
             plan.warmup
         )?;
@@ -71,7 +71,7 @@ impl Display for Text<'_> {
 impl Text<'_> {
     fn verdict(&self) -> String {
         let point = self.point;
-        let mut text = String::new();
+        let mut text = failed(point).unwrap_or_default();
         for (at, reason) in point.validity.reasons.iter().enumerate() {
             let head = if at == 0 {
                 "INVALID    "
@@ -84,8 +84,7 @@ impl Text<'_> {
             text += "valid      sent as scheduled, the generator kept up, the counts balance\n";
         }
         for check in point.slo.iter().flat_map(|slo| &slo.checks) {
-            let word = if check.is_met { "met" } else { "VIOLATED" };
-            let is_ratio = check.objective.starts_with("err");
+            let (word, is_ratio) = (check.verdict(), check.is_of_errors());
             let measured = match check.measured {
                 Some(ratio) if is_ratio => format!("{:.4} %", ratio * 100.0),
                 Some(ns) => format_ns(ns),
@@ -108,7 +107,8 @@ impl Text<'_> {
         let mut rows = vec![("service time", &latency.service)];
         if self.point.loop_kind == LoopKind::Open {
             rows.insert(0, ("response time", &latency.response));
-            rows.push(("send lag", &latency.send_lag));
+            rows.push(("room wait", &latency.room_wait));
+            rows.push(("own lag", &latency.own_lag));
         }
         for (name, spread) in rows {
             let mut cells = vec![name.to_owned()];
@@ -140,17 +140,34 @@ impl Text<'_> {
                 "closed loop each caller waited for its answer before it called again, so a slow server was asked less"
             )?,
         }
-        if let Some(why) = &self.point.first_error {
-            writeln!(f, "errors     the first: {why}")?;
-        }
         if let Some(ceiling) = self.ceiling {
             writeln!(f, "generator  {ceiling}")?;
         }
-        for caveat in self.caveats {
-            writeln!(f, "note       {caveat}")?;
+        for note in self.point.validity.notes.iter().chain(self.caveats) {
+            writeln!(f, "note       {note}")?;
         }
         writeln!(f, "results    {}", self.folder)
     }
+}
+
+/// That calls failed, and with what, if any did: nothing else is worth more of a reader's attention.
+fn failed(point: &PointSummary) -> Option<String> {
+    let counts = &point.counts;
+    let failed = counts.error + counts.timeout + counts.unfinished;
+    (failed > 0).then(|| {
+        let share = counts.error_ratio() * 100.0;
+        let first = match &point.first_error {
+            Some(why) => format!("the first with: {why}"),
+            None => "no answer within --timeout".into(),
+        };
+        format!(
+            "FAILED     {} of {} calls ({share:.2} %): {} with an error, {} without an answer in time; {first}\n",
+            format_count(failed),
+            format_count(counts.sent),
+            format_count(counts.error),
+            format_count(counts.timeout + counts.unfinished),
+        )
+    })
 }
 
 fn figures(spread: &Spread) -> Vec<String> {

@@ -19,10 +19,10 @@ use crate::target::placement::Placement;
 pub(super) struct CeilingProbe {
     pub(super) is_open: bool,
     pub(super) answered_per_s: f64,
-    pub(super) send_lag_p99_ns: u64,
+    pub(super) own_lag_p99_ns: u64,
     /// What the machine's stalls alone make of it; `null`: they were not looked at.
     pub(super) stall_lag_p99_ns: Option<f64>,
-    /// Whether the rule on send lag was kept, and everything sent.
+    /// Whether the rule on the generator's lag was kept, and everything sent.
     pub(super) is_kept: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn judge(tried: &[CeilingProbe], stalls: Option<&ObservedStalls>) -> 
         pipelined_per_s: pipelined.fold(0.0, f64::max),
         kept: best.map(|best| KeptRate {
             per_s: best.answered_per_s,
-            send_lag_p99_ns: best.send_lag_p99_ns,
+            own_lag_p99_ns: best.own_lag_p99_ns,
         }),
         stalls: stalls.map(ObservedStalls::stalls),
     }
@@ -106,13 +106,14 @@ pub(super) fn search(
 fn attempt(plan: &Plan) -> Result<CeilingProbe, String> {
     let outcome = plan.run(&AtomicBool::new(false), &mut |_| Ok(()))?;
     let total = outcome.record.total();
-    let send_lag_p99_ns = total.times.of(Kind::SendLag).value_at_quantile(0.99);
+    let p99_ns = |kind| total.times.of(kind).value_at_quantile(0.99);
+    let own_lag_p99_ns = p99_ns(Kind::OwnLag);
     Ok(CeilingProbe {
         is_open: matches!(plan.arrivals, Arrivals::Open { .. }),
         answered_per_s: outcome.record.answered as f64 / outcome.window.as_secs_f64(),
-        send_lag_p99_ns,
+        own_lag_p99_ns,
         stall_lag_p99_ns: None,
-        is_kept: send_lag_p99_ns <= LAG_NS_MAX
+        is_kept: own_lag_p99_ns.max(p99_ns(Kind::RoomWait)) <= LAG_NS_MAX
             && total.counts.unsent * 100 <= total.counts.scheduled,
     })
 }

@@ -50,8 +50,8 @@ struct Arrivals {
 pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
     let placement = Placement::choose(&ringcall::environment());
     let mut tried =
-        ceiling::search(Protocol::Ringcall, placement, args.seconds).map_err(Failure::Other)?;
-    let stalls = ceiling::look(placement, args.seconds);
+        ceiling::search(Protocol::Ringcall, placement, args.duration).map_err(Failure::Other)?;
+    let stalls = ceiling::look(placement, args.duration);
     let ceiling = ceiling::judge(&tried, stalls.as_ref());
     for tried in tried.iter_mut().filter(|tried| tried.is_open) {
         let busy_ratio = (tried.answered_per_s / ceiling.pipelined_per_s).min(BUSY_RATIO_MAX);
@@ -134,7 +134,7 @@ fn text(report: &Report) -> String {
             format_count(tried.answered_per_s as u64)
         );
         if tried.is_open {
-            text += &format!(", p99 send lag {}", format_ns(tried.send_lag_p99_ns as f64));
+            text += &format!(", p99 own lag {}", format_ns(tried.own_lag_p99_ns as f64));
         }
         if let Some(floor_ns) = tried.stall_lag_p99_ns {
             text += &format!(

@@ -23,7 +23,7 @@ impl ObservedStalls {
         }
     }
 
-    /// The p99 send lag of a generator without fault, that is busy for this share of the time, if it
+    /// The p99 own lag of a generator without fault, that is busy for this share of the time, if it
     /// stands still like that.
     pub(super) fn lag_p99_ns(&self, busy_ratio: f64) -> f64 {
         // Calls that come due in a stall wait for its rest, and those after it until the generator has

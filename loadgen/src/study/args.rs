@@ -41,13 +41,15 @@ pub struct SweepArgs {
 /// Options of `loadgen search`.
 #[derive(Args, Debug)]
 pub struct SearchArgs {
-    /// The first rate; from there it is doubled, or halved [default: --rate]
+    /// The first rate; from there it is doubled, or halved [default: half of what a closed loop
+    /// reaches; --rate is not used]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(super) start: Option<f64>,
     /// No rate above this is tried
     #[arg(long, value_name = "RATE", default_value = "10M", value_parser = parse_rate)]
     pub(super) max: f64,
-    /// Loads that must pass at the answer, besides the one that found it
+    /// Loads of the whole --duration that must pass at the answer, besides the one that found it; those on
+    /// the way there are shorter
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub(super) confirm: u32,
     /// Leave out the ten loads from 10 % to 125 % of the answer that the report's curves show

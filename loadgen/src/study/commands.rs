@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::args::{CompareArgs, SearchArgs, SweepArgs};
 use super::compare::{self, ComparisonRecord};
-use super::conduct;
-use super::live::{LiveProbe, TargetB};
+use super::conduct::{self, Step};
+use super::eta::Eta;
+use super::live::{LONGER_MAX, LiveProbe, TargetB};
 use super::record::{SearchProbe, SearchRecord, StudyRecord};
 use super::search::Settings;
 use super::sweep::{CURVE, Plan};
@@ -23,7 +24,7 @@ use crate::report::{self, markdown};
 use crate::results::PointSummary;
 use crate::run::args::LoadArgs;
 use crate::run::session::check_address;
-use crate::units::{format_ns, or_dash};
+use crate::units::{format_ns, format_per_s, format_rate, or_dash};
 use crate::{print, print_json};
 
 /// Measures loads along an axis.
@@ -77,10 +78,18 @@ fn sweep_failure(points: &[PointSummary]) -> Option<Failure> {
         .then(|| Failure::SloViolated("no load meets the objective".into()))
 }
 
-/// Ten rates around that of a closed loop, which is the most that the server carries however long
-/// its answers take.
+/// Ten rates around that of a closed loop.
 fn rates_around_the_highest(live: &mut LiveProbe, seed: u64) -> Result<Plan, Failure> {
-    let probed = live.probe(&Load::closed("closed loop".into(), seed))?;
+    Ok(Plan::Rates(around(rate_of_closed_loop(live, seed)?)))
+}
+
+/// What a closed loop reaches: the most that the server carries, however long its answers take.
+fn rate_of_closed_loop(live: &mut LiveProbe, seed: u64) -> Result<f64, Failure> {
+    eprintln!("closed loop, to see where to begin");
+    let probed = live.probe(&Load {
+        time_ratio: CLOSED_TIME_RATIO,
+        ..Load::closed("closed loop".into(), seed)
+    })?;
     tell(&probed.point);
     let highest = probed.point.achieved_per_s;
     if highest < 1.0 {
@@ -92,7 +101,7 @@ fn rates_around_the_highest(live: &mut LiveProbe, seed: u64) -> Result<Plan, Fai
             "the server answers no calls: {why}"
         )));
     }
-    Ok(Plan::Rates(around(highest)))
+    Ok(highest)
 }
 
 fn around(rate_per_s: f64) -> Vec<f64> {
@@ -115,18 +124,36 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
     let slo: Slo = slo
         .parse()
         .map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
+    let (warmup, duration) = (args.load.warmup, args.load.duration);
+    let schedule_max_per_s = rate_max_per_s(warmup + duration);
+    let rate_max_per_s = args.max.min(schedule_max_per_s);
+    let longest_s = (duration * LONGER_MAX).as_secs_f64();
+    let mut live = LiveProbe::start(&args.load, "search", None)?;
+    let start_per_s = match args.start {
+        Some(start_per_s) => start_per_s,
+        None => START_RATIO * rate_of_closed_loop(&mut live, args.load.seed)?,
+    };
     let settings = Settings {
-        start_per_s: args.start.unwrap_or(args.load.rate),
-        rate_max_per_s: args
-            .max
-            .min(rate_max_per_s(args.load.warmup + args.load.duration)),
+        start_per_s: start_per_s.min(rate_max_per_s),
+        rate_max_per_s,
+        rate_min_per_s: (conduct::calls_wanted(&slo) / longest_s)
+            .max(start_per_s * LOWEST_RATIO)
+            .max(RATE_MIN_PER_S),
         tolerance: TOLERANCE,
         confirmations: args.confirm,
     };
-    let mut live = LiveProbe::start(&args.load, "search", None)?;
+    let curve_loads = if args.no_curve { 0 } else { CURVE.len() };
+    let eta = Eta {
+        warmup,
+        duration,
+        curve_loads,
+    };
     let stopped = live.stopped();
-    let record = conduct::conduct(&mut live, &slo, settings, args.load.seed, |probe| {
-        tell_search(probe, &slo);
+    let record = conduct::conduct(&mut live, &slo, settings, args.load.seed, |step| {
+        match step {
+            Step::Begin { .. } => eta.tell(&step),
+            Step::End(probe) => tell_search(probe, &slo),
+        }
         !stopped.get()
     })?;
     if let Some(answer) = &record.answer
@@ -134,11 +161,16 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
     {
         // Seeds apart from those of the search.
         let seed = args.load.seed + CURVE_SEEDS;
-        for load in Plan::Rates(around(answer.rate_per_s)).loads(1, calls_for(0.99), seed) {
+        let loads = Plan::Rates(around(answer.rate_per_s)).loads(1, calls_for(0.99), seed);
+        for (number, load) in (1..).zip(loads) {
             if live.stopped().get() {
                 break;
             }
-            let probed = live.probe(&load)?;
+            eprintln!("curve, load {number} of {curve_loads}: {}", load.label);
+            let probed = live.probe(&Load {
+                time_ratio: CURVE_TIME_RATIO,
+                ..load
+            })?;
             tell(&probed.point);
         }
     }
@@ -150,11 +182,16 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
 fn search_failure(record: &SearchRecord) -> Option<Failure> {
     let has_none = record.is_complete && record.answer.is_none();
     has_none.then(|| {
-        if record.is_undecided() {
-            let why = "no rate could be measured: the generator was late; give it more CPUs (--pin) or hosts (--agents)";
-            return Failure::Invalid(why.into());
+        if let Some(why) = record.undecided() {
+            return Failure::Invalid(format!("no rate could be measured: {why}"));
         }
-        Failure::SloViolated(format!("no rate meets {}", record.slo))
+        let rates = record.probes.iter().map(|probe| probe.rate_per_s);
+        let lowest = rates.fold(f64::INFINITY, f64::min);
+        Failure::SloViolated(format!(
+            "no rate meets {}: it is below {} calls/s, the lowest that was tried",
+            record.slo,
+            format_rate(lowest)
+        ))
     })
 }
 
@@ -228,7 +265,7 @@ fn compare_folders(a: &Path, b: &Path, args: &CompareArgs) -> Result<(), Failure
     failure.map_or(Ok(()), Err)
 }
 
-/// Valid points of the same load in both folders, two of either in a round.
+/// Usable points of the same load in both folders, two of either in a round.
 fn paired_rounds(evidence: &[Evidence; 2]) -> Vec<Vec<(Side, PointSummary)>> {
     let key = |point: &report::evidence::Point| {
         let row = &point.row;
@@ -241,9 +278,9 @@ fn paired_rounds(evidence: &[Evidence; 2]) -> Vec<Vec<(Side, PointSummary)>> {
         )
     };
     let [a, b] = evidence.each_ref().map(|side| {
-        let valid = side.points.iter();
-        valid
-            .filter(|point| point.summary.validity.is_valid)
+        side.points
+            .iter()
+            .filter(|point| compare::is_usable(&point.summary))
             .collect::<Vec<_>>()
     });
     let mut keys: Vec<_> = a.iter().map(|point| key(point)).collect();
@@ -355,13 +392,17 @@ fn show(
 fn tell(point: &PointSummary) {
     let p99 = point.latency.response.percentile_ns(99.0);
     let p99 = or_dash(p99, |ns| format_ns(ns as f64));
-    let valid = if point.validity.is_valid {
-        ""
-    } else {
-        ", INVALID"
+    let verdict = match (&point.slo, point.validity.is_valid) {
+        (_, false) => format!(", INVALID ({})", point.validity.reasons.join("; ")),
+        (Some(slo), true) => {
+            let checks = slo.checks.iter().filter(|check| !check.is_met);
+            let missed = checks.map(|check| format!(", {} {}", check.objective, check.verdict()));
+            missed.collect()
+        }
+        (None, true) => String::new(),
     };
-    let achieved = point.achieved_per_s;
-    eprintln!("{}: {achieved:.0} calls/s, p99 {p99}{valid}", point.label);
+    let achieved = format_per_s(point.achieved_per_s);
+    eprintln!("{}: {achieved} calls/s, p99 {p99}{verdict}", point.label);
 }
 
 fn tell_search(probe: &SearchProbe, slo: &Slo) {
@@ -376,8 +417,11 @@ fn tell_search(probe: &SearchProbe, slo: &Slo) {
         true => String::new(),
         false => format!(" ({})", probe.reasons.join("; ")),
     };
-    let (rate, phase, verdict) = (probe.rate_per_s, probe.phase, probe.verdict);
-    eprintln!("{phase:?} {rate:.0} calls/s, {slo}: {verdict:?}{quantile}{reasons}");
+    let rate = format_rate(probe.rate_per_s);
+    eprintln!(
+        "  {rate} calls/s, {slo}: {}{quantile}{reasons}",
+        probe.verdict.name()
+    );
 }
 
 fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {
@@ -388,6 +432,15 @@ fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where a search begins, as a share of what a closed loop reaches.
+const START_RATIO: f64 = 0.5;
+/// No rate is tried below this share of the first: then load is not what the objective suffers from.
+const LOWEST_RATIO: f64 = 0.001;
+/// Less is no load.
+const RATE_MIN_PER_S: f64 = 0.1;
+/// Lengths of loads whose figures are not the answer, as shares of the others.
+const CLOSED_TIME_RATIO: f64 = 0.15;
+pub(super) const CURVE_TIME_RATIO: f64 = 0.3;
 /// Width of a search's last gap.
 const TOLERANCE: f64 = 0.02;
 /// More than the loads of any search.

@@ -24,6 +24,8 @@ pub struct ComparisonRecord {
     pub is_randomised: bool,
     /// What was compared.
     pub rounds: Vec<Round>,
+    /// The loads for which rounds were left out.
+    pub discarded: Vec<Discarded>,
     /// What came out.
     pub findings: Vec<ComparisonFinding>,
 }
@@ -37,12 +39,25 @@ pub struct Round {
     pub b: [u32; 2],
 }
 
+/// A load that was no measurement. Its whole round is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// Which target it went to.
+    pub side: Side,
+    /// Its point.
+    pub point: u32,
+    /// Why it was none.
+    pub why: String,
+}
+
 /// What can be compared; of all of them, more is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// Calls offered for one that did not fail.
     CallsPerSuccess,
+    /// Mean response time: what seldom stalls shows here, however few calls a stall hits.
+    Mean,
     /// Median response time.
     P50,
     /// 99th percentile.
@@ -71,8 +86,9 @@ pub struct ComparisonFinding {
 
 impl Measure {
     /// All.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::CallsPerSuccess,
+        Self::Mean,
         Self::P50,
         Self::P99,
         Self::CpuPerCall,
@@ -90,6 +106,7 @@ impl Measure {
                     .saturating_sub(counts.error + counts.timeout);
                 counts.scheduled as f64 / others.max(1) as f64
             }
+            Self::Mean => point.latency.response.mean_ns,
             Self::P50 => point.latency.response.percentile_ns(50.0)? as f64,
             Self::P99 => point.latency.response.percentile_ns(99.0)? as f64,
             Self::CpuPerCall => point.server?.cpu_us_per_call,
@@ -103,6 +120,7 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Self::CallsPerSuccess => "calls offered per success",
+            Self::Mean => "mean response time",
             Self::P50 => "p50 response time",
             Self::P99 => "p99 response time",
             Self::CpuPerCall => "server CPU per call",
@@ -151,8 +169,9 @@ pub fn loads(base: &Load, rounds: u32, seed: u64) -> Vec<Load> {
     loads
 }
 
-/// Compares with real loads. Rounds in which a load was invalid are run, kept and left out; `observe`
-/// sees each point and may end the comparison by returning false.
+/// Compares with real loads. Rounds in which a load was no measurement are run, kept, left out and
+/// listed; one that was slow for the server's sake is what a comparison is there to find. `observe` sees
+/// each point and may end the comparison by returning false.
 ///
 /// # Errors
 /// When a load could not be run.
@@ -163,7 +182,7 @@ pub fn conduct<P: Probe>(
     level: f64,
     mut observe: impl FnMut(&PointSummary) -> bool,
 ) -> Result<ComparisonRecord, P::Error> {
-    let mut rounds = Vec::new();
+    let (mut rounds, mut discarded) = (Vec::new(), Vec::new());
     'rounds: for round in loads.chunks_exact(4) {
         let mut points = Vec::new();
         for load in round {
@@ -174,12 +193,28 @@ pub fn conduct<P: Probe>(
                 break 'rounds;
             }
         }
-        if points.iter().all(|(_, point)| point.validity.is_valid) {
+        let unusable = points.iter().filter(|(_, point)| !is_usable(point));
+        let before = discarded.len();
+        discarded.extend(unusable.map(|(side, point)| Discarded {
+            side: *side,
+            point: point.point,
+            why: point.validity.reasons.join("; "),
+        }));
+        if discarded.len() == before {
             rounds.push(points);
         }
     }
     let [a, b] = names;
-    Ok(evaluate(a, b, level, true, &rounds))
+    Ok(ComparisonRecord {
+        discarded,
+        ..evaluate(a, b, level, true, &rounds)
+    })
+}
+
+/// Whether a point says something of the server: it is a measurement, or would be one if the server had
+/// kept up.
+pub fn is_usable(point: &PointSummary) -> bool {
+    point.validity.is_valid || point.validity.is_overloaded
 }
 
 /// Evaluates rounds: four points each, two of either side.
@@ -216,6 +251,7 @@ pub fn evaluate(
                 b: numbers(b),
             })
             .collect(),
+        discarded: Vec::new(),
         findings: findings(&rounds, level),
     }
 }

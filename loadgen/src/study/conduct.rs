@@ -1,13 +1,33 @@
 //! A search with real loads; every load is kept.
 //!
-//! A load that does not pass is tried once more: whatever disturbs a machine makes latencies longer,
-//! never shorter. One that was no measurement, since the generator was late, is tried three times more.
+//! A rate is decided by a verdict that repeats: one that did not pass is tried again, and where the second
+//! load says otherwise, a third decides. A load that was hit by pauses of the host or by other programs,
+//! and did not pass, says nothing of the server: it is repeated, and counted. So is one whose generator was
+//! late.
 
-use super::judge::{Judgement, Verdict, judge};
+use super::judge::{Verdict, judge};
 use super::record::{SearchAnswer, SearchProbe, SearchRecord};
 use super::search::{Phase, Search, SearchResult, Settings};
 use super::{Load, Probe, calls_for};
 use crate::analysis::slo::{Metric, Slo};
+
+/// What is told while a search goes on.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A load begins.
+    Begin {
+        /// Its number, from 1.
+        number: usize,
+        /// About how many loads of each phase are still to be run, this one included.
+        left: [(Phase, u32); 4],
+        /// Its rate.
+        rate_per_s: f64,
+        /// Why it is run.
+        phase: Phase,
+    },
+    /// A load has ended.
+    End(&'a SearchProbe),
+}
 
 /// Searches with real loads. `seed` is that of the first; each has its own. `observe` sees each load
 /// and may end the search by returning false.
@@ -19,35 +39,52 @@ pub fn conduct<P: Probe>(
     slo: &Slo,
     settings: Settings,
     seed: u64,
-    mut observe: impl FnMut(&SearchProbe) -> bool,
+    mut observe: impl FnMut(Step<'_>) -> bool,
 ) -> Result<SearchRecord, P::Error> {
     let mut search = Search::new(settings);
     let mut probes: Vec<SearchProbe> = Vec::new();
     let mut is_stopped = false;
     while let Some((rate_per_s, phase)) = search.next_rate().filter(|_| !is_stopped) {
-        let mut attempts = 0;
+        let mut ballot = Ballot::default();
         let verdict = loop {
+            is_stopped |= !observe(Step::Begin {
+                number: probes.len() + 1,
+                left: search.loads_left(),
+                rate_per_s,
+                phase,
+            });
+            if is_stopped {
+                break None;
+            }
             let load = Load {
                 calls_min: calls_wanted(slo),
+                time_ratio: phase.time_ratio(),
                 ..Load::at_rate(rate_per_s, seed + probes.len() as u64)
             };
             let probed = probe.probe(&load)?;
             let judgement = judge(&probed, slo);
             let verdict = judgement.verdict;
-            attempts += 1;
-            let point = probed.point.point;
-            probes.push(note(point, rate_per_s, phase, judgement));
-            is_stopped = !observe(&probes[probes.len() - 1]);
-            let attempts_max = match verdict {
-                Verdict::Passed => 1,
-                Verdict::Invalid => ATTEMPTS_INVALID,
-                Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => ATTEMPTS,
-            };
-            if attempts >= attempts_max || is_stopped {
-                break verdict;
+            probes.push(SearchProbe {
+                point: probed.point.point,
+                rate_per_s,
+                phase,
+                verdict,
+                reasons: judgement.reasons,
+                quantile_ns: judgement.leading_ns.map(Into::into),
+            });
+            is_stopped = !observe(Step::End(&probes[probes.len() - 1]));
+            if is_stopped {
+                break None;
+            }
+            let disturbed_before = probes
+                .iter()
+                .filter(|probe| probe.verdict == Verdict::Disturbed);
+            let is_repeated = disturbed_before.count() <= DISTURBED_IN_ALL;
+            if let Some(decided) = ballot.cast(verdict, is_repeated) {
+                break Some(decided);
             }
         };
-        if !is_stopped {
+        if let Some(verdict) = verdict {
             search.handle(verdict);
         }
     }
@@ -61,19 +98,38 @@ pub fn conduct<P: Probe>(
     })
 }
 
-fn note(point: u32, rate_per_s: f64, phase: Phase, judgement: Judgement) -> SearchProbe {
-    SearchProbe {
-        point,
-        rate_per_s,
-        phase,
-        verdict: judgement.verdict,
-        reasons: judgement.reasons,
-        quantile_ns: judgement.leading_ns.map(Into::into),
+/// The loads at one rate, until a verdict has repeated.
+#[derive(Debug, Default)]
+struct Ballot {
+    passed: u32,
+    refused: u32,
+    /// Loads that say nothing of the server.
+    unmeasured: u32,
+}
+
+impl Ballot {
+    /// Takes what a load has shown. Gives the verdict when there is one. What was disturbed is repeated
+    /// unless that was done too often.
+    fn cast(&mut self, verdict: Verdict, is_repeated: bool) -> Option<Verdict> {
+        match verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::Disturbed if !is_repeated => return Some(verdict),
+            Verdict::Invalid | Verdict::Disturbed => self.unmeasured += 1,
+            Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => self.refused += 1,
+        }
+        // Of loads that pass, the confirmations are the repetition.
+        let has_passed = self.passed > self.refused;
+        let is_refused = self.refused >= REFUSALS && self.refused > self.passed;
+        let is_unmeasured = self.unmeasured >= UNMEASURED_MAX;
+        (has_passed || is_refused || is_unmeasured).then_some(verdict)
     }
 }
 
 /// The answer with what bounds it from above, and the lowest rate above it that surely failed.
 fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
+    let passed = |probe: &&SearchProbe| {
+        probe.rate_per_s == found.rate_per_s && probe.verdict == Verdict::Passed
+    };
     // Of several loads at a rate the last has decided.
     let last_at = |rate| probes.iter().rev().find(|probe| probe.rate_per_s == rate);
     let failures = probes
@@ -82,9 +138,10 @@ fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
         .map(|probe| probe.rate_per_s);
     SearchAnswer {
         rate_per_s: found.rate_per_s,
+        point: probes.iter().rev().find(passed).map(|probe| probe.point),
         confirmations: found.confirmations,
         failed_per_s: failures.min_by(f64::total_cmp),
-        is_generator_limited: found.is_generator_limited,
+        is_unmeasured_above: found.is_unmeasured_above,
         limit: found
             .ceiling_per_s
             .and_then(last_at)
@@ -93,7 +150,7 @@ fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
 }
 
 /// Calls for the quantile of the objective that needs most of them.
-fn calls_wanted(slo: &Slo) -> f64 {
+pub(super) fn calls_wanted(slo: &Slo) -> f64 {
     let needs = slo
         .objectives()
         .iter()
@@ -104,10 +161,13 @@ fn calls_wanted(slo: &Slo) -> f64 {
     needs.fold(0.0, f64::max)
 }
 
-/// Loads at a rate before it counts as failed.
-const ATTEMPTS: u32 = 2;
-/// The same for loads that were no measurement, which say nothing of the server.
-const ATTEMPTS_INVALID: u32 = 4;
+/// Loads that must refuse a rate.
+const REFUSALS: u32 = 2;
+/// Loads at a rate that may be no measurement before it counts as one that can't be measured.
+const UNMEASURED_MAX: u32 = 4;
+/// Loads of a search that are repeated because they were disturbed: a machine that is never still is not
+/// waited for.
+const DISTURBED_IN_ALL: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -119,6 +179,7 @@ mod tests {
         rate_max_per_s: 1e9,
         tolerance: 0.02,
         confirmations: 2,
+        rate_min_per_s: 10.0,
     };
 
     #[test]
@@ -134,10 +195,29 @@ mod tests {
         // The upper bound has to pass, so the answer is rather below.
         let rate = answer.rate_per_s;
         assert!((0.95 * 4079.0..=1.01 * 4079.0).contains(&rate), "{rate}");
-        assert!(!answer.is_generator_limited);
+        assert!(!answer.is_unmeasured_above);
         assert!(answer.failed_per_s.unwrap() > rate);
         assert_eq!(record.probes.len(), server.loads.len());
         assert!(server.loads.iter().all(|load| load.calls_min > 11_999.0));
+    }
+
+    #[test]
+    fn a_way_of_20_ms_changes_nothing_but_the_objective() {
+        for seed in 0..5 {
+            let mut server = Server {
+                way_s: 0.02,
+                window_s: 60.0,
+                random: fastrand::Rng::with_seed(seed),
+                ..Server::random(5000.0)
+            };
+            let slo = "p99<=25ms".parse().unwrap();
+            let record = conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap();
+            let rate = record.answer.unwrap().rate_per_s;
+            assert!(
+                (0.95 * 4079.0..=1.01 * 4079.0).contains(&rate),
+                "{seed}: {rate}"
+            );
+        }
     }
 
     #[test]
@@ -149,7 +229,7 @@ mod tests {
         let record = conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap();
         let answer = record.answer.unwrap();
         assert!((5800.0..=6000.0).contains(&answer.rate_per_s));
-        assert!(answer.is_generator_limited);
+        assert!(answer.is_unmeasured_above);
         assert_eq!(answer.limit.as_deref(), Some("the generator was late"));
     }
 
@@ -157,9 +237,57 @@ mod tests {
     fn a_search_that_is_stopped_keeps_its_loads() {
         let mut server = Server::random(5000.0);
         let slo = "p99<5ms".parse().unwrap();
-        let record = conduct(&mut server, &slo, SETTINGS, 1, |probe| probe.point < 2).unwrap();
+        let record = conduct(
+            &mut server,
+            &slo,
+            SETTINGS,
+            1,
+            |step| !matches!(step, Step::End(probe) if probe.point == 2),
+        )
+        .unwrap();
         assert_eq!(record.probes.len(), 3);
         assert!(!record.is_complete && record.answer.is_none());
+    }
+
+    #[test]
+    fn what_was_disturbed_does_not_speak_against_the_server() {
+        let slo = "p99<=5ms".parse().unwrap();
+        let search = |host_ratio| {
+            let mut server = Server::random(5000.0);
+            server.disturbance.host_ratio = Some(host_ratio);
+            conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap()
+        };
+        let quiet = search(0.001);
+        assert_eq!(quiet.disturbed(), 0);
+        let restless = search(0.02);
+        assert!(restless.disturbed() > 3 && restless.disturbed() < 40);
+        let answer = restless.answer.unwrap();
+        let rate = answer.rate_per_s;
+        assert!((0.9 * 4079.0..=1.01 * 4079.0).contains(&rate), "{rate}");
+        assert!(answer.limit.unwrap().contains("the host took 2.0 %"));
+    }
+
+    #[test]
+    fn a_verdict_is_one_that_repeats() {
+        use Verdict::{Disturbed, Failed, Invalid, Passed, Unsure};
+        let decide = |verdicts: &[Verdict]| {
+            let mut ballot = Ballot::default();
+            let decided = verdicts.iter().map(|verdict| ballot.cast(*verdict, true));
+            decided.collect::<Vec<_>>()
+        };
+        assert_eq!(decide(&[Passed]), [Some(Passed)]);
+        assert_eq!(decide(&[Failed, Unsure]), [None, Some(Unsure)]);
+        assert_eq!(
+            decide(&[Failed, Passed, Failed]),
+            [None, None, Some(Failed)]
+        );
+        assert_eq!(
+            decide(&[Failed, Passed, Passed]),
+            [None, None, Some(Passed)]
+        );
+        let unmeasured = [Invalid, Disturbed, Invalid, Disturbed];
+        assert_eq!(decide(&unmeasured), [None, None, None, Some(Disturbed)]);
+        assert_eq!(Ballot::default().cast(Disturbed, false), Some(Disturbed));
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl LiveProbe {
         plan.conns = plan.conns.max(plan.cpus.len());
         plan.depth = load.depth.map_or(plan.depth, |depth| depth as usize);
         plan.seed = load.seed;
+        let usual = plan.duration;
+        plan.duration = usual.mul_f64(load.time_ratio).max(DURATION_MIN.min(usual));
         match load.rate_per_s {
             Some(rate_per_s) => {
                 plan.arrivals = Arrivals::Open {
@@ -76,7 +78,7 @@ impl LiveProbe {
                     rate_per_s,
                 };
                 let needed = Duration::from_secs_f64(load.calls_min / rate_per_s);
-                let longest = plan.duration * LONGER_MAX;
+                let longest = usual * LONGER_MAX;
                 plan.duration = plan.duration.max(needed.min(longest));
             }
             None => {
@@ -87,6 +89,11 @@ impl LiveProbe {
                 };
             }
         }
+        // Bounds of a quantile are read from how intervals differ.
+        plan.interval = plan
+            .interval
+            .min(plan.duration / INTERVALS_MIN)
+            .max(INTERVAL_MIN);
         plan.check().map_err(Failure::Usage)?;
         if let (Side::B, Some(other)) = (load.side, &self.other) {
             plan.address.clone_from(&other.address);
@@ -119,4 +126,9 @@ impl Probe for LiveProbe {
 
 /// Times as long as was asked for, at most, is a load measured for the sake of its calls. If they
 /// are too few even then, it says too little.
-const LONGER_MAX: u32 = 10;
+pub(super) const LONGER_MAX: u32 = 10;
+/// No load is shorter, unless that was asked for.
+const DURATION_MIN: Duration = Duration::from_secs(1);
+/// Intervals of a load.
+const INTERVALS_MIN: u32 = 10;
+const INTERVAL_MIN: Duration = Duration::from_millis(20);

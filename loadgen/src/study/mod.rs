@@ -8,6 +8,7 @@ pub mod args;
 pub mod commands;
 pub mod compare;
 pub mod conduct;
+mod eta;
 pub mod judge;
 mod live;
 pub mod record;
@@ -20,6 +21,7 @@ use hdrhistogram::Histogram;
 
 use crate::analysis::bounds::TAIL_CALLS_MIN;
 use crate::results::PointSummary;
+use crate::units::format_per_s;
 
 /// What differs between the loads of a study.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Load {
     pub shards: Option<u32>,
     /// Which of two targets.
     pub side: Side,
+    /// Its length, as a share of the usual.
+    pub time_ratio: f64,
     /// At least so many calls are wanted, even if that takes longer than usual.
     pub calls_min: f64,
     /// Seed of its schedule.
@@ -79,12 +83,13 @@ impl Load {
     /// A load at a rate.
     pub fn at_rate(rate_per_s: f64, seed: u64) -> Self {
         Self {
-            label: format!("{rate_per_s:.0}/s"),
+            label: format!("{}/s", format_per_s(rate_per_s)),
             rate_per_s: Some(rate_per_s),
             conns: None,
             depth: None,
             shards: None,
             side: Side::A,
+            time_ratio: 1.0,
             calls_min: 0.0,
             seed,
         }

@@ -44,12 +44,42 @@ pub struct SearchRecord {
 }
 
 impl SearchRecord {
-    /// Whether there is no answer although the server has refused nothing: the loads that did not pass
-    /// were no measurements.
-    pub fn is_undecided(&self) -> bool {
+    /// The points that have passed at a rate.
+    pub fn passed_at(&self, rate_per_s: f64) -> Vec<u32> {
+        let has_passed = |probe: &&SearchProbe| {
+            probe.rate_per_s == rate_per_s && probe.verdict == Verdict::Passed
+        };
+        let passed = self.probes.iter().filter(has_passed);
+        passed.map(|probe| probe.point).collect()
+    }
+
+    /// Loads that did not pass while others had the CPUs.
+    pub fn disturbed(&self) -> usize {
+        let is_disturbed = |probe: &&SearchProbe| probe.verdict == Verdict::Disturbed;
+        self.probes.iter().filter(is_disturbed).count()
+    }
+
+    /// Why there is no answer although the server may well meet the objective: at the lowest rate that was
+    /// tried no load was a measurement. `None`: there is an answer, or that rate was refused.
+    pub fn undecided(&self) -> Option<String> {
+        let rates = self.probes.iter().map(|probe| probe.rate_per_s);
+        let lowest = rates.fold(f64::INFINITY, f64::min);
+        let mut at_lowest = self
+            .probes
+            .iter()
+            .filter(|probe| probe.rate_per_s == lowest);
         let is_refusal =
-            |probe: &SearchProbe| !matches!(probe.verdict, Verdict::Passed | Verdict::Invalid);
-        self.answer.is_none() && !self.probes.iter().any(is_refusal)
+            |probe: &SearchProbe| !matches!(probe.verdict, Verdict::Invalid | Verdict::Disturbed);
+        let is_open = self.answer.is_none() && !at_lowest.clone().any(is_refusal);
+        is_open.then(|| {
+            let last = at_lowest.next_back().map(|probe| probe.reasons.join("; "));
+            format!(
+                "{} of {} loads were disturbed by others; the last: {}",
+                self.disturbed(),
+                self.probes.len(),
+                last.unwrap_or_else(|| "none was run".into())
+            )
+        })
     }
 }
 
@@ -75,15 +105,18 @@ pub struct SearchProbe {
 pub struct SearchAnswer {
     /// The highest rate that passed and that no valid load has refuted.
     pub rate_per_s: f64,
+    /// The last point that has passed at it; `None`: the rate was stepped back to, and never measured.
+    pub point: Option<u32>,
     /// Further loads that have passed at it.
     pub confirmations: u32,
     /// The lowest rate above it that surely failed.
     pub failed_per_s: Option<f64>,
     /// Why the next higher rate did not pass; `None`: no higher one was tried.
     pub limit: Option<String>,
-    /// Whether that was the generator's fault, so that the server may carry more; also when it was too
-    /// late to confirm the rate.
-    pub is_generator_limited: bool,
+    /// Whether that says nothing of the server, since the generator was late or others had the CPUs, so that
+    /// it may carry more; also when the rate could not be confirmed for such a reason.
+    #[serde(alias = "is_generator_limited")]
+    pub is_unmeasured_above: bool,
 }
 
 /// An estimate with its bounds at 95 % confidence.
@@ -168,18 +201,26 @@ mod tests {
             probes: verdicts.iter().copied().map(probe).collect(),
             answer,
         };
-        assert!(
-            record(&[Verdict::Invalid, Verdict::Passed, Verdict::Invalid], None).is_undecided()
+        let invalid = [Verdict::Invalid, Verdict::Disturbed, Verdict::Invalid];
+        let why = record(&invalid, None).undecided().unwrap();
+        assert!(why.starts_with("1 of 3 loads"), "{why}");
+        assert_eq!(
+            record(&[Verdict::Invalid, Verdict::Failed], None).undecided(),
+            None
         );
-        assert!(!record(&[Verdict::Invalid, Verdict::Failed], None).is_undecided());
+        // What was refused higher up says nothing of the lowest rate.
+        let mut open = record(&[Verdict::Failed, Verdict::Disturbed], None);
+        open.probes[1].rate_per_s = 10.0;
+        assert!(open.undecided().is_some());
         let answer = SearchAnswer {
             rate_per_s: 1000.0,
+            point: Some(0),
             confirmations: 2,
             failed_per_s: None,
             limit: None,
-            is_generator_limited: true,
+            is_unmeasured_above: true,
         };
-        assert!(!record(&[Verdict::Invalid], Some(answer)).is_undecided());
+        assert_eq!(record(&[Verdict::Invalid], Some(answer)).undecided(), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Settings {
     pub start_per_s: f64,
     /// No rate above this is tried.
     pub rate_max_per_s: f64,
+    /// None below this either: so few calls say nothing.
+    pub rate_min_per_s: f64,
     /// The width of the last gap, as a share of the rate.
     pub tolerance: f64,
     /// Loads that must pass at the answer, besides the one that found it.
@@ -53,7 +55,9 @@ pub struct Search {
     /// The rate of the last bracketing load.
     bracket_per_s: f64,
     phase: Phase,
+    /// Loads that have passed at the answer since it was found, and how many must.
     confirmed: u32,
+    wanted: u32,
     /// Share of the rate that the next refuted confirmation takes off.
     step_back: f64,
     /// How often it may still look beyond what could not be measured.
@@ -69,6 +73,27 @@ enum Outcome {
     Unmeasured,
 }
 
+impl Phase {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ramp => "ramp",
+            Self::Bisect => "bisect",
+            Self::Confirm => "confirm",
+            Self::Bracket => "bracket",
+        }
+    }
+
+    /// Length of its loads, as a share of those that confirm the answer: the way there may be coarse.
+    pub fn time_ratio(self) -> f64 {
+        match self {
+            Self::Ramp => 0.15,
+            Self::Bisect | Self::Bracket => 0.3,
+            Self::Confirm => 1.0,
+        }
+    }
+}
+
 impl Search {
     /// A search that has tried nothing yet.
     pub fn new(settings: Settings) -> Self {
@@ -82,6 +107,7 @@ impl Search {
             bracket_per_s: 0.0,
             phase: Phase::Ramp,
             confirmed: 0,
+            wanted: settings.confirmations,
             step_back: settings.tolerance,
             looks: LOOKS,
             is_over: false,
@@ -95,11 +121,13 @@ impl Search {
         }
         let rate = match (self.phase, self.passed_per_s, self.ceiling_per_s()) {
             (Phase::Ramp, None, None) => self.settings.start_per_s,
-            (Phase::Ramp, None, Some(ceiling)) => ceiling / RAMP,
+            (Phase::Ramp, None, Some(ceiling)) => ceiling / RAMP_DOWN,
             (Phase::Ramp, Some(passed), _) => passed * RAMP,
-            (Phase::Bisect, Some(passed), Some(ceiling)) => f64::midpoint(passed, ceiling),
+            (Phase::Bisect, Some(passed), Some(ceiling)) => (passed * ceiling).sqrt(),
             (Phase::Confirm, Some(passed), _) => passed,
-            (Phase::Bracket, Some(passed), _) => self.bracket_per_s.max(passed) * BRACKET,
+            (Phase::Bracket, Some(passed), _) => {
+                passed + (2.0 * (self.bracket_per_s - passed)).max(BRACKET * passed)
+            }
             (Phase::Bisect | Phase::Confirm | Phase::Bracket, ..) => return None,
         };
         Some((rate.min(self.settings.rate_max_per_s), self.phase))
@@ -114,7 +142,7 @@ impl Search {
         let outcome = match verdict {
             Verdict::Passed => Outcome::Passed,
             Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => Outcome::Refused,
-            Verdict::Invalid => Outcome::Unmeasured,
+            Verdict::Invalid | Verdict::Disturbed => Outcome::Unmeasured,
         };
         match (phase, outcome) {
             (Phase::Bracket, Outcome::Passed | Outcome::Refused) => self.bracket_per_s = rate,
@@ -126,6 +154,8 @@ impl Search {
                 self.passed_per_s = Some(rate * (1.0 - self.step_back));
                 self.step_back *= 2.0;
                 self.confirmed = 0;
+                // No load has found this one.
+                self.wanted = self.settings.confirmations + 1;
             }
             // Nothing speaks against the answer; that it was confirmed less often is told with it.
             (Phase::Confirm, Outcome::Unmeasured) => self.is_over = true,
@@ -151,7 +181,6 @@ impl Search {
         let Settings {
             rate_max_per_s,
             tolerance,
-            confirmations,
             ..
         } = self.settings;
         let is_near = |bound: f64, passed: f64| bound - passed <= tolerance * passed;
@@ -168,12 +197,12 @@ impl Search {
             }
             (_, Some(_), Some(_)) => self.phase = Phase::Bisect,
             (_, Some(passed), None) if passed >= rate_max_per_s => self.phase = Phase::Confirm,
-            (_, None, Some(ceiling)) if ceiling * RAMP_DOWN_MAX <= self.settings.start_per_s => {
+            (_, None, Some(ceiling)) if ceiling / RAMP_DOWN < self.settings.rate_min_per_s => {
                 self.is_over = true;
             }
             _ => (),
         }
-        if self.phase == Phase::Confirm && self.confirmed == confirmations {
+        if self.phase == Phase::Confirm && self.confirmed >= self.wanted {
             self.phase = Phase::Bracket;
         }
         if self.step_back >= STEP_BACK_MAX {
@@ -197,6 +226,30 @@ impl Search {
         }
     }
 
+    /// About how many loads of each phase are still to be run, the next included, if nothing unexpected
+    /// comes.
+    pub fn loads_left(&self) -> [(Phase, u32); 4] {
+        let gap = match (self.passed_per_s, self.ceiling_per_s()) {
+            (Some(passed), Some(ceiling)) => (ceiling / passed).ln(),
+            _ => RAMP.ln(),
+        };
+        let halvings = (gap / self.settings.tolerance).log2().ceil().max(0.0) as u32;
+        let confirmations = self.wanted.saturating_sub(self.confirmed);
+        let (ramp, bisect, confirm, bracket) = match self.phase {
+            _ if self.is_over => (0, 0, 0, 0),
+            Phase::Ramp => (2, halvings, confirmations, 0),
+            Phase::Bisect => (0, halvings, confirmations, 0),
+            Phase::Confirm => (0, 0, confirmations, 0),
+            Phase::Bracket => (0, 0, 0, 1),
+        };
+        [
+            (Phase::Ramp, ramp),
+            (Phase::Bisect, bisect),
+            (Phase::Confirm, confirm),
+            (Phase::Bracket, bracket),
+        ]
+    }
+
     /// What was found; `None` while the search is not over, and when no rate passed.
     pub fn answer(&self) -> Option<SearchResult> {
         let rate_per_s = self.passed_per_s.filter(|_| self.is_over)?;
@@ -206,7 +259,7 @@ impl Search {
             rate_per_s,
             confirmations: self.confirmed,
             ceiling_per_s,
-            is_generator_limited: is_unmeasured || self.confirmed < self.settings.confirmations,
+            is_unmeasured_above: is_unmeasured || self.confirmed < self.wanted,
         })
     }
 }
@@ -220,18 +273,18 @@ pub struct SearchResult {
     pub confirmations: u32,
     /// The next higher rate, which did not pass; `None`: the search's maximum passed.
     pub ceiling_per_s: Option<f64>,
-    /// Whether the generator set the bound, or was too late to confirm the rate.
-    pub is_generator_limited: bool,
+    /// Whether the bound, or what kept the rate from being confirmed, says nothing of the server.
+    pub is_unmeasured_above: bool,
 }
 
-/// By how much the rate grows, or falls, until the objective lies between two rates.
+/// By how much the rate grows until the objective lies between two rates.
 const RAMP: f64 = 2.0;
-/// When this part of the first rate fails as well, load is not what the objective suffers from.
-const RAMP_DOWN_MAX: f64 = 32.0;
+/// By how much it falls until one passes: it is far away then.
+const RAMP_DOWN: f64 = 8.0;
 /// A search whose answers were refuted so often that the step back is this large has no answer.
 const STEP_BACK_MAX: f64 = 0.5;
-/// By how much bracketing loads raise the rate.
-const BRACKET: f64 = 1.05;
+/// By which share of the answer the first bracketing load is above it; the next ones double that.
+const BRACKET: f64 = 0.05;
 /// When so much more than the answer has not surely failed either, the loads are too short to say.
 const BRACKET_MAX: f64 = 1.5;
 /// How often a search looks beyond rates that could not be measured.
@@ -246,6 +299,7 @@ mod tests {
         rate_max_per_s: 1e9,
         tolerance: 0.02,
         confirmations: 2,
+        rate_min_per_s: 10.0,
     };
 
     fn verdict(has_passed: bool) -> Verdict {
@@ -341,7 +395,7 @@ mod tests {
         );
         let found = search.answer().unwrap();
         assert_eq!(Some(found.rate_per_s), confirmations.last().copied());
-        assert!(!found.is_generator_limited);
+        assert!(!found.is_unmeasured_above);
     }
 
     /// Searches for a limit of 4079/s where the loads that `is_late` names, by rate, phase and number, are no
@@ -370,7 +424,7 @@ mod tests {
         for late in 0..4 {
             let (found, _) = with_late_loads(|_, _, load| load == late);
             assert!(limit.contains(&found.rate_per_s), "{late}: {found:?}");
-            assert!(!found.is_generator_limited, "{late}: {found:?}");
+            assert!(!found.is_unmeasured_above, "{late}: {found:?}");
             assert_eq!(found.confirmations, SETTINGS.confirmations);
         }
         // A stretch of late loads is forgotten after another look, too.
@@ -384,7 +438,7 @@ mod tests {
         let passed = loads.iter().map(|(rate, _)| *rate);
         let highest = passed.filter(|rate| *rate <= 4079.0).fold(0.0, f64::max);
         assert_eq!(found.rate_per_s, highest);
-        assert!(found.is_generator_limited && found.confirmations == 0);
+        assert!(found.is_unmeasured_above && found.confirmations == 0);
         let confirmations = loads.iter().filter(|(_, phase)| *phase == Phase::Confirm);
         assert_eq!(confirmations.count(), 1);
     }
@@ -393,7 +447,7 @@ mod tests {
     fn what_is_never_measured_bounds_the_answer() {
         let (found, loads) = with_late_loads(|rate, _, _| rate > 3000.0);
         assert!((2940.0..=3000.0).contains(&found.rate_per_s), "{found:?}");
-        assert!(found.is_generator_limited);
+        assert!(found.is_unmeasured_above);
         assert!(found.ceiling_per_s.unwrap() > 3000.0);
         assert_eq!(found.confirmations, SETTINGS.confirmations);
         assert!(loads.iter().all(|(_, phase)| *phase != Phase::Bracket));

@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 use super::{Load, Probe, Probed, Side};
 use crate::analysis::queueing::Kind;
 use crate::results::{
-    CallCounts, Completion, Latency, LoopKind, PointSummary, ServerUse, Spread, Validity,
+    CallCounts, Completion, Disturbance, FullCap, Latency, LoopKind, PointSummary, ServerUse,
+    Spread, Validity,
 };
 
 /// One queue that is fed at random; side B takes a share longer, and each load of either has its own
@@ -18,7 +19,10 @@ pub(crate) struct Server {
     pub(crate) cost_of_b: f64,
     pub(crate) luck: f64,
     pub(crate) window_s: f64,
+    /// What each answer takes on top.
+    pub(crate) way_s: f64,
     pub(crate) generator_max_per_s: f64,
+    pub(crate) disturbance: Disturbance,
     pub(crate) loads: Vec<Load>,
     pub(crate) random: fastrand::Rng,
 }
@@ -31,7 +35,9 @@ impl Server {
             cost_of_b: 0.0,
             luck: 0.0,
             window_s: 20.0,
+            way_s: 0.0,
             generator_max_per_s: f64::INFINITY,
+            disturbance: Disturbance::default(),
             loads: Vec::new(),
             random: fastrand::Rng::with_seed(11),
         }
@@ -47,6 +53,7 @@ impl Server {
         rate_per_s: f64,
         services_per_s: f64,
         window_s: f64,
+        lag_s: f64,
     ) -> (Vec<Histogram<u64>>, u64) {
         let empty = Histogram::new(3).unwrap();
         let mut intervals = vec![empty; INTERVALS];
@@ -63,7 +70,7 @@ impl Server {
             free_s = f64::max(free_s, at_s) + service_s;
             ended += u64::from(free_s < window_s);
             let interval = (at_s / window_s * INTERVALS as f64) as usize;
-            let response_ns = ((free_s - at_s) * 1e9) as u64;
+            let response_ns = ((free_s - at_s + lag_s) * 1e9) as u64;
             intervals[interval].record(response_ns).unwrap();
         }
     }
@@ -83,17 +90,17 @@ impl Probe for Server {
         let services_per_s = self.services_per_s / cost / luck;
         let rate_per_s = load.rate_per_s.unwrap_or(0.5 * self.services_per_s);
         let window_s = self.window_s.max(load.calls_min / rate_per_s);
-        let (intervals, ended) = self.simulate(rate_per_s, services_per_s, window_s);
+        let is_late = rate_per_s > self.generator_max_per_s;
+        let lag_s = self.way_s + if is_late { LAG_S } else { 0.0 };
+        let (intervals, ended) = self.simulate(rate_per_s, services_per_s, window_s, lag_s);
         let mut pooled = intervals[0].clone();
         for interval in &intervals[1..] {
             pooled.add(interval).unwrap();
         }
         let calls = pooled.len();
-        let is_valid = rate_per_s <= self.generator_max_per_s;
-        let reasons = if is_valid {
-            Vec::new()
-        } else {
-            vec!["the generator was late".into()]
+        let reasons = match is_late {
+            true => vec!["the generator was late".to_owned()],
+            false => Vec::new(),
         };
         let achieved_per_s = ended as f64 / window_s;
         let point = PointSummary {
@@ -103,7 +110,12 @@ impl Probe for Server {
             window_s,
             loop_kind: LoopKind::Open,
             completion: Completion::Complete,
-            validity: Validity { is_valid, reasons },
+            validity: Validity {
+                is_valid: !is_late,
+                lags: reasons.clone(),
+                reasons,
+                ..Validity::default()
+            },
             slo: None,
             offered_per_s: calls as f64 / window_s,
             achieved_per_s,
@@ -116,10 +128,13 @@ impl Probe for Server {
             latency: Latency {
                 response: Spread::of(&pooled),
                 service: Spread::of(&pooled),
-                send_lag: Spread::default(),
+                room_wait: Spread::default(),
+                own_lag: Spread::default(),
             },
             in_flight_mean: 0.0,
             in_flight_max: 1024,
+            full_cap: FullCap::default(),
+            disturbance: self.disturbance,
             server_shards: 1,
             server: Some(ServerUse {
                 cpu_us_per_call: 1e6 / services_per_s,
@@ -139,3 +154,5 @@ impl Probe for Server {
 }
 
 const INTERVALS: usize = 10;
+/// By how much a generator beyond its limit is late.
+const LAG_S: f64 = 0.5;

@@ -111,7 +111,8 @@ pub fn assert_consistent(folder: &Path) -> CallCounts {
     for (kind, spread) in [
         (Kind::Response, &point.latency.response),
         (Kind::Service, &point.latency.service),
-        (Kind::SendLag, &point.latency.send_lag),
+        (Kind::RoomWait, &point.latency.room_wait),
+        (Kind::OwnLag, &point.latency.own_lag),
     ] {
         let of_kind = intervals
             .iter()

@@ -56,10 +56,6 @@ pub(super) struct Looks {
 /// have been driven, or the program stopped.
 const QUIET_NS: u64 = 1_000_000;
 
-/// A server that has closed a connection within this time may have done so when the answer was read, over a
-/// network.
-const JUST_NOW_NS: u64 = 100_000;
-
 impl Link {
     /// A connection that has just been made; says hello.
     pub(super) fn new(id: u64, limits: Arc<Limits>, now_ns: u64) -> Self {
@@ -98,11 +94,11 @@ impl Link {
 
     /// Whether it must be looked whether the server has said or ended something, before more is sent: a
     /// call whose connection had ended before goes to another. When many callers are at work and were
-    /// answered at once just now, that answer says as much as a look would, which costs a system call for
-    /// each batch.
+    /// answered at once in this round of tasks, that answer says as much as a look would, which costs a
+    /// system call for each batch: over a network a server's end is known no sooner.
     pub(super) fn must_look(&mut self, now_ns: u64) -> bool {
         let unread_ns = now_ns - self.read_ns;
-        let is_busy = self.ended_at_once > 1 && unread_ns < JUST_NOW_NS;
+        let is_busy = self.ended_at_once > 1;
         (self.connection.take_begins_anew() && !is_busy) || unread_ns > QUIET_NS
     }
 

@@ -61,13 +61,12 @@ impl View<'_> {
     }
 
     fn no_capacity(&self) -> Vec<Block> {
-        let why = match &self.slo {
-            Some(slo) if self.is_generator_late() => format!(
-                "The rate at `{slo}` is not known: the generator, not the server, was the limit. Its \
-                 own lag made loads invalid; give it more CPUs (--pin) or hosts (--agents)."
-            ),
-            Some(slo) => format!("No load met the objective `{slo}`, or none was offered openly."),
-            None => "There is no objective to judge by.".into(),
+        let why = match (&self.slo, self.undecided()) {
+            (Some(slo), Some(why)) => format!("The rate at `{slo}` is not known: {why}."),
+            (Some(slo), None) => {
+                format!("No load met the objective `{slo}`, or none was offered openly.")
+            }
+            (None, _) => "There is no objective to judge by.".into(),
         };
         let mut blocks = vec![Block::Headline(why)];
         blocks.extend(self.unloaded().map(Block::Warning));
@@ -78,13 +77,13 @@ impl View<'_> {
         blocks
     }
 
-    /// Whether a search has no answer for lack of valid loads.
-    fn is_generator_late(&self) -> bool {
+    /// Why a search has no answer, if that is for lack of measurements.
+    fn undecided(&self) -> Option<String> {
         let folders = self.evidence.folders.iter();
         let mut records = folders.filter_map(|folder| folder.record.as_ref());
-        records.any(|record| match record {
-            StudyRecord::Search(search) => search.is_undecided(),
-            StudyRecord::Sweep { .. } | StudyRecord::Compare(_) => false,
+        records.find_map(|record| match record {
+            StudyRecord::Search(search) => search.undecided(),
+            StudyRecord::Sweep { .. } | StudyRecord::Compare(_) => None,
         })
     }
 
@@ -114,8 +113,8 @@ impl View<'_> {
         };
         let interval = match capacity.failed_per_s {
             Some(failed) => format!("surely not {}", rate(failed)),
-            None if capacity.is_generator_limited => {
-                "a lower bound: the generator could not offer more on schedule".into()
+            None if capacity.is_unmeasured_above => {
+                "a lower bound: higher loads could not be measured".into()
             }
             None => "no higher load has surely failed".into(),
         };
@@ -124,7 +123,7 @@ impl View<'_> {
             figure(
                 &format!("Highest rate at {}", capacity.slo),
                 rate(capacity.rate_per_s),
-                interval,
+                format!("{interval}; {}", points(&capacity.points)),
             ),
             figure(
                 "Rated capacity of an instance",
@@ -133,9 +132,13 @@ impl View<'_> {
             ),
         ];
         if let Some(cost_s) = capacity.cpu_s_per_call {
-            let note = "of the server, kernel included, at that rate";
+            let from = capacity.cpu_point.map(|point| format!(" (point {point})"));
+            let note = format!(
+                "of the server, kernel included, at that rate{}",
+                from.unwrap_or_default()
+            );
             let value = format!("{} CPU", format_ns(cost_s * 1e9));
-            figures.push(figure("A call costs", value, note.into()));
+            figures.push(figure("A call costs", value, note));
         }
         if let (Some(peak), Some(instances)) =
             (self.planning.peak_per_s, capacity.instances(self.planning))
@@ -148,7 +151,7 @@ impl View<'_> {
                 self.planning.spare
             );
             // What bounds the rate from below bounds their number from above.
-            let at_most = if capacity.is_generator_limited {
+            let at_most = if capacity.is_unmeasured_above || capacity.limit.is_none() {
                 "at most "
             } else {
                 ""
@@ -168,7 +171,7 @@ impl View<'_> {
         Facts {
             rate_per_s: capacity.rate_per_s,
             limit: capacity.limit.clone(),
-            is_generator_limited: capacity.is_generator_limited,
+            is_unmeasured_above: capacity.is_unmeasured_above,
             cpu_ceiling_per_s: self.law_s.zip(cpus).map(|(cost_s, cpus)| cpus / cost_s),
             imbalance: point.and_then(Point::imbalance),
             system_ratio: point
@@ -188,12 +191,10 @@ fn headline(capacity: &Capacity) -> String {
         Some(failed) => format!("; at {} it surely does not", rate(failed)),
         None => String::new(),
     };
-    // A bound that the generator has set says nothing of the server above it.
-    let (at_least, bound) = if capacity.is_generator_limited {
-        (
-            "at least ",
-            "; more was not measured, since the generator was late",
-        )
+    let (at_least, bound) = if capacity.is_unmeasured_above {
+        ("at least ", "; higher loads could not be measured")
+    } else if capacity.limit.is_none() {
+        ("at least ", "; no higher rate was tried")
     } else {
         ("", "")
     };
@@ -202,6 +203,18 @@ fn headline(capacity: &Capacity) -> String {
         rate(capacity.rate_per_s),
         capacity.slo
     )
+}
+
+/// Where a figure comes from.
+fn points(points: &[u32]) -> String {
+    match points {
+        [] => "stepped back to from higher rates".into(),
+        [one] => format!("from point {one}"),
+        several => {
+            let numbers: Vec<String> = several.iter().map(u32::to_string).collect();
+            format!("from points {}", numbers.join(", "))
+        }
+    }
 }
 
 fn slo_flag(slo: Option<&Slo>) -> String {

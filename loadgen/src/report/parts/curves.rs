@@ -7,6 +7,7 @@ use crate::report::document::{Block, Section, Table};
 use crate::report::evidence::Point;
 use crate::report::provenance::command;
 use crate::report::verdict;
+use crate::study::judge::judge;
 use crate::units::{format_ns, or_dash};
 
 impl View<'_> {
@@ -63,6 +64,7 @@ impl View<'_> {
             });
             let summary = &point.summary;
             vec![
+                point.row.point.to_string(),
                 rate(summary.offered_per_s),
                 rate(summary.achieved_per_s),
                 quantile(0.5),
@@ -71,15 +73,11 @@ impl View<'_> {
                 quantile(0.999),
                 format!("{:.3} %", summary.counts.error_ratio() * 100.0),
                 time(summary.server.map(|server| server.cpu_us_per_call * 1e3)),
-                if summary.validity.is_valid {
-                    "yes"
-                } else {
-                    "NO"
-                }
-                .into(),
+                self.verdict_of(point),
             ]
         };
         let head = [
+            "point",
             "offered",
             "achieved",
             "p50",
@@ -88,9 +86,22 @@ impl View<'_> {
             "p99.9",
             "errors",
             "CPU per call",
-            "valid",
+            "verdict",
         ];
         Table::new(&head, self.curve.iter().map(row))
+    }
+
+    /// What a load has shown of the objective, if it is a measurement.
+    fn verdict_of(&self, point: &Point) -> String {
+        if let Some(slo) = &self.slo {
+            return judge(&verdict::probed(point), slo).verdict.name().into();
+        }
+        let word = if point.summary.validity.is_valid {
+            "valid"
+        } else {
+            "INVALID"
+        };
+        word.into()
     }
 
     pub(super) fn achieved(&self) -> Section {
@@ -130,7 +141,7 @@ impl View<'_> {
                 values_ns: &point.service_ns,
             },
             SpectrumLine {
-                name: "send lag of the generator",
+                name: "own lag of the generator",
                 values_ns: &point.lag_ns,
             },
         ];

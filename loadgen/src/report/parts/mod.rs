@@ -1,10 +1,11 @@
 //! The parts of a report that show measurements.
 //!
-//! `capacity` is the verdict, `curves` shows the load, `shards` shows scaling and waiting.
+//! `capacity` is the verdict, `search` how it was found, `curves` shows the load, `shards` shows scaling and waiting.
 
 mod capacity;
 mod closed;
 mod curves;
+mod search;
 mod shards;
 
 use super::document::{Block, Section};
@@ -12,9 +13,9 @@ use super::evidence::{Evidence, Point};
 use super::provenance::command;
 use super::verdict::{self, Capacity, Planning};
 use crate::analysis::slo::Slo;
-use crate::units::format_count;
+use crate::units::format_per_s;
 
-/// Parts 1 to 9, and closed loops where there are any.
+/// The verdict and what it rests on; a search and closed loops where there were any.
 pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Vec<Section> {
     let capacity = verdict::capacity(evidence, slo);
     let curve = evidence.curve();
@@ -27,8 +28,9 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
         curve,
         planning,
     };
-    let mut sections = vec![
-        view.verdict(),
+    let mut sections = vec![view.verdict()];
+    sections.extend(view.search());
+    sections.extend([
         view.hockey_stick(),
         view.achieved(),
         view.spectrum(),
@@ -37,7 +39,7 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
         view.scaling(),
         view.waiting(),
         view.balance(),
-    ];
+    ]);
     sections.extend(view.closed_loops());
     sections
 }
@@ -98,5 +100,5 @@ fn plot(name: &'static str, svg: String, caption: &str) -> Block {
 
 /// Calls per second.
 fn rate(per_s: f64) -> String {
-    format!("{} calls/s", format_count(per_s.round() as u64))
+    format!("{} calls/s", format_per_s(per_s))
 }
