@@ -9,7 +9,7 @@ use crate::load::plan::{Arrivals, Part, Plan};
 use crate::load::record::Record;
 use crate::load::schedule::Arrival;
 use crate::load::work::Workload;
-use crate::results::{CallCounts, Completion, Disturbance, FullCap, Kind, Protocol};
+use crate::results::{CallCounts, Completion, FullCap, Kind, Pauses, Protocol};
 use crate::run::args::LoadArgs;
 
 /// One agent's part of a load. Texts are as on the command line.
@@ -309,9 +309,9 @@ impl Counts {
                 record.full_cap.waited,
             ],
             pauses: [
-                record.disturbance.pauses,
-                record.disturbance.paused_ns,
-                record.disturbance.longest_pause_ns,
+                record.disturbance.generator.count,
+                record.disturbance.generator.total_ns,
+                record.disturbance.generator.longest_ns,
             ],
             first_error: record.first_error.clone(),
         }
@@ -368,12 +368,11 @@ impl Counts {
             unanswered_ns_max,
             waited,
         };
-        let [pauses, paused_ns, longest_pause_ns] = self.pauses.map(|value| value.min(CALLS_MAX));
-        record.disturbance = Disturbance {
-            pauses,
-            paused_ns,
-            longest_pause_ns,
-            ..Disturbance::default()
+        let [count, total_ns, longest_ns] = self.pauses.map(|value| value.min(CALLS_MAX));
+        record.disturbance.generator = Pauses {
+            count,
+            total_ns,
+            longest_ns,
         };
         record.first_error.clone_from(&self.first_error);
         Ok(record)

@@ -9,7 +9,7 @@ use super::record::Record;
 use super::room::Room;
 use super::schedule::{Cursor, Schedule};
 use super::work::Work;
-use crate::results::{Disturbance, Kind};
+use crate::results::{Kind, Pauses};
 
 /// What decides when the next call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,12 +364,7 @@ impl Flight {
     #[cold]
     pub fn note_pause(&mut self, from_ns: u64, until_ns: u64) {
         if self.is_measured(from_ns) || self.is_measured(until_ns) {
-            self.record.disturbance += Disturbance {
-                pauses: 1,
-                paused_ns: until_ns - from_ns,
-                longest_pause_ns: until_ns - from_ns,
-                ..Disturbance::default()
-            };
+            self.record.disturbance.generator += Pauses::one(until_ns - from_ns);
         }
     }
 

@@ -42,7 +42,7 @@ pub use self::manifest::{
 };
 pub use self::summary::{
     CallCounts, Ceiling, Completion, Disturbance, FullCap, KeptRate, Latency, MethodSummary,
-    PERCENTILES, Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls,
+    PERCENTILES, Pauses, Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls,
     Summary, Validity, is_reportable,
 };
 pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};

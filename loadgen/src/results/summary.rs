@@ -326,16 +326,49 @@ impl AddAssign for FullCap {
     }
 }
 
+/// Times of a millisecond or longer in which a thread did not run that wanted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pauses {
+    /// How many.
+    pub count: u64,
+    /// All of them, summed up over threads.
+    pub total_ns: u64,
+    /// The longest.
+    pub longest_ns: u64,
+}
+
+impl Pauses {
+    /// A single one.
+    pub fn one(ns: u64) -> Self {
+        Self {
+            count: 1,
+            total_ns: ns,
+            longest_ns: ns,
+        }
+    }
+
+    fn ratio(&self, window_s: f64) -> f64 {
+        self.total_ns as f64 / 1e9 / window_s.max(1e-9)
+    }
+}
+
+impl AddAssign for Pauses {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.total_ns += other.total_ns;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+    }
+}
+
 /// What took CPUs of the generator or the server away in the window, so far as it was seen. It makes
 /// latencies longer for which the server is not to blame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Disturbance {
-    /// How often a thread of the generator that never sleeps stood still for a millisecond or longer.
-    pub pauses: u64,
-    /// For how long, summed up over threads.
-    pub paused_ns: u64,
-    /// The longest of these times.
-    pub longest_pause_ns: u64,
+    /// Of the generator's threads that never sleep.
+    pub generator: Pauses,
+    /// Of a thread that wakes up every millisecond on the server's CPUs; `None`: it could not look.
+    pub server: Option<Pauses>,
     /// Share of the CPUs of generator and server that other programs used; `None`: not known.
     pub programs_ratio: Option<f64>,
     /// Share of them that the host of the virtual machine took; `None`: not known.
@@ -346,15 +379,12 @@ impl Disturbance {
     /// Share of the time that was taken of what was hit most, in a window of so many seconds.
     pub fn taken_ratio(&self, window_s: f64) -> f64 {
         let taken = [
-            Some(self.paused_ratio(window_s)),
+            Some(self.generator.ratio(window_s)),
+            self.server.map(|pauses| pauses.ratio(window_s)),
             self.host_ratio,
             self.programs_ratio,
         ];
         taken.into_iter().flatten().fold(0.0, f64::max)
-    }
-
-    fn paused_ratio(&self, window_s: f64) -> f64 {
-        self.paused_ns as f64 / 1e9 / window_s.max(1e-9)
     }
 
     /// What was taken, in words; `None` where it is not worth a word.
@@ -368,13 +398,21 @@ impl Disturbance {
             ));
         }
         if let Some(ratio) = noted(self.host_ratio) {
-            parts.push(format!("the host took {} of them", percent(ratio)));
-        }
-        if noted(Some(self.paused_ratio(window_s))).is_some() {
             parts.push(format!(
-                "the generator stood still {}, for {} at the longest",
-                several(self.pauses as usize, "time"),
-                format_ns(self.longest_pause_ns as f64)
+                "the host took {} of the CPUs of generator and server",
+                percent(ratio)
+            ));
+        }
+        let sides = [("generator", Some(self.generator)), ("server", self.server)];
+        for (side, pauses) in sides {
+            let Some(pauses) = pauses.filter(|pauses| pauses.ratio(window_s) >= NOTED_RATIO) else {
+                continue;
+            };
+            parts.push(format!(
+                "the {side}'s CPU stood still {}, for {} in all and {} at the longest",
+                several(pauses.count as usize, "time"),
+                format_ns(pauses.total_ns as f64),
+                format_ns(pauses.longest_ns as f64)
             ));
         }
         (!parts.is_empty()).then(|| parts.join("; "))
@@ -383,9 +421,8 @@ impl Disturbance {
 
 impl AddAssign for Disturbance {
     fn add_assign(&mut self, other: Self) {
-        self.pauses += other.pauses;
-        self.paused_ns += other.paused_ns;
-        self.longest_pause_ns = self.longest_pause_ns.max(other.longest_pause_ns);
+        self.generator += other.generator;
+        self.server = self.server.or(other.server);
         self.programs_ratio = self.programs_ratio.or(other.programs_ratio);
         self.host_ratio = self.host_ratio.or(other.host_ratio);
     }

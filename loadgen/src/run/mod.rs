@@ -8,6 +8,7 @@ pub(crate) mod point;
 mod progress;
 mod screen;
 pub mod session;
+mod stall_probe;
 mod testbed;
 mod text;
 pub(crate) mod validity;

@@ -12,6 +12,7 @@ use super::cpu_watch::CpuWatch;
 use super::display::ProgressDisplay;
 use super::observer::PointObserver;
 use super::point;
+use super::stall_probe::StallProbe;
 use super::testbed::Testbed;
 use crate::analysis::slo::Slo;
 use crate::environment;
@@ -129,12 +130,19 @@ impl Session {
         )?;
         let mut observer =
             PointObserver::new(number, display, offset, plan, &self.folder, &self.stop);
+        let server_cpus = self.testbed.server_cpus.as_deref().unwrap_or(&[]);
+        let stalls = StallProbe::start(server_cpus);
+        let mut window_from = None;
         let mut cpus = CpuWatch::new(self.testbed.cpus(), plan.server_pid, plan.warmup);
         let outcome = {
             let (observer, cpus) = (&mut observer, &mut cpus);
+            let window_from = &mut window_from;
             let mut observe = |event: Event<'_>| {
                 match event {
-                    Event::Begin => cpus.begin(),
+                    Event::Begin => {
+                        cpus.begin();
+                        *window_from = Some(Instant::now() + plan.warmup);
+                    }
                     Event::Interval(interval) if interval.start >= plan.duration => (),
                     _ => cpus.look(),
                 }
@@ -147,6 +155,8 @@ impl Session {
             }
         };
         let mut outcome = outcome.map_err(Failure::Other)?;
+        outcome.record.disturbance.server =
+            window_from.and_then(|from| stalls.finish(from, plan.duration));
         if let Some(other_use) = cpus.finish().filter(|_| self.testbed.fleet.is_none()) {
             let disturbance = &mut outcome.record.disturbance;
             disturbance.programs_ratio = Some(other_use.programs_ratio);

@@ -69,7 +69,9 @@ impl View<'_> {
             (None, _) => "There is no objective to judge by.".into(),
         };
         let mut blocks = vec![Block::Headline(why)];
-        blocks.extend(self.unloaded().map(Block::Warning));
+        // What others had a hand in says nothing of a single call.
+        let is_known = self.undecided().is_none();
+        blocks.extend(self.unloaded().filter(|_| is_known).map(Block::Warning));
         blocks.push(Block::Missing {
             what: "the rate at an objective.".into(),
             command: command(self.evidence, "search", &slo_flag(self.slo.as_ref())),

@@ -1,0 +1,131 @@
+//! Pauses of the server's CPUs, as a thread sees them that wants to wake up there every millisecond.
+//!
+//! The server can't tell them: while its CPU stands still, or wakes up late from its sleep because the host
+//! of a virtual machine has given it to others, it looks like a server that is slow.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::results::Pauses;
+use crate::target::placement::pin;
+
+/// A thread on each of the server's CPUs. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct StallProbe {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Option<Vec<Wake>>>>,
+}
+
+/// A wake-up that was late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Wake {
+    at: Instant,
+    late: Duration,
+}
+
+impl StallProbe {
+    /// Looks at these CPUs. Where this process may not go before others, it sees nothing: it would take
+    /// a busy server for a pause.
+    pub(super) fn start(cpus: &[usize]) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let spawn = |&cpu| {
+            let is_over = Arc::clone(&is_over);
+            let thread = thread::Builder::new().name(format!("stalls {cpu}"));
+            thread.spawn(move || watch(cpu, &is_over)).ok()
+        };
+        let threads = cpus.iter().filter_map(spawn).collect();
+        Self { is_over, threads }
+    }
+
+    /// The pauses of the window; `None` where it could not look.
+    pub(super) fn finish(mut self, from: Instant, length: Duration) -> Option<Pauses> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut self.threads);
+        let seen = threads.into_iter().map(|thread| thread.join().ok()?);
+        let seen: Vec<Vec<Wake>> = seen.collect::<Option<_>>()?;
+        let is_in_window = |wake: &&Wake| wake.at >= from && wake.at < from + length;
+        let mut pauses = Pauses::default();
+        for wake in seen.iter().flatten().filter(is_in_window) {
+            pauses += Pauses::one(wake.late.as_nanos() as u64);
+        }
+        (!seen.is_empty()).then_some(pauses)
+    }
+}
+
+impl Drop for StallProbe {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `None`: it may not be on that CPU, or not go before others there.
+fn watch(cpu: usize, is_over: &AtomicBool) -> Option<Vec<Wake>> {
+    pin(&[cpu]).ok()?;
+    rustix::process::setpriority_process(None, NICE_MIN).ok()?;
+    let mut late_wakes = Vec::new();
+    let mut due = Instant::now() + STEP;
+    while !is_over.load(Ordering::Relaxed) {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let late = now.saturating_duration_since(due);
+        if late >= PAUSE_MIN && late_wakes.len() < WAKES_MAX {
+            late_wakes.push(Wake { at: now, late });
+        }
+        due = now + STEP;
+    }
+    Some(late_wakes)
+}
+
+/// Before all others.
+const NICE_MIN: i32 = -20;
+/// How often it wakes up: a thousandth of a CPU is not missed.
+const STEP: Duration = Duration::from_millis(1);
+/// As for the generator's threads.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// An hour on a machine that hardly runs.
+const WAKES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pauses_of_the_window_count() {
+        let from = Instant::now();
+        let ms = Duration::from_millis;
+        let wakes = [(5, 2), (15, 3), (25, 10), (40, 7)];
+        let wakes = wakes.map(|(at, late)| Wake {
+            at: from + ms(at),
+            late: ms(late),
+        });
+        let probe = StallProbe {
+            is_over: Arc::default(),
+            threads: vec![thread::spawn(move || Some(wakes.to_vec()))],
+        };
+        let pauses = probe.finish(from + ms(10), ms(20)).unwrap();
+        assert_eq!((pauses.count, pauses.total_ns), (2, 13_000_000));
+        assert_eq!(pauses.longest_ns, 10_000_000);
+    }
+
+    #[test]
+    fn one_that_may_not_look_says_nothing() {
+        let probe = StallProbe {
+            is_over: Arc::default(),
+            threads: vec![thread::spawn(|| None)],
+        };
+        assert_eq!(probe.finish(Instant::now(), Duration::MAX / 4), None);
+        let nowhere = StallProbe::start(&[]);
+        assert_eq!(nowhere.finish(Instant::now(), Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn it_looks_until_it_is_told_to_end() {
+        let from = Instant::now();
+        let probe = StallProbe::start(&ringcall::environment().cpus[..1]);
+        let seen = probe.finish(from, Duration::from_secs(60));
+        // Without the right to go before others there is none.
+        assert!(seen.is_none_or(|pauses| pauses.total_ns >= pauses.longest_ns));
+    }
+}
