@@ -82,9 +82,22 @@ fn the_table_is_for_people() {
     let (_, path) = text.split_once("\npictures and report: ").expect("a page");
     let page = std::fs::read_to_string(path.trim_end()).unwrap();
     assert_eq!(page.matches("<svg").count(), 2);
-    for part in ["Latency over tcp", "Latency over unix", "p99.9"] {
+    for part in [
+        "Latency over tcp",
+        "Latency over unix",
+        "p99.9",
+        "What was found",
+    ] {
         assert!(page.contains(part), "{part:?}");
     }
+    // It calls no row valid that the terminal does not, and has its marks.
+    let invalid = |text: &str| text.matches(": INVALID").count();
+    let table = text.split("\nread in place").next().expect("a table");
+    assert_eq!(
+        invalid(page.split("</table>").next().expect("a table")),
+        invalid(table)
+    );
+    assert_eq!(page.contains(">~"), table.contains(" ~"));
     // Nothing else is left behind.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

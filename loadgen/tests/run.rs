@@ -323,7 +323,8 @@ fn options_that_contradict_each_other_are_refused() {
 
 #[test]
 fn the_summary_for_people_says_what_counts() {
-    let one = Run::new(&["--format", "text", "--slo", "p50<10s,err<1%"]);
+    let mix = ["--method", "echo=0.6,add=0.4"];
+    let one = Run::new(&[&mix[..], &["--format", "text", "--slo", "p50<10s,err<1%"]].concat());
     let output = one.end();
     assert_measured(&output);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -334,6 +335,8 @@ fn the_summary_for_people_says_what_counts() {
         "response time",
         "room wait",
         "own lag",
+        "\n   echo ",
+        "\n   add ",
         "open loop",
         "p50<10s met",
         "\nresults ",

@@ -5,29 +5,72 @@ use std::path::PathBuf;
 
 use super::plan::Step;
 use super::report::{Measured, Report};
+use super::table::{HEADS, cells};
 use crate::plots::{SpectrumLine, spectrum};
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::html;
 use crate::results::Kind;
-use crate::units::or_dash;
+use crate::units::{format_ns, format_per_s};
 
 /// A page with the distribution of latency on each transport, and the table.
 pub(super) fn page(report: &Report, steps: &[Step], measured: &Measured) -> Document {
-    let mut blocks: Vec<Block> = ["tcp", "unix"]
-        .into_iter()
-        .map(|transport| distribution(transport, report, steps, measured))
-        .collect();
-    blocks.push(Block::Table(table(report)));
+    let pictures =
+        ["tcp", "unix"].map(|transport| distribution(transport, report, steps, measured));
+    let facts = report.remarks().into_iter();
+    let facts = facts.map(|(name, text)| (name.to_owned(), text));
+    let found = vec![
+        Block::Headline(headline(report)),
+        Block::Table(table(report)),
+    ];
+    let section = |title: &str, blocks| Section {
+        title: title.into(),
+        blocks,
+    };
     Document {
         title: "Demonstration of ringcall".into(),
         subtitle: format!(
             "Echo of {} bytes, one server shard, engine {}",
             report.payload_bytes, report.engine
         ),
-        sections: vec![Section {
-            title: "Latency".into(),
-            blocks,
-        }],
+        sections: vec![
+            section("What was found", found),
+            section("Latency, call by call", pictures.into()),
+            section(
+                "What the words mean, and what to know of this machine",
+                vec![Block::Facts(facts.collect())],
+            ),
+        ],
+    }
+}
+
+/// What the valid rows say, in a sentence.
+fn headline(report: &Report) -> String {
+    let valid = || report.rows.iter().filter(|row| row.is_valid);
+    let closed = valid().filter(|row| row.offered_per_s.is_none());
+    let most = closed.max_by(|a, b| a.calls_per_s.total_cmp(&b.calls_per_s));
+    let most = most.map(|row| {
+        format!(
+            "One CPU of the server answers {} calls a second over {}",
+            format_per_s(row.calls_per_s),
+            row.transport
+        )
+    });
+    let open = valid().find_map(|row| Some((row, row.offered_per_s?)));
+    let open = open.map(|(row, offered_per_s)| {
+        format!(
+            "{} calls a second of independent callers over {} are answered within {}, 99 of 100 within {}",
+            format_per_s(offered_per_s),
+            row.transport,
+            format_ns(row.p50_us * 1e3),
+            format_ns(row.p99_us * 1e3)
+        )
+    });
+    match (most, open) {
+        (None, None) => "No row of the table is a measurement; the notes below say why.".into(),
+        (most, open) => {
+            let parts: Vec<String> = most.into_iter().chain(open).collect();
+            parts.join("; ") + "."
+        }
     }
 }
 
@@ -60,28 +103,9 @@ fn distribution(
     }
 }
 
+/// The same as on the terminal.
 fn table(report: &Report) -> Table {
-    let head = [
-        "load",
-        "calls/s",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "errors",
-        "server CPU µs/call",
-    ];
-    let row = |row: &super::report::Row| {
-        vec![
-            format!("{}, {}", row.transport, row.mode_in_words),
-            format!("{:.0}", row.calls_per_s),
-            format!("{:.1}", row.p50_us),
-            format!("{:.1}", row.p99_us),
-            format!("{:.1}", row.p999_us),
-            row.errors.to_string(),
-            or_dash(row.server_cpu_us_per_call, |cost| format!("{cost:.2}")),
-        ]
-    };
-    Table::new(&head, report.rows.iter().map(row))
+    Table::new(&HEADS, report.rows.iter().map(|row| cells(row).into()))
 }
 
 /// Writes the page to a file of its own, which stays.

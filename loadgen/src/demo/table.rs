@@ -5,7 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use super::report::{Report, Row};
-use crate::units::{format_count, or_dash};
+use crate::units::{format_count, format_per_s, or_dash};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,7 @@ impl fmt::Display for Report {
 
 impl Report {
     /// What stands below the table.
-    fn remarks(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn remarks(&self) -> Vec<(&'static str, String)> {
         let features = self.engine_features.join(", ");
         let mut remarks = vec![
             (
@@ -93,42 +93,50 @@ fn table(rows: &[Row]) -> Table {
     table.remove_style(TableComponent::VerticalLines);
     table.set_style(TableComponent::HeaderLines, '─');
     table.set_style(TableComponent::MiddleHeaderIntersections, '─');
-    table.set_header([
-        "transport",
-        "load",
-        "conns",
-        "depth",
-        "calls/s",
-        "p50",
-        "p99",
-        "p99.9",
-        "errors",
-        "server CPU\nµs/call",
-    ]);
+    table.set_header(HEADS.map(|head| head.replace("CPU µs", "CPU\nµs")));
     for row in rows {
-        table.add_row([
-            row.transport.to_owned(),
-            match row.is_valid {
-                true => row.mode_in_words.clone(),
-                false => format!("{}: INVALID", row.mode_in_words),
-            },
-            row.conns.to_string(),
-            match row.offered_per_s {
-                Some(_) => format!("≤ {}", row.depth),
-                None => row.depth.to_string(),
-            },
-            format_count(row.calls_per_s.round() as u64),
-            latency(row, 0.5, row.p50_us),
-            latency(row, 0.99, row.p99_us),
-            latency(row, 0.999, row.p999_us),
-            row.errors.to_string(),
-            or_dash(row.server_cpu_us_per_call, |cost| format!("{cost:.2}")),
-        ]);
+        table.add_row(cells(row));
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// The columns of the table; latency is in µs.
+pub(super) const HEADS: [&str; 10] = [
+    "transport",
+    "load",
+    "conns",
+    "depth",
+    "calls/s",
+    "p50",
+    "p99",
+    "p99.9",
+    "errors",
+    "server CPU µs/call",
+];
+
+/// A row of the table, with its marks.
+pub(super) fn cells(row: &Row) -> [String; HEADS.len()] {
+    [
+        row.transport.to_owned(),
+        match row.is_valid {
+            true => row.mode_in_words.clone(),
+            false => format!("{}: INVALID", row.mode_in_words),
+        },
+        row.conns.to_string(),
+        match row.offered_per_s {
+            Some(_) => format!("≤ {}", row.depth),
+            None => row.depth.to_string(),
+        },
+        format_per_s(row.calls_per_s),
+        latency(row, 0.5, row.p50_us),
+        latency(row, 0.99, row.p99_us),
+        latency(row, 0.999, row.p999_us),
+        row.errors.to_string(),
+        or_dash(row.server_cpu_us_per_call, |cost| format!("{cost:.2}")),
+    ]
 }
 
 fn latency(row: &Row, quantile: f64, us: f64) -> String {

@@ -250,12 +250,14 @@ impl Flight {
         }
         self.newest = slot;
         if self.is_measured(intended_ns) {
-            let ready_ns = self.room.since(intended_ns).min(now_ns);
+            let waited_ns = self.room.waited_ns(intended_ns, now_ns);
             let tally = &mut self.record.methods[usize::from(work.method)];
             tally.counts.sent += 1;
-            tally.times.record(Kind::RoomWait, ready_ns - intended_ns);
-            tally.times.record(Kind::OwnLag, now_ns - ready_ns);
-            self.record.full_cap.waited += u64::from(ready_ns > intended_ns);
+            tally.times.record(Kind::RoomWait, waited_ns);
+            tally
+                .times
+                .record(Kind::OwnLag, now_ns - intended_ns - waited_ns);
+            self.record.full_cap.waited += u64::from(waited_ns > 0);
         }
         if self.free.is_empty() && self.pacing == Pacing::Open {
             self.room.fill(now_ns);
@@ -363,6 +365,10 @@ impl Flight {
     /// The thread stood still between these times.
     #[cold]
     pub fn note_pause(&mut self, from_ns: u64, until_ns: u64) {
+        if self.pacing == Pacing::Open {
+            self.room
+                .pause(from_ns, until_ns, &mut self.record.full_cap);
+        }
         if self.is_measured(from_ns) || self.is_measured(until_ns) {
             self.record.disturbance.generator += Pauses::one(until_ns - from_ns);
         }

@@ -10,6 +10,9 @@ use crate::results::FullCap;
 /// A server that answers nothing for so long stands still.
 pub const STALL_NS: u64 = 10_000_000;
 
+/// A server that stood still has caught up after so many times that time, or never does.
+const CATCH_UP: u64 = 10;
+
 /// The room of one thread. It is told of each change, and of each turn.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -18,8 +21,10 @@ pub(super) struct Room {
     since_ns: u64,
     /// Set while there is none.
     stretch: Option<Stretch>,
-    /// Whether calls have waited ever since the server stood still.
-    is_catching_up: bool,
+    /// The server stood still, and calls have waited ever since: how long it may take to catch up.
+    catches_up_until_ns: u64,
+    /// The last time in which the generator stood still.
+    pause_ns: (u64, u64),
 }
 
 /// A time without room.
@@ -38,14 +43,31 @@ impl Room {
             window,
             since_ns: 0,
             stretch: None,
-            is_catching_up: false,
+            catches_up_until_ns: 0,
+            pause_ns: (0, 0),
         }
     }
 
-    /// When a call that was due then could have been sent.
+    /// How long a call waited for room that was due then and is sent now. What of that time the generator
+    /// stood still is its own, whether or not there was room.
     #[inline]
-    pub(super) fn since(&self, intended_ns: u64) -> u64 {
-        self.since_ns.max(intended_ns)
+    pub(super) fn waited_ns(&self, intended_ns: u64, now_ns: u64) -> u64 {
+        let (from_ns, until_ns) = self.pause_ns;
+        let before_ns = from_ns.clamp(intended_ns, now_ns) - intended_ns;
+        let after_ns = now_ns - until_ns.clamp(intended_ns, now_ns);
+        let own_ns = now_ns - intended_ns - before_ns - after_ns;
+        let ready_ns = self.since_ns.clamp(intended_ns, now_ns);
+        (ready_ns - intended_ns).saturating_sub(own_ns)
+    }
+
+    /// The generator stood still: whether the server answered meanwhile is not known.
+    pub(super) fn pause(&mut self, from_ns: u64, until_ns: u64, cap: &mut FullCap) {
+        self.count(from_ns, cap);
+        if let Some(stretch) = &mut self.stretch {
+            stretch.from_ns += until_ns - from_ns;
+            (stretch.counted_ns, stretch.stalled_ns) = (until_ns, until_ns);
+        }
+        self.pause_ns = (from_ns, until_ns);
     }
 
     /// As many calls as permitted are in flight now.
@@ -71,7 +93,7 @@ impl Room {
     /// No call waits.
     #[inline]
     pub(super) fn none_waits(&mut self) {
-        self.is_catching_up = false;
+        self.catches_up_until_ns = 0;
     }
 
     /// Counts up to now.
@@ -83,8 +105,11 @@ impl Room {
         let measured = |since_ns: u64| now_ns.min(until_ns).saturating_sub(since_ns.max(from_ns));
         cap.full_ns += measured(stretch.counted_ns);
         stretch.counted_ns = now_ns;
-        self.is_catching_up |= now_ns - stretch.from_ns >= STALL_NS;
-        if self.is_catching_up {
+        let unanswered_ns = now_ns.saturating_sub(stretch.from_ns);
+        if unanswered_ns >= STALL_NS {
+            self.catches_up_until_ns = now_ns + CATCH_UP * unanswered_ns;
+        }
+        if now_ns <= self.catches_up_until_ns {
             cap.stalled_ns += measured(stretch.stalled_ns);
             stretch.stalled_ns = now_ns;
         }
@@ -111,7 +136,9 @@ mod tests {
         room.fill(200 * MS);
         room.free(203 * MS, &mut cap);
         assert_eq!((cap.full_ns, cap.stalled_ns), (3 * MS, 0));
-        assert_eq!((room.since(1), room.since(204 * MS)), (203 * MS, 204 * MS));
+        // Due before there was room, and after.
+        assert_eq!(room.waited_ns(201 * MS, 205 * MS), 2 * MS);
+        assert_eq!(room.waited_ns(204 * MS, 205 * MS), 0);
         room.fill(300 * MS);
         room.count(305 * MS, &mut cap);
         assert_eq!((cap.full_ns, cap.stalled_ns), (8 * MS, 0));
@@ -128,6 +155,34 @@ mod tests {
         room.free(602 * MS, &mut cap);
         assert_eq!((cap.full_ns, cap.stalled_ns), (207 * MS, 202 * MS));
         assert_eq!(cap.unanswered_ns_max, 200 * MS);
+    }
+
+    #[test]
+    fn what_the_generator_slept_through_is_its_own() {
+        let (mut room, mut cap) = (room(), FullCap::default());
+        room.fill(200 * MS);
+        room.pause(201 * MS, 301 * MS, &mut cap);
+        room.free(302 * MS, &mut cap);
+        assert_eq!((cap.full_ns, cap.stalled_ns), (2 * MS, 0));
+        // Due in the pause, and sent late in what had piled up; due after it.
+        assert_eq!(room.waited_ns(250 * MS, 302 * MS), MS);
+        room.fill(302 * MS);
+        room.free(310 * MS, &mut cap);
+        assert_eq!(room.waited_ns(250 * MS, 310 * MS), 9 * MS);
+        assert_eq!(room.waited_ns(305 * MS, 310 * MS), 5 * MS);
+        assert_eq!(room.waited_ns(180 * MS, 200 * MS), 20 * MS);
+    }
+
+    #[test]
+    fn a_server_that_never_catches_up_has_too_little_room() {
+        let (mut room, mut cap) = (room(), FullCap::default());
+        room.fill(200 * MS);
+        room.free(210 * MS, &mut cap);
+        for from_ms in 210..500 {
+            room.fill(from_ms * MS);
+            room.free((from_ms + 1) * MS, &mut cap);
+        }
+        assert_eq!((cap.full_ns, cap.stalled_ns), (300 * MS, 110 * MS));
     }
 
     #[test]

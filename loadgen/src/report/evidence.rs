@@ -203,6 +203,8 @@ impl Point {
 struct PointTimes {
     /// By their beginnings: their ends, and the times.
     stretches: BTreeMap<Duration, (Duration, Histo)>,
+    /// Length of stretches that were joined.
+    joined: Duration,
     service_ns: Histo,
     lag_ns: Histo,
 }
@@ -230,7 +232,9 @@ impl PointTimes {
         // The stretch in which it begins; methods of one interval follow each other.
         let around = self.stretches.range_mut(..=interval.start).next_back();
         let around = around.filter(|(start, (known_end, _))| {
-            **start == interval.start || interval.start < *known_end
+            // Beginnings and ends are rounded to the millisecond.
+            let begins = interval.start + Duration::from_millis(1);
+            **start == interval.start || begins < (**start + self.joined).max(*known_end)
         });
         if let Some((_, (known_end, values_ns))) = around {
             *known_end = end.max(*known_end);
@@ -246,6 +250,8 @@ impl PointTimes {
 
     /// Half as many stretches, each twice as long.
     fn join_neighbours(&mut self) {
+        let longest = self.stretches.iter().map(|(start, (end, _))| *end - *start);
+        self.joined = 2 * longest.max().unwrap_or_default();
         let mut all = std::mem::take(&mut self.stretches).into_iter();
         while let Some((start, (mut end, mut values_ns))) = all.next() {
             if let Some((_, (next_end, next))) = all.next() {

@@ -191,7 +191,7 @@ pub(super) fn probed(point: &Point) -> Probed {
 /// whatever could not be measured there.
 fn is_bracketed(answer: &SearchAnswer) -> bool {
     let is_near = |failed_per_s: f64| failed_per_s <= answer.rate_per_s * BRACKET_MAX;
-    answer.failed_per_s.is_some_and(is_near)
+    answer.confirmations > 0 && answer.failed_per_s.is_some_and(is_near)
 }
 
 /// Whether a headline may rest on it.

@@ -105,6 +105,9 @@ pub struct PointSummary {
     pub label: String,
     /// Seconds since the beginning of the folder's first point at which its window began.
     pub start_s: f64,
+    /// Time under load before its window.
+    #[serde(default)]
+    pub warmup_s: f64,
     /// Length of its window. Shorter than asked for when it was ended early.
     pub window_s: f64,
     /// Open or closed loop.
@@ -331,7 +334,7 @@ impl AddAssign for FullCap {
 pub struct Pauses {
     /// How many.
     pub count: u64,
-    /// All of them, summed up over threads.
+    /// All of them: the mean over threads.
     pub total_ns: u64,
     /// The longest.
     pub longest_ns: u64,
@@ -344,6 +347,14 @@ impl Pauses {
             count: 1,
             total_ns: ns,
             longest_ns: ns,
+        }
+    }
+
+    /// The mean over so many threads that were looked at.
+    pub fn per_thread(self, threads: usize) -> Self {
+        Self {
+            total_ns: self.total_ns / threads.max(1) as u64,
+            ..self
         }
     }
 
@@ -382,7 +393,9 @@ impl Disturbance {
             Some(self.generator.ratio(window_s)),
             self.server.map(|pauses| pauses.ratio(window_s)),
             self.host_ratio,
-            self.programs_ratio,
+            // Counted by ticks, so a little of it is noise.
+            self.programs_ratio
+                .filter(|ratio| *ratio >= PROGRAMS_RATIO_MIN),
         ];
         taken.into_iter().flatten().fold(0.0, f64::max)
     }
@@ -428,6 +441,8 @@ impl AddAssign for Disturbance {
     }
 }
 
+/// Less than this of other programs excuses nothing.
+const PROGRAMS_RATIO_MIN: f64 = 0.03;
 /// Less than this of a CPU is taken from every program now and then.
 const NOTED_RATIO: f64 = 0.005;
 

@@ -9,8 +9,8 @@ use crate::load::cpu_time::ProcessClock;
 /// Shares of the CPUs of generator and server in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct OtherUse {
-    /// What other programs used.
-    pub(super) programs_ratio: f64,
+    /// What other programs used; `None`: not known.
+    pub(super) programs_ratio: Option<f64>,
     /// What the host took.
     pub(super) host_ratio: f64,
 }
@@ -21,6 +21,8 @@ pub(super) struct CpuWatch {
     cpus: Vec<usize>,
     /// This process, and the server's if it is known.
     clocks: Vec<ProcessClock>,
+    /// Whether the server's process is known. Otherwise it would be taken for another program.
+    knows_server: bool,
     begun: Option<Instant>,
     warmup: Duration,
     looks: Option<(Look, Look)>,
@@ -36,11 +38,11 @@ struct Look {
 }
 
 impl CpuWatch {
-    /// Nothing is said where the server's process is not known though it runs on one of these CPUs.
     pub(super) fn new(cpus: Vec<usize>, server_pid: Option<u32>, warmup: Duration) -> Self {
         let pids = server_pid.into_iter().chain([std::process::id()]);
         Self {
             cpus,
+            knows_server: server_pid.is_some(),
             clocks: pids.filter_map(|pid| ProcessClock::of(pid).ok()).collect(),
             begun: None,
             warmup,
@@ -68,7 +70,9 @@ impl CpuWatch {
     /// What was seen; `None` where the system does not tell, or there was no time to look.
     pub(super) fn finish(self) -> Option<OtherUse> {
         let (first, last) = self.looks?;
-        other_use(self.cpus.len(), &first, &last)
+        let mut other_use = other_use(self.cpus.len(), &first, &last)?;
+        other_use.programs_ratio = other_use.programs_ratio.filter(|_| self.knows_server);
+        Some(other_use)
     }
 
     fn now(&self) -> Option<Look> {
@@ -77,8 +81,8 @@ impl CpuWatch {
         let (mut busy, mut host) = (0, 0);
         for cpu in &self.cpus {
             let time = all.get(*cpu)?;
-            let handlers = time.irq.unwrap_or(0) + time.softirq.unwrap_or(0);
-            busy += time.user + time.nice + time.system + handlers;
+            // Not interrupts, whose time may or may not be in the clocks of processes.
+            busy += time.user + time.nice + time.system;
             host += time.steal.unwrap_or(0);
         }
         let ours = self.clocks.iter().map(|clock| clock.now().ok());
@@ -95,7 +99,7 @@ fn other_use(cpus: usize, first: &Look, last: &Look) -> Option<OtherUse> {
     let all_s = (last.at - first.at).as_secs_f64() * cpus as f64;
     let programs_s = (last.busy_s - first.busy_s) - (last.ours_s - first.ours_s);
     (all_s > 0.0).then(|| OtherUse {
-        programs_ratio: (programs_s / all_s).clamp(0.0, 1.0),
+        programs_ratio: Some((programs_s / all_s).clamp(0.0, 1.0)),
         host_ratio: ((last.host_s - first.host_s) / all_s).clamp(0.0, 1.0),
     })
 }
@@ -123,7 +127,7 @@ mod tests {
             programs_ratio,
             host_ratio,
         } = other_use(2, &first, &last).unwrap();
-        assert!((programs_ratio - 0.125).abs() < 1e-9 && (host_ratio - 0.05).abs() < 1e-9);
+        assert!((programs_ratio.unwrap() - 0.125).abs() < 1e-9 && (host_ratio - 0.05).abs() < 1e-9);
         assert_eq!(other_use(2, &first, &first), None);
     }
 
@@ -141,6 +145,7 @@ mod tests {
         watch.look();
         let last = watch.looks.unwrap().1;
         assert!(last.at > first.at && last.ours_s > first.ours_s && last.busy_s > 0.0);
-        assert!(watch.finish().is_some());
+        let seen = watch.finish().expect("it was looked at twice");
+        assert_eq!(seen.programs_ratio, None, "the server is not known");
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn summarise(
         point,
         label,
         start_s,
+        warmup_s: plan.warmup.as_secs_f64(),
         window_s,
         loop_kind,
         completion: outcome.completion,

@@ -155,11 +155,13 @@ impl Session {
             }
         };
         let mut outcome = outcome.map_err(Failure::Other)?;
+        let generator = &mut outcome.record.disturbance.generator;
+        *generator = generator.per_thread(plan.cpus.len());
         outcome.record.disturbance.server =
             window_from.and_then(|from| stalls.finish(from, plan.duration));
         if let Some(other_use) = cpus.finish().filter(|_| self.testbed.fleet.is_none()) {
             let disturbance = &mut outcome.record.disturbance;
-            disturbance.programs_ratio = Some(other_use.programs_ratio);
+            disturbance.programs_ratio = other_use.programs_ratio;
             disturbance.host_ratio = Some(other_use.host_ratio);
         }
         let after = self.testbed.shards(number);

@@ -50,7 +50,7 @@ impl StallProbe {
         for wake in seen.iter().flatten().filter(is_in_window) {
             pauses += Pauses::one(wake.late.as_nanos() as u64);
         }
-        (!seen.is_empty()).then_some(pauses)
+        (!seen.is_empty()).then(|| pauses.per_thread(seen.len()))
     }
 }
 
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn it_looks_until_it_is_told_to_end() {
-        let from = Instant::now();
         let probe = StallProbe::start(&ringcall::environment().cpus[..1]);
-        let seen = probe.finish(from, Duration::from_secs(60));
-        // Without the right to go before others there is none.
-        assert!(seen.is_none_or(|pauses| pauses.total_ns >= pauses.longest_ns));
+        let is_over = Arc::downgrade(&probe.is_over);
+        assert_eq!(is_over.strong_count(), 2, "the probe and its thread");
+        probe.finish(Instant::now(), Duration::from_secs(60));
+        assert_eq!(is_over.strong_count(), 0, "both are gone");
     }
 }

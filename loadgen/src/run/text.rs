@@ -81,7 +81,11 @@ impl Text<'_> {
             text += &format!("{head}{reason}\n");
         }
         if point.validity.is_valid {
-            text += "valid      sent as scheduled, the generator kept up, the counts balance\n";
+            let kept_up = match point.validity.lags.is_empty() {
+                true => "the generator kept up, ",
+                false => "",
+            };
+            text += &format!("valid      sent as scheduled, {kept_up}the counts balance\n");
         }
         for check in point.slo.iter().flat_map(|slo| &slo.checks) {
             let (word, is_ratio) = (check.verdict(), check.is_of_errors());
@@ -110,8 +114,25 @@ impl Text<'_> {
             rows.push(("room wait", &latency.room_wait));
             rows.push(("own lag", &latency.own_lag));
         }
+        let mut rows: Vec<_> = rows
+            .into_iter()
+            .map(|(name, spread)| (name.to_owned(), spread))
+            .collect();
+        // One method's calls are all there are.
+        if self.point.methods.len() > 1 {
+            let methods = self.point.methods.iter();
+            rows.extend(methods.map(|method| {
+                let counts = method.counts;
+                let failed = counts.error + counts.timeout + counts.unfinished;
+                let name = match failed {
+                    0 => format!("  {}", method.method),
+                    _ => format!("  {}, {} failed", method.method, format_count(failed)),
+                };
+                (name, &method.latency.response)
+            }));
+        }
         for (name, spread) in rows {
-            let mut cells = vec![name.to_owned()];
+            let mut cells = vec![name];
             cells.extend(figures(spread));
             table.add_row(cells);
         }

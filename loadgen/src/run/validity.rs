@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::point::latency;
+use crate::analysis::slo::{Metric, Objective};
 use crate::load::generator::Outcome;
 use crate::load::record::Tally;
 use crate::results::{Completion, FullCap, Kind, Latency, SloOutcome, Validity};
@@ -29,7 +30,10 @@ impl Context<'_> {
     /// Rule 3 of measurement: what makes a result worthless. It holds for the whole, and for each of
     /// several generators.
     pub(crate) fn validity(&self, outcome: &Outcome) -> Validity {
-        let is_met = self.slo.is_some_and(|slo| slo.is_met);
+        // Only a latency that is within its limit says that the delays did no harm.
+        let is_met = self
+            .slo
+            .is_some_and(|slo| slo.is_met && slo.checks.iter().any(|check| !check.is_of_errors()));
         let total = outcome.record.total();
         let whole = Observed {
             total: &total,
@@ -99,29 +103,56 @@ impl Context<'_> {
     }
 
     fn overload(&self, whole: &Observed<'_>) -> Overload {
+        let FullCap {
+            full_ns,
+            stalled_ns,
+            ..
+        } = whole.full_cap;
+        if full_ns as f64 <= whole.window_ns * FULL_RATIO_MAX {
+            return Overload::Generator;
+        }
         let shards = f64::from(self.server_shards.max(1));
-        let busy = self.server_cpus_busy;
-        let is_busy = busy.is_some_and(|busy| busy >= shards * BUSY_RATIO_MIN);
-        let checks = self.slo.iter().flat_map(|slo| &slo.checks);
-        let latencies = checks.filter(|check| !check.is_of_errors());
-        let permitted_ns = latencies.map(|check| check.bound).reduce(f64::min);
-        let is_slow = whole.p99_ns(Kind::Service) as f64 > permitted_ns.unwrap_or(QUICK_NS);
-        let has_stood_still = whole.full_cap.stalled_ns * 2 > whole.full_cap.full_ns;
-        if is_busy || is_slow || has_stood_still {
+        let is_busy = self
+            .server_cpus_busy
+            .map(|busy| busy >= shards * BUSY_RATIO_MIN);
+        let is_slow = self
+            .is_slow(whole)
+            .unwrap_or_else(|| is_busy.is_none() && whole.p99_ns(Kind::Service) as f64 > QUICK_NS);
+        if is_busy == Some(true) || is_slow || stalled_ns * 2 > full_ns {
             Overload::Server
         } else {
             Overload::Cap
         }
     }
+
+    /// Whether what was answered took longer than the objective permits, waiting left aside; `None`
+    /// without an objective of latency.
+    fn is_slow(&self, whole: &Observed<'_>) -> Option<bool> {
+        let checks = self.slo.iter().flat_map(|slo| &slo.checks);
+        let objectives = checks.filter_map(|check| check.objective.parse::<Objective>().ok());
+        let service = whole.total.times.of(Kind::Service);
+        let slow = objectives.filter_map(|objective| {
+            let measured_ns = match objective.metric {
+                Metric::Quantile(quantile) => service.value_at_quantile(quantile) as f64,
+                Metric::Mean => service.mean(),
+                Metric::Max => service.max() as f64,
+                Metric::ErrorShare => return None,
+            };
+            Some(measured_ns > objective.limit)
+        });
+        slow.reduce(|one, other| one || other)
+    }
 }
 
-/// Whose fault it is that as many calls as permitted were in flight.
+/// Whose fault it is that calls could not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Overload {
-    /// The server's: it was busy, slow, or stood still.
+    /// The server's: it was busy, slow, or stood still while as many as permitted were in flight.
     Server,
     /// The permission's: the server answered quickly.
     Cap,
+    /// The generator's: fewer were in flight than permitted.
+    Generator,
 }
 
 /// What is judged: all of a load, or one agent's part.
@@ -164,6 +195,7 @@ impl Observed<'_> {
             let remedy = match overload {
                 Overload::Server => "the server is overloaded",
                 Overload::Cap => RAISE_DEPTH,
+                Overload::Generator => GENERATOR_TOO_SLOW,
             };
             reasons.push(format!(
                 "only {percent:.2} % of the scheduled calls were sent, {} of {}: {}; {remedy}",
@@ -237,6 +269,7 @@ impl Observed<'_> {
     }
 }
 
+const GENERATOR_TOO_SLOW: &str = "fewer calls were in flight than permitted, so it was the generator; give it more threads (--pin)";
 const RAISE_DEPTH: &str = "answers came quickly, so raise --depth or --conns";
 /// Less than this share of the schedule sent: the load was another one.
 const SENT_RATIO_MIN: f64 = 0.99;
@@ -410,12 +443,31 @@ mod tests {
         let busy = validity(&unsent, 0.95, None);
         assert!(!busy.is_valid && busy.is_overloaded);
         assert!(busy.reasons[0].contains("the server is overloaded"));
-        // One whose CPU time nobody knows is told by its answers.
+        // An idle one that is slow is told by its answers.
         let slow = Calls {
             service_ns: 20 * MS,
             ..unsent
         };
         assert!(validity(&slow, 0.0, Some(&slo(false))).is_overloaded);
+    }
+
+    #[test]
+    fn a_generator_that_sends_too_little_is_not_a_server_that_is_overloaded() {
+        let unsent = Calls {
+            unsent: 1000,
+            ..QUICK
+        };
+        let busy = validity(&unsent, 0.95, None);
+        assert!(!busy.is_valid && !busy.is_overloaded, "{busy:?}");
+        assert!(busy.reasons[0].contains("it was the generator"), "{busy:?}");
+        // An objective of errors alone says nothing of delays.
+        let late = Calls {
+            own_lag_ns: 60_000,
+            ..QUICK
+        };
+        let mut errors = slo(true);
+        errors.checks[0].objective = "err<1%".into();
+        assert!(!validity(&late, 0.1, Some(&errors)).is_valid);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct SweepArgs {
 /// Options of `loadgen search`.
 #[derive(Args, Debug)]
 pub struct SearchArgs {
-    /// The first rate; from there it is doubled, or halved [default: half of what a closed loop
+    /// The first rate; from there it is doubled, or divided by eight [default: half of what a closed loop
     /// reaches; --rate is not used]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(super) start: Option<f64>,

@@ -76,10 +76,8 @@ pub fn conduct<P: Probe>(
             if is_stopped {
                 break None;
             }
-            let disturbed_before = probes
-                .iter()
-                .filter(|probe| probe.verdict == Verdict::Disturbed);
-            let is_repeated = disturbed_before.count() <= DISTURBED_IN_ALL;
+            let says_nothing = |probe: &&SearchProbe| !probe.verdict.is_of_the_server();
+            let is_repeated = probes.iter().filter(says_nothing).count() <= REPEATED_IN_ALL;
             if let Some(decided) = ballot.cast(verdict, is_repeated) {
                 break Some(decided);
             }
@@ -113,9 +111,9 @@ impl Ballot {
     fn cast(&mut self, verdict: Verdict, is_repeated: bool) -> Option<Verdict> {
         match verdict {
             Verdict::Passed => self.passed += 1,
-            Verdict::Disturbed if !is_repeated => return Some(verdict),
-            Verdict::Invalid | Verdict::Disturbed => self.unmeasured += 1,
-            Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => self.refused += 1,
+            verdict if !verdict.is_of_the_server() && !is_repeated => return Some(verdict),
+            Verdict::Invalid | Verdict::Disturbed | Verdict::TooFewCalls => self.unmeasured += 1,
+            Verdict::Unsure | Verdict::Failed => self.refused += 1,
         }
         // Of loads that pass, the confirmations are the repetition.
         let has_passed = self.passed > self.refused;
@@ -164,10 +162,10 @@ pub(super) fn calls_wanted(slo: &Slo) -> f64 {
 /// Loads that must refuse a rate.
 const REFUSALS: u32 = 2;
 /// Loads at a rate that may be no measurement before it counts as one that can't be measured.
-const UNMEASURED_MAX: u32 = 4;
-/// Loads of a search that are repeated because they were disturbed: a machine that is never still is not
-/// waited for.
-const DISTURBED_IN_ALL: usize = 12;
+const UNMEASURED_MAX: u32 = 3;
+/// Loads of a search that are repeated because they say nothing of the server: a machine that is never still
+/// is not waited for.
+const REPEATED_IN_ALL: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -285,8 +283,8 @@ mod tests {
             decide(&[Failed, Passed, Passed]),
             [None, None, Some(Passed)]
         );
-        let unmeasured = [Invalid, Disturbed, Invalid, Disturbed];
-        assert_eq!(decide(&unmeasured), [None, None, None, Some(Disturbed)]);
+        let unmeasured = [Invalid, Disturbed, Disturbed];
+        assert_eq!(decide(&unmeasured), [None, None, Some(Disturbed)]);
         assert_eq!(Ballot::default().cast(Disturbed, false), Some(Disturbed));
     }
 

@@ -5,8 +5,8 @@ use hdrhistogram::Histogram;
 use super::Probed;
 use crate::analysis::Estimate;
 use crate::analysis::bounds::quantile_bounds;
-use crate::analysis::slo::{Finding, Metric, Slo};
-use crate::results::PointSummary;
+use crate::analysis::slo::{Finding, Metric, Objective, Slo};
+use crate::results::{LoopKind, PointSummary};
 use crate::units::format_rate;
 
 /// What a load says about the objective.
@@ -39,6 +39,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it says something of the server.
+    pub fn is_of_the_server(self) -> bool {
+        matches!(self, Self::Passed | Self::Unsure | Self::Failed)
+    }
+
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,8 +80,13 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
         return judgement(Verdict::Invalid, faults);
     }
     let is_late = !validity.lags.is_empty();
-    if let Some(why) = falls_behind(point).filter(|_| !is_late) {
-        return judgement(Verdict::Failed, vec![why]);
+    if let Some((missing_ratio, why)) = falls_behind(probed) {
+        let note = disturbance(point, missing_ratio * MISSING_WEIGHT);
+        return match note {
+            Some(note) => judgement(Verdict::Disturbed, vec![why, note]),
+            None if is_late => judgement(Verdict::Invalid, validity.lags.clone()),
+            None => judgement(Verdict::Failed, vec![why]),
+        };
     }
     let measure = |of: fn(Estimate) -> f64| {
         slo.judge(|metric| match metric {
@@ -90,9 +100,17 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
     if surely.iter().all(Finding::is_met) {
         return judgement(Verdict::Passed, Vec::new());
     }
-    let missed = surely.iter().filter(|finding| !finding.is_met());
-    let mut reasons: Vec<String> = missed.map(describe).collect();
-    if let Some(note) = disturbance(probed, slo) {
+    let missed = || surely.iter().filter(|finding| !finding.is_met());
+    let mut reasons: Vec<String> = missed().map(describe).collect();
+    // Nobody but the server fails calls.
+    if missed().any(|finding| finding.objective.metric == Metric::ErrorShare) {
+        return judgement(Verdict::Failed, reasons);
+    }
+    let beyond = missed().map(|finding| beyond_ratio(probed, &finding.objective));
+    let beyond = beyond.fold(0.0, f64::max);
+    if missed().any(|finding| finding.measured.is_some())
+        && let Some(note) = disturbance(point, beyond)
+    {
         reasons.push(note);
         return judgement(Verdict::Disturbed, reasons);
     }
@@ -112,38 +130,44 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
     judgement(verdict, reasons)
 }
 
-/// That more calls came than ended, if the server could not keep up with them. Calls that were in
-/// flight at the window's end are not missing: as many were at its beginning, unless the warm-up was
-/// shorter than a response, which their mean response time accounts for.
-fn falls_behind(point: &PointSummary) -> Option<String> {
-    if point.offered_per_s <= 0.0 {
+/// The share of the calls that piled up, and that in words, if the server could not keep up with them.
+/// Calls that were in flight at the window's end are not missing: as many were at its beginning, unless the
+/// warm-up was shorter than the first responses.
+fn falls_behind(probed: &Probed) -> Option<(f64, String)> {
+    let point = &probed.point;
+    if point.offered_per_s <= 0.0 || point.loop_kind == LoopKind::Closed {
         return None;
     }
-    let missing_ratio = 1.0 - point.achieved_per_s / point.offered_per_s;
-    let in_flight_ratio = point.latency.response.mean_ns / 1e9 / point.window_s;
-    (missing_ratio - in_flight_ratio > BEHIND_RATIO_MAX).then(|| {
-        format!(
+    let first_ns = probed.responses_ns.first().map_or(0.0, Histogram::mean);
+    let early_s = (first_ns / 1e9 - point.warmup_s).max(0.0);
+    let missing_ratio = 1.0 - point.achieved_per_s / point.offered_per_s - early_s / point.window_s;
+    (missing_ratio > BEHIND_RATIO_MAX).then(|| {
+        let why = format!(
             "the server falls behind: {} calls/s came and {} were answered",
             format_rate(point.offered_per_s),
             format_rate(point.achieved_per_s)
-        )
+        );
+        (missing_ratio, why)
     })
 }
 
-/// What others took of the CPUs, if that may be why the objective was missed: it was as much as the tail
-/// of calls that the objective looks at, and not far fewer calls were beyond its limit.
-fn disturbance(probed: &Probed, slo: &Slo) -> Option<String> {
-    let (quantile, limit_ns) = slo.leading_quantile()?;
-    let point = &probed.point;
-    let taken = point.disturbance.taken_ratio(point.window_s);
-    let slower = |times: &Histogram<u64>| times.len() - times.count_between(0, limit_ns as u64);
+/// The share of the calls that missed an objective, beyond those that may.
+fn beyond_ratio(probed: &Probed, objective: &Objective) -> f64 {
+    let Metric::Quantile(quantile) = objective.metric else {
+        return 0.0;
+    };
+    let limit_ns = objective.limit as u64;
+    let slower = |times: &Histogram<u64>| times.len() - times.count_between(0, limit_ns);
     let calls: u64 = probed.responses_ns.iter().map(Histogram::len).sum();
     let slower: u64 = probed.responses_ns.iter().map(slower).sum();
-    let slower = slower as f64 / calls.max(1) as f64;
-    let is_enough = taken > (1.0 - quantile) * DISTURBED_RATIO;
-    let explains = slower <= taken * DELAYED_PER_TAKEN + (1.0 - quantile);
+    slower as f64 / calls.max(1) as f64 - (1.0 - quantile)
+}
+
+/// What others took of the CPUs, if that may be why this share of the calls was late or missing.
+fn disturbance(point: &PointSummary, ratio: f64) -> Option<String> {
+    let taken = point.disturbance.taken_ratio(point.window_s);
     let note = point.disturbance.note(point.window_s);
-    note.filter(|_| is_enough && explains)
+    note.filter(|_| taken >= TAKEN_RATIO_MIN && ratio <= taken * DELAYED_PER_TAKEN)
 }
 
 fn describe(finding: &Finding) -> String {
@@ -157,13 +181,14 @@ fn describe(finding: &Finding) -> String {
 
 /// Of the bounds of latencies, two-sided.
 pub const CONFIDENCE: f64 = 0.95;
-/// Part of the calls beyond a quantile that a disturbance must be able to put there to count as one.
-const DISTURBED_RATIO: f64 = 0.5;
+/// What is taken of every CPU now and then excuses nothing.
+const TAKEN_RATIO_MIN: f64 = 0.005;
 /// Calls that are late for each that comes due in a pause: those that queue up behind it.
 const DELAYED_PER_TAKEN: f64 = 5.0;
-/// Calls that pile up, as a share of those that come. A queue that grows all the time has twice as
-/// many calls at the end as on average, so half of what is missing is taken for granted.
-const BEHIND_RATIO_MAX: f64 = 0.005;
+/// What is taken of a busy CPU is missing there once, not several times.
+const MISSING_WEIGHT: f64 = 3.0;
+/// Calls that pile up, as a share of those that come.
+const BEHIND_RATIO_MAX: f64 = 0.01;
 
 #[cfg(test)]
 mod tests {
@@ -248,27 +273,47 @@ mod tests {
     }
 
     #[test]
-    fn calls_in_flight_at_the_end_are_not_missing() {
-        // Each answer takes 200 ms, and the warm-up was shorter than that.
-        let mut probed = probed(1000.0);
-        let point = &mut probed.point;
-        point.latency.response.mean_ns = 200e6;
-        point.achieved_per_s = point.offered_per_s * (1.0 - 0.2 / point.window_s);
-        assert_eq!(
-            judge(&probed, &"err<1%".parse().unwrap()).verdict,
-            Verdict::Passed
-        );
-        point_behind(&mut probed);
-        let judgement = judge(&probed, &"err<1%".parse().unwrap());
-        assert_eq!(judgement.verdict, Verdict::Failed);
-        assert!(judgement.reasons[0].contains("falls behind"));
+    fn a_disturbance_excuses_no_failed_calls() {
+        let mut probed = probed(4500.0);
+        probed.point.disturbance.host_ratio = Some(0.1);
+        probed.point.counts.error = probed.point.counts.ok / 20;
+        probed.point.counts.ok -= probed.point.counts.error;
+        let slo = "p99<5ms,err<0.1%".parse().unwrap();
+        assert_eq!(judge(&probed, &slo).verdict, Verdict::Failed);
     }
 
-    /// A twentieth of the calls piles up.
-    fn point_behind(probed: &mut Probed) {
-        let point = &mut probed.point;
-        point.achieved_per_s = point.offered_per_s * 0.95;
-        point.latency.response.mean_ns = 0.025 * point.window_s * 1e9;
+    /// A load of which this share was not answered in the window, whose answers take so long from the
+    /// beginning on.
+    fn missing(ratio: f64, response_ms: u64) -> Probed {
+        let mut probed = probed(1000.0);
+        for times in &mut probed.responses_ns {
+            let calls = times.len();
+            times.reset();
+            times.record_n(response_ms * 1_000_000, calls).unwrap();
+        }
+        probed.point.achieved_per_s = probed.point.offered_per_s * (1.0 - ratio);
+        probed
+    }
+
+    #[test]
+    fn calls_in_flight_at_the_end_are_not_missing() {
+        let slo = "err<1%".parse().unwrap();
+        let window_s = probed(1000.0).point.window_s;
+        // Each answer takes two seconds, and the warm-up was shorter than that.
+        let constant = missing(2.0 / window_s, 2000);
+        assert_eq!(judge(&constant, &slo).verdict, Verdict::Passed);
+        for ratio in [0.02, 0.1, 0.5, 0.8] {
+            let behind = judge(&missing(ratio, 10), &slo);
+            assert_eq!(behind.verdict, Verdict::Failed, "{ratio}");
+            assert!(behind.reasons[0].contains("falls behind"));
+        }
+        let mut disturbed = missing(0.1, 10);
+        disturbed.point.disturbance.host_ratio = Some(0.08);
+        assert_eq!(judge(&disturbed, &slo).verdict, Verdict::Disturbed);
+        let mut late = missing(0.1, 10);
+        late.point.validity.lags = vec!["late".into()];
+        late.point.validity.reasons = late.point.validity.lags.clone();
+        assert_eq!(judge(&late, &slo).verdict, Verdict::Invalid);
     }
 
     #[test]

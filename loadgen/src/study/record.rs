@@ -68,15 +68,15 @@ impl SearchRecord {
             .probes
             .iter()
             .filter(|probe| probe.rate_per_s == lowest);
-        let is_refusal =
-            |probe: &SearchProbe| !matches!(probe.verdict, Verdict::Invalid | Verdict::Disturbed);
+        let is_refusal = |probe: &SearchProbe| probe.verdict.is_of_the_server();
         let is_open = self.answer.is_none() && !at_lowest.clone().any(is_refusal);
         is_open.then(|| {
             let last = at_lowest.next_back().map(|probe| probe.reasons.join("; "));
             format!(
-                "{} of {} loads were disturbed by others; the last: {}",
-                self.disturbed(),
+                "{} of {} loads said nothing of the server, {} because others had the CPUs; the last: {}",
+                self.probes.iter().filter(|probe| !probe.verdict.is_of_the_server()).count(),
                 self.probes.len(),
+                self.disturbed(),
                 last.unwrap_or_else(|| "none was run".into())
             )
         })
@@ -203,7 +203,10 @@ mod tests {
         };
         let invalid = [Verdict::Invalid, Verdict::Disturbed, Verdict::Invalid];
         let why = record(&invalid, None).undecided().unwrap();
-        assert!(why.starts_with("1 of 3 loads"), "{why}");
+        assert!(
+            why.starts_with("3 of 3 loads") && why.contains("1 because others"),
+            "{why}"
+        );
         assert_eq!(
             record(&[Verdict::Invalid, Verdict::Failed], None).undecided(),
             None

@@ -55,6 +55,8 @@ pub struct Search {
     /// The rate of the last bracketing load.
     bracket_per_s: f64,
     phase: Phase,
+    /// The rates that have passed.
+    passes_per_s: Vec<f64>,
     /// Loads that have passed at the answer since it was found, and how many must.
     confirmed: u32,
     wanted: u32,
@@ -106,6 +108,7 @@ impl Search {
             is_bracketed: false,
             bracket_per_s: 0.0,
             phase: Phase::Ramp,
+            passes_per_s: Vec::new(),
             confirmed: 0,
             wanted: settings.confirmations,
             step_back: settings.tolerance,
@@ -120,8 +123,12 @@ impl Search {
             return None;
         }
         let rate = match (self.phase, self.passed_per_s, self.ceiling_per_s()) {
-            (Phase::Ramp, None, None) => self.settings.start_per_s,
-            (Phase::Ramp, None, Some(ceiling)) => ceiling / RAMP_DOWN,
+            (Phase::Ramp, None, None) => {
+                self.settings.start_per_s.max(self.settings.rate_min_per_s)
+            }
+            (Phase::Ramp, None, Some(ceiling)) => {
+                (ceiling / RAMP_DOWN).max(self.settings.rate_min_per_s)
+            }
             (Phase::Ramp, Some(passed), _) => passed * RAMP,
             (Phase::Bisect, Some(passed), Some(ceiling)) => (passed * ceiling).sqrt(),
             (Phase::Confirm, Some(passed), _) => passed,
@@ -141,9 +148,12 @@ impl Search {
         self.is_bracketed |= verdict == Verdict::Failed;
         let outcome = match verdict {
             Verdict::Passed => Outcome::Passed,
-            Verdict::Unsure | Verdict::Failed | Verdict::TooFewCalls => Outcome::Refused,
-            Verdict::Invalid | Verdict::Disturbed => Outcome::Unmeasured,
+            Verdict::Unsure | Verdict::Failed => Outcome::Refused,
+            Verdict::Invalid | Verdict::Disturbed | Verdict::TooFewCalls => Outcome::Unmeasured,
         };
+        if outcome == Outcome::Passed {
+            self.passes_per_s.push(rate);
+        }
         match (phase, outcome) {
             (Phase::Bracket, Outcome::Passed | Outcome::Refused) => self.bracket_per_s = rate,
             (Phase::Confirm, Outcome::Passed) => self.confirmed += 1,
@@ -158,7 +168,13 @@ impl Search {
                 self.wanted = self.settings.confirmations + 1;
             }
             // Nothing speaks against the answer; that it was confirmed less often is told with it.
-            (Phase::Confirm, Outcome::Unmeasured) => self.is_over = true,
+            (Phase::Confirm, Outcome::Unmeasured) => {
+                self.is_over = true;
+                self.unmeasured_per_s = Some(rate)
+                    .filter(|_| !self.has_passed(rate))
+                    .or(self.unmeasured_per_s);
+                self.passed_per_s = self.highest_pass(rate);
+            }
             (Phase::Ramp | Phase::Bisect, Outcome::Passed) => {
                 self.passed_per_s = Some(rate);
                 self.unmeasured_per_s = self.unmeasured_per_s.filter(|above| *above > rate);
@@ -169,6 +185,18 @@ impl Search {
             }
         }
         self.advance();
+    }
+
+    fn has_passed(&self, rate_per_s: f64) -> bool {
+        self.passes_per_s.contains(&rate_per_s)
+    }
+
+    /// The highest rate up to this one that a load has passed.
+    fn highest_pass(&self, rate_per_s: f64) -> Option<f64> {
+        let passes = self.passes_per_s.iter().copied();
+        passes
+            .filter(|pass| *pass <= rate_per_s)
+            .max_by(f64::total_cmp)
     }
 
     /// The lowest rate that bounds the search from above.
@@ -197,7 +225,7 @@ impl Search {
             }
             (_, Some(_), Some(_)) => self.phase = Phase::Bisect,
             (_, Some(passed), None) if passed >= rate_max_per_s => self.phase = Phase::Confirm,
-            (_, None, Some(ceiling)) if ceiling / RAMP_DOWN < self.settings.rate_min_per_s => {
+            (_, None, Some(ceiling)) if is_near(ceiling, self.settings.rate_min_per_s) => {
                 self.is_over = true;
             }
             _ => (),

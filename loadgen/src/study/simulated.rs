@@ -107,6 +107,7 @@ impl Probe for Server {
             point: self.loads.len() as u32 - 1,
             label: load.label.clone(),
             start_s: 0.0,
+            warmup_s: 0.0,
             window_s,
             loop_kind: LoopKind::Open,
             completion: Completion::Complete,

@@ -25,6 +25,7 @@ impl View<'_> {
             Some(capacity) => {
                 blocks.push(Block::Headline(headline(capacity)));
                 blocks.push(Block::Figures(self.figures(capacity)));
+                blocks.extend(self.repeated().map(Block::Text));
                 blocks.push(Block::Text("What breaks first:".into()));
                 blocks.push(Block::List(what_breaks_first(&self.facts(capacity))));
                 if !capacity.is_confirmed {
@@ -40,7 +41,7 @@ impl View<'_> {
                                busiest time."
                             .into(),
                         command: format!(
-                            "loadgen report results/{} --peak 100k --growth 1.5 --spare 1 --headroom 0.3",
+                            "loadgen report loadgen-results/{} --peak 100k --growth 1.5 --spare 1 --headroom 0.3",
                             self.evidence.folders[0].name
                         ),
                     });

@@ -40,6 +40,13 @@ impl View<'_> {
         Some(section("How the answer was found", blocks))
     }
 
+    /// How often loads of the search said nothing of the server, if any did.
+    pub(super) fn repeated(&self) -> Option<String> {
+        let (_, record) = self.searched()?;
+        let is_empty = |probe: &&SearchProbe| !probe.verdict.is_of_the_server();
+        (record.probes.iter().filter(is_empty).count() > 0).then(|| counts(record))
+    }
+
     fn searched(&self) -> Option<(usize, &SearchRecord)> {
         let mut folders = self.evidence.folders.iter().enumerate();
         folders.find_map(|(at, folder)| match &folder.record {
