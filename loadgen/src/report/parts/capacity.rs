@@ -174,7 +174,8 @@ impl View<'_> {
         Facts {
             rate_per_s: capacity.rate_per_s,
             limit: capacity.limit.clone(),
-            is_unmeasured_above: capacity.is_unmeasured_above,
+            // What surely failed says more than what could not be measured.
+            is_unmeasured_above: capacity.is_unmeasured_above && capacity.failed_per_s.is_none(),
             cpu_ceiling_per_s: self.law_s.zip(cpus).map(|(cost_s, cpus)| cpus / cost_s),
             imbalance: point.and_then(Point::imbalance),
             system_ratio: point
@@ -195,7 +196,13 @@ fn headline(capacity: &Capacity) -> String {
         None => String::new(),
     };
     let (at_least, bound) = if capacity.is_unmeasured_above {
-        ("at least ", "; higher loads could not be measured")
+        (
+            "at least ",
+            match capacity.failed_per_s {
+                Some(_) => "; what lies between could not be measured",
+                None => "; higher loads could not be measured",
+            },
+        )
     } else if capacity.limit.is_none() {
         ("at least ", "; no higher rate was tried")
     } else {
