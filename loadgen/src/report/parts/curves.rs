@@ -8,7 +8,7 @@ use crate::report::evidence::Point;
 use crate::report::provenance::command;
 use crate::report::verdict;
 use crate::study::judge::judge;
-use crate::units::{format_ns, or_dash};
+use crate::units::{format_ns, format_per_s, or_dash};
 
 impl View<'_> {
     pub(super) fn hockey_stick(&self) -> Section {
@@ -65,8 +65,8 @@ impl View<'_> {
             let summary = &point.summary;
             vec![
                 point.row.point.to_string(),
-                rate(summary.offered_per_s),
-                rate(summary.achieved_per_s),
+                format_per_s(summary.offered_per_s),
+                format_per_s(summary.achieved_per_s),
                 quantile(0.5),
                 quantile(0.99),
                 bounds,
@@ -78,11 +78,11 @@ impl View<'_> {
         };
         let head = [
             "point",
-            "offered",
-            "achieved",
+            "offered/s",
+            "achieved/s",
             "p50",
             "p99",
-            "p99, 95 % confidence",
+            "p99, 95 %",
             "p99.9",
             "errors",
             "CPU per call",

@@ -74,20 +74,25 @@ fn counts(record: &SearchRecord) -> String {
         probes.filter(|probe| probe.verdict == verdict).count()
     };
     let mut text = format!(
-        "{}: {} passed, {} failed, {} could have done either",
+        "{}: {} passed, {} failed",
         several(record.probes.len(), "load"),
         of(Verdict::Passed),
         of(Verdict::Failed),
-        of(Verdict::Unsure) + of(Verdict::TooFewCalls),
     );
-    if of(Verdict::Invalid) > 0 {
-        text += &format!(", {} were no measurement", of(Verdict::Invalid));
+    for (verdict, what) in [
+        (Verdict::Unsure, "unsure"),
+        (Verdict::TooFewCalls, "with too few calls"),
+        (Verdict::Invalid, "no measurement"),
+    ] {
+        if of(verdict) > 0 {
+            text += &format!(", {} {what}", of(verdict));
+        }
     }
     match record.disturbed() {
         0 => text.push('.'),
         disturbed => {
             text += &format!(
-                ", {disturbed} were disturbed by the host or by other programs and say nothing of the server."
+                ", {disturbed} disturbed by the host or by other programs, which says nothing of the server."
             );
         }
     }
