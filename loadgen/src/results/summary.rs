@@ -168,6 +168,9 @@ pub struct Validity {
     /// be in flight than would have been answered quickly. Response times include them, so a load that met
     /// its objective in spite of them is valid; otherwise they stand among the reasons too.
     pub lags: Vec<String>,
+    /// Whether one of them is the generator's own.
+    #[serde(default)]
+    pub is_late: bool,
     /// Whether calls could not be sent because the server was overloaded: it was busy, slow or stood still
     /// while as many as permitted were in flight.
     pub is_overloaded: bool,

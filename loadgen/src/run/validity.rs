@@ -45,6 +45,7 @@ impl Context<'_> {
         let overload = self.overload(&whole);
         let mut reasons = whole.faults(overload);
         let mut lags = whole.delays(overload);
+        let mut is_late = whole.lateness().is_some();
         for (number, part) in (1..).zip(&outcome.parts) {
             let total = part.total();
             let part = Observed {
@@ -54,6 +55,7 @@ impl Context<'_> {
                 window_ns: whole.window_ns / outcome.parts.len() as f64,
                 in_flight_max: self.in_flight_max / outcome.parts.len() as u32,
             };
+            is_late |= part.lateness().is_some();
             let name = |fault: String| format!("agent {number}: {fault}");
             reasons.extend(part.faults(overload).into_iter().map(name));
             lags.extend(part.delays(overload).into_iter().map(name));
@@ -84,6 +86,7 @@ impl Context<'_> {
             is_valid: reasons.is_empty(),
             reasons,
             lags,
+            is_late,
             is_overloaded: is_cut && overload == Overload::Server,
             notes,
         }
@@ -375,7 +378,7 @@ mod tests {
         assert!(validity(&QUICK, 0.1, None).is_valid);
         let alone = validity(&late, 0.1, None);
         assert!(!alone.is_valid && alone.reasons[0].contains("its own p99 lag is 60.0 µs"));
-        assert_eq!(alone.reasons, alone.lags);
+        assert!(alone.reasons == alone.lags && alone.is_late);
         assert!(!validity(&late, 0.1, Some(&slo(false))).is_valid);
         let met = validity(&late, 0.1, Some(&slo(true)));
         assert!(
@@ -417,7 +420,7 @@ mod tests {
         };
         let small = validity(&quick, 0.1, None);
         assert!(small.reasons[0].contains("raise --depth"), "{small:?}");
-        assert!(!small.is_overloaded);
+        assert!(!small.is_overloaded && !small.is_late && small.faults().next().is_none());
         assert!(validity(&quick, 0.95, None).is_valid, "a busy server");
         assert!(
             validity(&quick, 0.1, Some(&slo(true))).is_valid,

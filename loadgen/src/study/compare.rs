@@ -212,9 +212,11 @@ pub fn conduct<P: Probe>(
 }
 
 /// Whether a point says something of the server: it is a measurement, or would be one if the server had
-/// kept up.
+/// kept up. How many calls may be in flight is the same for both sides, whatever it does to them.
 pub fn is_usable(point: &PointSummary) -> bool {
-    point.validity.is_valid || point.validity.is_overloaded
+    let validity = &point.validity;
+    let is_held_up = validity.faults().next().is_none() && !validity.is_late;
+    validity.is_valid || validity.is_overloaded || is_held_up
 }
 
 /// Evaluates rounds: four points each, two of either side.

@@ -114,6 +114,7 @@ impl Probe for Server {
             validity: Validity {
                 is_valid: !is_late,
                 lags: reasons.clone(),
+                is_late,
                 reasons,
                 ..Validity::default()
             },
