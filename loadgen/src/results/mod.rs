@@ -27,6 +27,7 @@
 //!   unsent, the histograms of room wait and own lag one value for each call that was sent. Failed calls are in the counts
 //!   alone: a server that refuses at once must not look fast.
 
+mod disturbance;
 mod folder;
 pub mod hgrm;
 mod histograms;
@@ -34,6 +35,7 @@ mod manifest;
 mod summary;
 mod tables;
 
+pub use self::disturbance::{Disturbance, Pauses};
 pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name, wall_clock};
 pub use self::histograms::{HistogramKey, IntervalHistogram, Kind, TOTAL};
 pub use self::manifest::{
@@ -41,9 +43,9 @@ pub use self::manifest::{
     Pinning, Protocol, Uring,
 };
 pub use self::summary::{
-    CallCounts, Ceiling, Completion, Disturbance, FullCap, KeptRate, Latency, MethodSummary,
-    PERCENTILES, Pauses, Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls,
-    Summary, Validity, is_reportable,
+    CallCounts, Ceiling, Completion, FullCap, KeptRate, Latency, MethodSummary, PERCENTILES,
+    Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
+    is_reportable,
 };
 pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
 
