@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::load::generator::{Arrivals, Part, Plan};
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::load::work::Workload;
 use crate::results::Protocol;
 

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use crate::load::generator::Outcome;
 use crate::load::plan::{Arrivals, Part, Plan};
 use crate::load::record::Record;
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::load::work::Workload;
 use crate::results::{CallCounts, Completion, FullCap, Kind, Pauses, Protocol};
 use crate::run::args::LoadArgs;

@@ -9,8 +9,9 @@ use super::merger::{IntervalMerger, Observe};
 use super::plan::Plan;
 use super::record::Record;
 use super::server_use::ServerProbe;
-use super::worker::{Control, Report};
+use super::worker::{Control, GivenUp, Report};
 use crate::results::Completion;
+use crate::units::several;
 
 /// The ends of a load that the threads don't hold.
 pub(super) struct Collector<'a> {
@@ -30,6 +31,21 @@ struct Collected {
     done: usize,
     window_ns: u64,
     completion: Completion,
+    note: Option<String>,
+}
+
+impl Collected {
+    fn give_up(&mut self, why: GivenUp) {
+        match why {
+            GivenUp::TargetLost => self.completion = Completion::TargetLost,
+            GivenUp::Backlog(calls) => {
+                self.note = Some(format!(
+                    "it was given up: the server was so far behind that {} waited to be sent; lower --rate",
+                    several(calls as usize, "call")
+                ));
+            }
+        }
+    }
 }
 
 impl Collector<'_> {
@@ -43,6 +59,7 @@ impl Collector<'_> {
             done: 0,
             window_ns: 0,
             completion: Completion::Complete,
+            note: None,
         };
         while collected.done < threads {
             let is_at_gate = collected.ready == threads && !has_begun;
@@ -93,7 +110,7 @@ impl Collector<'_> {
             parts: Vec::new(),
             window: Duration::from_nanos(collected.window_ns),
             completion: collected.completion,
-            note: None,
+            note: collected.note,
             server,
         })
     }
@@ -126,13 +143,13 @@ impl Collector<'_> {
             }
             Report::Done {
                 window,
-                is_target_lost,
+                given_up,
             } => {
                 collected.done += 1;
                 let window_ns = window.until_ns.saturating_sub(window.from_ns);
                 collected.window_ns = collected.window_ns.max(window_ns);
-                if is_target_lost {
-                    collected.completion = Completion::TargetLost;
+                if let Some(why) = given_up {
+                    collected.give_up(why);
                     self.control.stop();
                 }
                 if collected.done == self.spares.len() {

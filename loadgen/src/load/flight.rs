@@ -181,6 +181,7 @@ impl Flight {
         if self.pacing == Pacing::Open {
             self.room.count(now_ns, &mut self.record.full_cap);
             waited_ns += self.count_due(now_ns);
+            self.schedule.release_before(&self.to_send, &self.to_count);
         }
         // What has ended since, or was begun by a closed loop, counts up to or from its moment.
         waited_ns += self.begun.waited_ns(now_ns);
@@ -351,10 +352,16 @@ impl Flight {
     /// Whether everything has been made and has ended.
     pub fn is_over(&self, now_ns: u64) -> bool {
         let all_sent = match self.pacing {
-            Pacing::Open => self.to_send.is_at(&self.to_count),
+            Pacing::Open => self.to_send.is_at(&self.to_count) && !self.schedule.is_starved(),
             Pacing::Closed { .. } => true,
         };
         now_ns >= self.window.until_ns && all_sent && self.free.len() == self.in_flight_max
+    }
+
+    /// Calls that were due up to the last turn and wait to be sent.
+    pub fn backlog(&self) -> u64 {
+        let in_flight = self.in_flight_max - self.free.len();
+        (self.due - self.ended).saturating_sub(in_flight as u64)
     }
 
     /// Nothing more is due from now on: somebody wants the load to end.

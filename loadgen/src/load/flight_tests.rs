@@ -7,7 +7,8 @@ use super::*;
 use crate::analysis::queueing::{self, Queue};
 use crate::load::plan::Part;
 use crate::load::record::Record;
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
+use crate::load::dealer::Dealer;
 use crate::load::work::Workload;
 use crate::results::{CallCounts, Latency, Spread};
 use crate::selftest::theory;
@@ -91,7 +92,8 @@ fn open(
         until_ns: (1 + seconds) * 1_000_000_000,
     };
     let until = Duration::from_nanos(window.until_ns);
-    let mut dealt = Schedule::deal(arrival, rate_per_s, until, &workload, 11, Part::WHOLE, 1);
+    let dealer = Dealer::new(arrival, rate_per_s, until, &workload, 11, Part::WHOLE, 1);
+    let mut dealt = dealer.start().0;
     Flight::new(dealt.remove(0), Pacing::Open, window, in_flight_max, 1)
 }
 

@@ -11,6 +11,7 @@ use super::flight::{Flight, Pacing, Window};
 use super::merger::Observe;
 pub use super::plan::{Arrivals, Part, Plan};
 use super::record::Record;
+use super::dealer::{Dealer, Feeder};
 use super::schedule::Schedule;
 use super::server_use::ServerSample;
 use super::work::Workload;
@@ -135,7 +136,9 @@ impl Plan {
         let (sender, reports) = channel();
         let mut threads = Vec::new();
         let mut spares = Vec::new();
-        for (number, (job, spare)) in self.jobs(&control, &sender).into_iter().enumerate() {
+        let (jobs, feeder) = self.jobs(&control, &sender);
+        let feeder = feeder.map(start_feeding).transpose()?;
+        for (number, (job, spare)) in jobs.into_iter().enumerate() {
             spares.push(spare);
             threads.push(spawn(number, self.protocol, job, sender.clone())?);
         }
@@ -158,7 +161,7 @@ impl Plan {
             collector.join().unwrap_or_else(panicked)
         });
         control.stop();
-        for thread in threads {
+        for thread in threads.into_iter().chain(feeder) {
             if thread.join().is_err() {
                 return Err("a thread of the load panicked".into());
             }
@@ -170,19 +173,19 @@ impl Plan {
         &self,
         control: &Arc<Control>,
         reports: &Sender<Report>,
-    ) -> Vec<(Job, Sender<Box<Record>>)> {
+    ) -> (Vec<(Job, Sender<Box<Record>>)>, Option<Feeder>) {
         let threads = self.cpus.len();
         let window = Window {
             from_ns: self.warmup.as_nanos() as u64,
             until_ns: (self.warmup + self.duration).as_nanos() as u64,
         };
-        let schedules = match &self.arrivals {
+        let (schedules, feeder) = match &self.arrivals {
             Arrivals::Open {
                 arrival,
                 rate_per_s,
             } => {
                 let until = self.warmup + self.duration;
-                Schedule::deal(
+                let dealer = Dealer::new(
                     arrival,
                     *rate_per_s,
                     until,
@@ -190,13 +193,15 @@ impl Plan {
                     self.seed,
                     self.part,
                     threads,
-                )
+                );
+                dealer.start()
             }
-            Arrivals::Closed { .. } => (0..threads)
-                .map(|thread| {
+            Arrivals::Closed { .. } => {
+                let of = |thread| {
                     Schedule::of_closed_loop(&self.workload, self.seed, self.part, thread)
-                })
-                .collect(),
+                };
+                ((0..threads).map(of).collect(), None)
+            }
         };
         let job = |(number, schedule)| {
             let thread = Part {
@@ -237,7 +242,7 @@ impl Plan {
             };
             (job, spare_sender)
         };
-        schedules.into_iter().enumerate().map(job).collect()
+        (schedules.into_iter().enumerate().map(job).collect(), feeder)
     }
 }
 
@@ -247,6 +252,16 @@ fn yield_to_the_load() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
         tracing::debug!(%error, "the thread that adds up keeps its priority");
     }
+}
+
+/// Calls of a long load are dealt while it runs, far ahead of their time.
+fn start_feeding(feeder: Feeder) -> Result<thread::JoinHandle<()>, String> {
+    let run = move || {
+        yield_to_the_load();
+        feeder.run();
+    };
+    let thread = thread::Builder::new().name("dealer".into());
+    thread.spawn(run).map_err(|error| format!("can't start a thread: {error}"))
 }
 
 fn spawn(

@@ -1,7 +1,7 @@
 //! Makes calls at times that were fixed before, and measures them.
 //!
-//! [`generator`] deals a schedule to threads, one on each CPU, and adds up what they record. A thread
-//! asks [`flight`] which call is due and tells it what became of each; that is the whole of the rules
+//! [`generator`] runs threads, one on each CPU, and adds up what they record; [`dealer`] draws the calls
+//! and deals them to the threads. A thread asks [`flight`] which call is due and tells it what became of each; that is the whole of the rules
 //! of measurement, and it has neither clock nor socket. Around it, `worker` reads the clock and hands
 //! over a record at the end of each interval, `sender` makes the
 //! calls over connections, and `on_ringcall` and `on_tonic` speak.
@@ -13,8 +13,10 @@
 //! *service time* counts from the actual sending. What lies between has two parts: the *room wait*, while
 //! as many calls as permitted were in flight, and the *own lag*, which is this generator's.
 
+pub mod arrival;
 mod collector;
 pub mod cpu_time;
+pub mod dealer;
 pub mod flight;
 pub mod generator;
 pub(crate) mod merger;

@@ -64,9 +64,18 @@ pub(super) enum Report {
     Done {
         /// The time that was measured.
         window: Window,
-        /// The server has gone away.
-        is_target_lost: bool,
+        /// Why the load was ended early, if this thread saw to it.
+        given_up: Option<GivenUp>,
     },
+}
+
+/// Why a load can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// The server has gone away.
+    TargetLost,
+    /// So many calls wait to be sent that no more can be kept.
+    Backlog(u64),
 }
 
 /// How a thread ends its intervals.
@@ -149,8 +158,8 @@ impl Worker {
         let mut flight = self.flight.borrow_mut();
         flight.handle_turn(now_ns);
         let window = flight.window();
-        let is_lost = self.is_target_lost(now_ns);
-        let must_stop = self.control.is_stopped() || is_lost;
+        let given_up = self.gives_up(&flight, now_ns);
+        let must_stop = self.control.is_stopped() || given_up.is_some();
         if must_stop {
             flight.handle_stop(now_ns);
         }
@@ -161,7 +170,7 @@ impl Worker {
             self.hand_over(&mut flight, now_ns.saturating_sub(window.from_ns));
             self.tell(Report::Done {
                 window,
-                is_target_lost: is_lost,
+                given_up,
             });
             return false;
         }
@@ -218,9 +227,13 @@ impl Worker {
         .await
     }
 
-    fn is_target_lost(&self, now_ns: u64) -> bool {
+    fn gives_up(&self, flight: &Flight, now_ns: u64) -> Option<GivenUp> {
         let since_ns = self.unreachable_since_ns.get();
-        since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > LOST_AFTER_NS)
+        if since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > LOST_AFTER_NS) {
+            return Some(GivenUp::TargetLost);
+        }
+        let backlog = flight.backlog();
+        (backlog > BACKLOG_MAX).then_some(GivenUp::Backlog(backlog))
     }
 
     /// The end of the current interval; `None` after the window.
@@ -257,5 +270,7 @@ const PAUSE_NS_MIN: u64 = 1_000_000;
 const EXPIRY_STEP_NS: u64 = 1_000_000;
 /// Calls that have taken too long are found within this time.
 const TIMEOUT_SLACK_NS: u64 = 20_000_000;
+/// Calls of one thread that wait to be sent: up to 300 MB of a schedule.
+const BACKLOG_MAX: u64 = 25_000_000;
 /// A server that was not reached for this long is lost.
 const LOST_AFTER_NS: u64 = 1_000_000_000;

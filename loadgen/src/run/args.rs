@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::Format;
 use crate::load::generator::{Arrivals, Part, Plan};
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::load::work::Workload;
 use crate::results::Protocol;
 use crate::units::{parse_rate, parse_time};

@@ -19,7 +19,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::results::{
     Ceiling, Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare,
     Pinning, PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,

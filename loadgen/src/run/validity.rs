@@ -60,16 +60,18 @@ impl Context<'_> {
             reasons.extend(part.faults(overload).into_iter().map(name));
             lags.extend(part.delays(overload).into_iter().map(name));
         }
-        let note = outcome.note.as_deref().unwrap_or("an agent was lost");
+        let note = |usual| outcome.note.as_deref().unwrap_or(usual);
         match outcome.completion {
-            Completion::Complete => (),
+            Completion::Complete => reasons.extend(outcome.note.clone()),
             Completion::Interrupted => {
-                reasons.push("it was ended early: the window is partial".into())
+                reasons.push(format!("{}: the window is partial", note("it was ended early")));
             }
             Completion::TargetLost => {
                 reasons.push("the server went away: the window is partial".into());
             }
-            Completion::AgentLost => reasons.push(format!("{note}: what is there is partial")),
+            Completion::AgentLost => {
+                reasons.push(format!("{}: what is there is partial", note("an agent was lost")));
+            }
         }
         let mut notes: Vec<String> = whole.full_cap_note().into_iter().collect();
         let disturbance = &outcome.record.disturbance;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::stalls::{self, ObservedStalls};
 use crate::load::generator::{Arrivals, Part, Plan};
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::load::work::Workload;
 use crate::results::{Ceiling, KeptRate, Kind, Protocol};
 use crate::target::child::{IDLE_USUAL, ServerOptions, ServerProcess};

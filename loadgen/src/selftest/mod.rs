@@ -14,7 +14,8 @@ use self::statistics::{kolmogorov_smirnov_exponential, kolmogorov_smirnov_limit}
 use crate::cli::{Format, SelftestArgs};
 use crate::failure::Failure;
 use crate::load::plan::Part;
-use crate::load::schedule::{Arrival, Schedule};
+use crate::load::arrival::Arrival;
+use crate::load::dealer::Dealer;
 use crate::load::work::Workload;
 use crate::results::{Ceiling, Protocol};
 use crate::target::placement::Placement;
@@ -90,7 +91,7 @@ fn clock_ns() -> f64 {
 fn arrivals(threads: usize) -> Arrivals {
     let until = Duration::from_secs(1);
     let workload = Workload::echo(0);
-    let dealt = Schedule::deal(
+    let dealer = Dealer::new(
         &Arrival::Poisson,
         ARRIVALS_PER_S,
         until,
@@ -99,8 +100,10 @@ fn arrivals(threads: usize) -> Arrivals {
         Part::WHOLE,
         threads,
     );
-    let calls = dealt.iter().flat_map(Schedule::calls);
-    let mut times_ns: Vec<u64> = calls.map(|call| call.intended_ns).collect();
+    let mut times_ns = Vec::new();
+    for mut schedule in dealer.start().0 {
+        times_ns.extend(schedule.calls().map(|call| call.intended_ns));
+    }
     times_ns.sort_unstable();
     let gaps = times_ns.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
     let mut gaps: Vec<f64> = gaps.map(|gap_ns| gap_ns * ARRIVALS_PER_S / 1e9).collect();

@@ -7,7 +7,6 @@ use clap::Args;
 use super::sweep::{Plan, parse_rates};
 use crate::cli::Format;
 use crate::failure::Failure;
-use crate::load::plan::rate_max_per_s;
 use crate::report::PlanningArgs;
 use crate::results::Protocol;
 use crate::run::args::LoadArgs;
@@ -99,7 +98,7 @@ impl SweepArgs {
     /// In words for the user.
     pub(super) fn plan(&self) -> Result<Option<Plan>, Failure> {
         let plan = if let Some(rates) = &self.rates {
-            parse_rates(rates).and_then(|rates| self.bounded(rates))
+            parse_rates(rates).map(Plan::Rates)
         } else if let Some(grid) = &self.grid {
             parse_grid(grid)
         } else if let Some(counts) = &self.shard_counts {
@@ -108,20 +107,6 @@ impl SweepArgs {
             return Ok(None);
         };
         plan.map(Some).map_err(Failure::Usage)
-    }
-}
-
-impl SweepArgs {
-    /// Refuses rates that are too much for a schedule before anything is measured.
-    fn bounded(&self, rates: Vec<f64>) -> Result<Plan, String> {
-        let rate_max = rate_max_per_s(self.load.warmup + self.load.duration);
-        match rates.iter().find(|rate| **rate > rate_max) {
-            Some(rate) => Err(format!(
-                "{rate} calls/s for that long are more than the schedule holds, which has room for {rate_max:.0} calls/s; \
-                 lower the rate or --duration"
-            )),
-            None => Ok(Plan::Rates(rates)),
-        }
     }
 }
 

@@ -16,7 +16,6 @@ use super::{Load, Probe, Side, calls_for};
 use crate::analysis::slo::Slo;
 use crate::cli::Format;
 use crate::failure::Failure;
-use crate::load::plan::rate_max_per_s;
 use crate::report::document::Document;
 use crate::report::evidence::Evidence;
 use crate::report::verdict::Planning;
@@ -125,8 +124,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
         .parse()
         .map_err(|why| Failure::Usage(format!("--slo: {why}")))?;
     let (warmup, duration) = (args.load.warmup, args.load.duration);
-    let schedule_max_per_s = rate_max_per_s(warmup + duration);
-    let rate_max_per_s = args.max.min(schedule_max_per_s);
+    let rate_max_per_s = args.max;
     let longest_s = (duration * LONGER_MAX).as_secs_f64();
     let mut live = LiveProbe::start(&args.load, "search", None)?;
     let start_per_s = match args.start {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Load, Probe, Probed, Side};
 use crate::failure::Failure;
 use crate::load::generator::{Arrivals, Plan};
-use crate::load::schedule::Arrival;
+use crate::load::arrival::Arrival;
 use crate::results::{Completion, Protocol};
 use crate::run::args::LoadArgs;
 use crate::run::session::Session;
