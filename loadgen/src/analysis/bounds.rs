@@ -49,43 +49,77 @@ pub fn is_reportable(calls: u64, quantile: f64) -> bool {
     calls as f64 * (1.0 - quantile) >= TAIL_CALLS_MIN - 1e-6
 }
 
+/// The share of the calls that have some property, and its two-sided bounds. `pieces` are those of the
+/// run, in order; the errors are those of [`quantile_bounds`]. `None` without calls.
+pub fn share_bounds(pieces: &[Piece], confidence: f64) -> Option<Estimate> {
+    let calls: f64 = pieces.iter().map(|piece| piece.calls).sum();
+    if calls <= 0.0 {
+        return None;
+    }
+    let share = pieces.iter().map(|piece| piece.having).sum::<f64>() / calls;
+    let (error, freedom) = share_error(pieces, share);
+    let student = StudentsT::new(0.0, 1.0, freedom.max(1.0)).ok()?;
+    let reach = student.inverse_cdf(0.5 + confidence / 2.0) * error;
+    // Of independent calls none of which has it, so many may have had it by chance.
+    let chance = -((1.0 - confidence) / 2.0).ln() / calls;
+    Some(Estimate {
+        value: share,
+        lower: (share - reach).max(0.0),
+        upper: (share + reach).max(chance).min(1.0),
+    })
+}
+
+/// A piece of a run: its calls, and how many of them have some property.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Piece {
+    /// All of them.
+    pub calls: f64,
+    /// Those that have it.
+    pub having: f64,
+}
+
 /// The standard error of the share of calls up to `value_ns`, and its degrees of freedom.
 fn rank_error(
     intervals: &[impl Borrow<Histogram<u64>>],
     value_ns: u64,
     quantile: f64,
 ) -> (f64, f64) {
-    let blocks = blocks(intervals, value_ns);
+    let piece = |times: &Histogram<u64>| Piece {
+        calls: times.len() as f64,
+        having: times.count_between(0, value_ns) as f64,
+    };
+    let pieces: Vec<Piece> = intervals
+        .iter()
+        .map(|times| piece(times.borrow()))
+        .collect();
+    share_error(&pieces, quantile)
+}
+
+/// The standard error of a share that was expected, and its degrees of freedom: from how much pieces of
+/// the run differ, and at least what independent calls have.
+fn share_error(pieces: &[Piece], expected: f64) -> (f64, f64) {
+    let blocks = blocks(pieces);
     let calls: f64 = blocks.iter().map(|block| block.calls).sum();
-    let independent = (quantile * (1.0 - quantile) / calls).sqrt();
+    let independent = (expected * (1.0 - expected) / calls).sqrt();
     let count = blocks.len() as f64;
     if blocks.len() < BLOCKS_MIN {
         return (independent, calls - 1.0);
     }
-    let share = blocks.iter().map(|block| block.below).sum::<f64>() / calls;
+    let share = blocks.iter().map(|block| block.having).sum::<f64>() / calls;
     let squares = blocks.iter().map(|block| {
-        let residual = block.below - share * block.calls;
+        let residual = block.having - share * block.calls;
         residual * residual
     });
     let clustered = (squares.sum::<f64>() * count / (count - 1.0)).sqrt() / calls;
     (clustered.max(independent), count - 1.0)
 }
 
-/// A piece of the run: its calls, and how many of them were as fast as some value.
-struct Block {
-    calls: f64,
-    below: f64,
-}
-
 /// Joins neighbours into few long blocks, which resemble each other less than many short ones.
-fn blocks(intervals: &[impl Borrow<Histogram<u64>>], value_ns: u64) -> Vec<Block> {
-    let per_block = intervals.len().div_ceil(BLOCKS_MAX).max(1);
-    let joined = intervals.chunks(per_block).map(|chunk| Block {
-        calls: chunk.iter().map(|part| part.borrow().len() as f64).sum(),
-        below: chunk
-            .iter()
-            .map(|part| part.borrow().count_between(0, value_ns) as f64)
-            .sum(),
+fn blocks(pieces: &[Piece]) -> Vec<Piece> {
+    let per_block = pieces.len().div_ceil(BLOCKS_MAX).max(1);
+    let joined = pieces.chunks(per_block).map(|chunk| Piece {
+        calls: chunk.iter().map(|piece| piece.calls).sum(),
+        having: chunk.iter().map(|piece| piece.having).sum(),
     });
     joined.filter(|block| block.calls > 0.0).collect()
 }
@@ -165,5 +199,26 @@ mod tests {
         assert_eq!(quantile_bounds(&few[..0], 0.5, 0.95), None);
         assert!(is_reportable(10_000, 0.99) && !is_reportable(9_999, 0.99));
         assert!(is_reportable(100_000, 0.999) && !is_reportable(99_999, 0.999));
+    }
+
+    #[test]
+    fn shares_are_bounded_by_chance_and_by_how_pieces_differ() {
+        let pieces = |having: fn(usize) -> f64| -> Vec<Piece> {
+            let piece = |at| Piece {
+                calls: 1000.0,
+                having: having(at),
+            };
+            (0..48).map(piece).collect()
+        };
+        let even = share_bounds(&pieces(|_| 10.0), 0.95).unwrap();
+        assert_eq!(even.value, 0.01);
+        assert!((even.upper - even.lower) < 0.002, "{even:?}");
+        // The same share, all of it in a twelfth of the run.
+        let uneven = share_bounds(&pieces(|at| if at < 4 { 120.0 } else { 0.0 }), 0.95).unwrap();
+        assert_eq!(uneven.value, 0.01);
+        assert!(uneven.upper > 0.02, "{uneven:?}");
+        let none = share_bounds(&pieces(|_| 0.0), 0.95).unwrap();
+        assert!(none.upper > 5e-5 && none.upper < 1e-4, "{none:?}");
+        assert_eq!(share_bounds(&[], 0.95), None);
     }
 }

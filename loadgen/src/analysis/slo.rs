@@ -73,6 +73,27 @@ impl Slo {
         self.objectives.iter().map(finding).collect()
     }
 
+    /// For each limit of a latency, in order, the response time in nanoseconds from which on a call is
+    /// slow. None for an objective on the mean, which single calls don't violate.
+    pub fn slow_from_ns(&self) -> Vec<u64> {
+        let latencies = self.latencies().map(|objective| {
+            let limit_ns = objective.limit.max(0.0);
+            if objective.is_inclusive {
+                limit_ns as u64 + 1
+            } else {
+                limit_ns.ceil() as u64
+            }
+        });
+        latencies.collect()
+    }
+
+    /// The objectives that limit the response times of single calls.
+    pub fn latencies(&self) -> impl Iterator<Item = &Objective> {
+        let is_latency =
+            |objective: &&Objective| matches!(objective.metric, Metric::Quantile(_) | Metric::Max);
+        self.objectives.iter().filter(is_latency)
+    }
+
     /// The first objective on a quantile: the one that a search looks at and plots show.
     pub fn leading_quantile(&self) -> Option<(f64, f64)> {
         self.objectives

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::arrival::Arrival;
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::work::Workload;
 use crate::results::Protocol;
 
@@ -54,6 +54,7 @@ impl Load {
             seed: SEED,
             server_pid: Some(server_pid),
             part: Part::WHOLE,
+            limits_ns: Vec::new(),
         }
     }
 }

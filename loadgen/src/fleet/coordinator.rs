@@ -107,6 +107,7 @@ impl Fleet {
             return Err(why);
         }
         Ok(Outcome {
+            slices: None,
             record: collector.merger.total,
             parts: collector
                 .running

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::load::arrival::Arrival;
 use crate::load::generator::Outcome;
 use crate::load::plan::{Arrivals, Part, Plan};
 use crate::load::record::Record;
-use crate::load::arrival::Arrival;
 use crate::load::work::Workload;
 use crate::results::{CallCounts, Completion, FullCap, Kind, Pauses, Protocol};
 use crate::run::args::LoadArgs;
@@ -267,6 +267,8 @@ impl Assignment {
                 number: self.part as usize,
                 of: self.parts as usize,
             },
+            // Slices stay with who makes the calls.
+            limits_ns: Vec::new(),
         };
         plan.check()?;
         Ok(plan)
@@ -452,7 +454,7 @@ mod tests {
             ("conns", |assignment| assignment.conns = 0),
             ("depth", |assignment| assignment.depth = 1 << 20),
             ("rate", |assignment| assignment.rate_per_s = f64::NAN),
-            ("calls", |assignment| assignment.rate_per_s = 1e8),
+            ("high rate", |assignment| assignment.rate_per_s = 1e9),
             ("duration", |assignment| assignment.duration_ns = u64::MAX),
             ("interval", |assignment| assignment.interval_ns = 1),
             ("method", |assignment| assignment.method = "what".into()),
@@ -462,7 +464,6 @@ mod tests {
         ];
         for (what, spoil) in wrong {
             let mut assignment = assignment();
-            assignment.duration_ns *= 10;
             spoil(&mut assignment);
             let why = assignment.plan(&[None]).expect_err(what);
             assert!(!why.contains("passwd"), "{why}");

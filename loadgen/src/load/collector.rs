@@ -9,6 +9,7 @@ use super::merger::{IntervalMerger, Observe};
 use super::plan::Plan;
 use super::record::Record;
 use super::server_use::ServerProbe;
+use super::slices::Slices;
 use super::worker::{Control, GivenUp, Report};
 use crate::results::Completion;
 use crate::units::several;
@@ -32,6 +33,7 @@ struct Collected {
     window_ns: u64,
     completion: Completion,
     note: Option<String>,
+    slices: Option<Slices>,
 }
 
 impl Collected {
@@ -60,6 +62,7 @@ impl Collector<'_> {
             window_ns: 0,
             completion: Completion::Complete,
             note: None,
+            slices: None,
         };
         while collected.done < threads {
             let is_at_gate = collected.ready == threads && !has_begun;
@@ -111,6 +114,7 @@ impl Collector<'_> {
             window: Duration::from_nanos(collected.window_ns),
             completion: collected.completion,
             note: collected.note,
+            slices: collected.slices,
             server,
         })
     }
@@ -144,7 +148,13 @@ impl Collector<'_> {
             Report::Done {
                 window,
                 given_up,
+                slices,
             } => {
+                match (&mut collected.slices, slices) {
+                    (Some(all), Some(slices)) => all.add(&slices),
+                    (all @ None, slices) => *all = slices,
+                    (Some(_), None) => (),
+                }
                 collected.done += 1;
                 let window_ns = window.until_ns.saturating_sub(window.from_ns);
                 collected.window_ns = collected.window_ns.max(window_ns);

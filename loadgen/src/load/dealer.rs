@@ -110,7 +110,10 @@ impl Dealer {
         while goes_on && self.number < AHEAD_CALLS {
             let mut next = vec![Block::default(); blocks.len()];
             goes_on = self.deal(&mut next);
-            blocks.iter_mut().zip(next).for_each(|(all, block)| all.push(block));
+            blocks
+                .iter_mut()
+                .zip(next)
+                .for_each(|(all, block)| all.push(block));
         }
         let mut threads = Vec::new();
         let schedule = |blocks| {

@@ -137,7 +137,11 @@ fn the_parts_of_several_generators_are_the_whole() {
             let dealer = Dealer::new(&arrival, 3e4, SECOND, &workload, 5, part, threads);
             let mut calls = Vec::new();
             for mut schedule in dealer.start().0 {
-                calls.extend(schedule.calls().map(|call| (call.intended_ns, call.work.method)));
+                calls.extend(
+                    schedule
+                        .calls()
+                        .map(|call| (call.intended_ns, call.work.method)),
+                );
             }
             calls
         };
@@ -205,7 +209,10 @@ fn a_long_load_is_dealt_while_it_runs_in_bounded_memory() {
     // Five standard deviations of a Poisson count.
     assert!((count as f64 - calls).abs() < 5.0 * calls.sqrt(), "{count}");
     let blocks_ahead = AHEAD_CALLS / BLOCK_CALLS;
-    assert!(ended.iter().all(|(_, kept)| *kept <= blocks_ahead + 1), "{ended:?}");
+    assert!(
+        ended.iter().all(|(_, kept)| *kept <= blocks_ahead + 1),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::mem;
 use super::record::Record;
 use super::room::Room;
 use super::schedule::{Cursor, Schedule};
+use super::slices::Slices;
 use super::work::Work;
 use crate::results::{Kind, Pauses};
 
@@ -87,6 +88,7 @@ pub struct Flight {
     finished: Moments,
     room: Room,
     record: Box<Record>,
+    slices: Option<Slices>,
 }
 
 /// Moments since the last turn.
@@ -167,7 +169,18 @@ impl Flight {
             finished: Moments::default(),
             room: Room::new(window),
             record: Box::new(Record::new(methods)),
+            slices: None,
         }
+    }
+
+    /// Counts slow calls by slices of the window as well.
+    pub fn slice_by(&mut self, limits_ns: &[u64]) {
+        self.slices = Slices::new(self.window, limits_ns);
+    }
+
+    /// The slices of the whole load, at its end.
+    pub fn take_slices(&mut self) -> Option<Slices> {
+        self.slices.take()
     }
 
     /// Most calls that are in flight at once.
@@ -314,8 +327,12 @@ impl Flight {
             }
         }
         let times = &mut tally.times;
-        times.record(Kind::Response, now_ns.saturating_sub(call.intended_ns));
+        let response_ns = now_ns.saturating_sub(call.intended_ns);
+        times.record(Kind::Response, response_ns);
         times.record(Kind::Service, now_ns.saturating_sub(call.sent_ns));
+        if let Some(slices) = &mut self.slices {
+            slices.record(call.intended_ns, response_ns);
+        }
     }
 
     /// Names each call in flight that was sent at or before this time, once, so that it can be given up.
@@ -379,6 +396,9 @@ impl Flight {
         if self.is_measured(from_ns) || self.is_measured(until_ns) {
             self.record.disturbance.generator += Pauses::one(until_ns - from_ns);
         }
+        if let Some(slices) = &mut self.slices {
+            slices.disturb(from_ns, until_ns);
+        }
     }
 
     /// The end: what is still in flight, and what never went out, has waited at least until now.
@@ -392,8 +412,12 @@ impl Flight {
             let tally = &mut self.record.methods[usize::from(slot.method)];
             tally.counts.unfinished += 1;
             let times = &mut tally.times;
-            times.record(Kind::Response, now_ns.saturating_sub(slot.intended_ns));
+            let response_ns = now_ns.saturating_sub(slot.intended_ns);
+            times.record(Kind::Response, response_ns);
             times.record(Kind::Service, now_ns.saturating_sub(slot.sent_ns));
+            if let Some(slices) = &mut self.slices {
+                slices.record(slot.intended_ns, response_ns);
+            }
         }
         if self.pacing == Pacing::Open {
             self.close_unsent(now_ns);
@@ -408,9 +432,11 @@ impl Flight {
             if self.is_measured(call.intended_ns) {
                 let tally = &mut self.record.methods[usize::from(call.work.method)];
                 tally.counts.unsent += 1;
-                tally
-                    .times
-                    .record(Kind::Response, now_ns.saturating_sub(call.intended_ns));
+                let response_ns = now_ns.saturating_sub(call.intended_ns);
+                tally.times.record(Kind::Response, response_ns);
+                if let Some(slices) = &mut self.slices {
+                    slices.record(call.intended_ns, response_ns);
+                }
             }
         }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::analysis::queueing::{self, Queue};
-use crate::load::plan::Part;
-use crate::load::record::Record;
 use crate::load::arrival::Arrival;
 use crate::load::dealer::Dealer;
+use crate::load::plan::Part;
+use crate::load::record::Record;
 use crate::load::work::Workload;
 use crate::results::{CallCounts, Latency, Spread};
 use crate::selftest::theory;

@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::collector::Collector;
+use super::dealer::{Dealer, Feeder};
 use super::flight::{Flight, Pacing, Window};
 use super::merger::Observe;
 pub use super::plan::{Arrivals, Part, Plan};
 use super::record::Record;
-use super::dealer::{Dealer, Feeder};
 use super::schedule::Schedule;
 use super::server_use::ServerSample;
+use super::slices::Slices;
 use super::work::Workload;
 use super::worker::{Control, Report, Reporting, Worker};
 use super::{on_ringcall, on_tonic};
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub completion: Completion,
     /// More about that, in words.
     pub note: Option<String>,
+    /// Slow calls by slices of the window, if limits were given and one program made all calls.
+    pub slices: Option<Slices>,
     /// The server's process at both ends of the window, and its largest resident memory.
     pub server: Option<(ServerSample, ServerSample, u64)>,
 }
@@ -197,9 +200,8 @@ impl Plan {
                 dealer.start()
             }
             Arrivals::Closed { .. } => {
-                let of = |thread| {
-                    Schedule::of_closed_loop(&self.workload, self.seed, self.part, thread)
-                };
+                let of =
+                    |thread| Schedule::of_closed_loop(&self.workload, self.seed, self.part, thread);
                 ((0..threads).map(of).collect(), None)
             }
         };
@@ -221,6 +223,8 @@ impl Plan {
             for _ in 0..SPARES {
                 spare_sender.send(Box::new(Record::new(methods))).ok();
             }
+            let mut flight = Flight::new(schedule, pacing, window, conns * self.depth, methods);
+            flight.slice_by(&self.limits_ns);
             let job = Job {
                 cpu: self.cpus[number],
                 address: self.address.clone(),
@@ -231,7 +235,7 @@ impl Plan {
                 timeout: self.timeout,
                 connect_timeout: self.timeout.max(CONNECT_TIMEOUT_MIN),
                 control: Arc::clone(control),
-                flight: Flight::new(schedule, pacing, window, conns * self.depth, methods),
+                flight,
                 reporting: Reporting {
                     thread: number,
                     interval_ns: self.interval.as_nanos() as u64,
@@ -261,7 +265,9 @@ fn start_feeding(feeder: Feeder) -> Result<thread::JoinHandle<()>, String> {
         feeder.run();
     };
     let thread = thread::Builder::new().name("dealer".into());
-    thread.spawn(run).map_err(|error| format!("can't start a thread: {error}"))
+    thread
+        .spawn(run)
+        .map_err(|error| format!("can't start a thread: {error}"))
 }
 
 fn spawn(

@@ -29,6 +29,7 @@ pub mod room;
 pub mod schedule;
 mod sender;
 mod server_use;
+pub mod slices;
 mod wait_mode;
 pub mod work;
 mod worker;

@@ -39,6 +39,8 @@ pub struct Plan {
     pub server_pid: Option<u32>,
     /// Which part of the arrivals is this program's.
     pub part: Part,
+    /// Response times in nanoseconds from which on a call is slow, for [`super::slices`]; usually none.
+    pub limits_ns: Vec<u64>,
 }
 
 /// Which part of a load falls to one of several generators that share it. Connections and callers of

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::flight::{CallResult, DueCall, Flight, Window};
 use super::record::Record;
+use super::slices::Slices;
 
 /// What all threads of a load share.
 #[derive(Debug, Default)]
@@ -66,6 +67,8 @@ pub(super) enum Report {
         window: Window,
         /// Why the load was ended early, if this thread saw to it.
         given_up: Option<GivenUp>,
+        /// Its slices, if they were wanted.
+        slices: Option<Slices>,
     },
 }
 
@@ -171,6 +174,7 @@ impl Worker {
             self.tell(Report::Done {
                 window,
                 given_up,
+                slices: flight.take_slices(),
             });
             return false;
         }
@@ -265,7 +269,7 @@ impl Worker {
 }
 
 /// A thread that never sleeps reads the clock far more often than this, unless its CPU is taken away.
-const PAUSE_NS_MIN: u64 = 1_000_000;
+const PAUSE_NS_MIN: u64 = 500_000;
 /// How often to look for calls that take too long, and so how late they may be found.
 const EXPIRY_STEP_NS: u64 = 1_000_000;
 /// Calls that have taken too long are found within this time.

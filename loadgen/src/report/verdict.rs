@@ -44,6 +44,8 @@ pub struct Capacity {
     pub cpu_point: Option<u32>,
     /// The points that have passed at that rate.
     pub points: Vec<u32>,
+    /// Those of them that met the objective only in what was due while no CPU stood still.
+    pub quiet_points: Vec<u32>,
 }
 
 impl Capacity {
@@ -94,6 +96,7 @@ pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
             Some(Capacity {
                 slo: measured,
                 points: record.passed_at(answer.rate_per_s),
+                quiet_points: record.passed_in_quiet_at(answer.rate_per_s),
                 rate_per_s: answer.rate_per_s,
                 failed_per_s: answer.failed_per_s,
                 limit: answer.limit.clone(),
@@ -146,6 +149,7 @@ fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
             .is_some_and(|(_, verdict, _)| matches!(verdict, Judged::Invalid | Judged::Disturbed)),
         limit: refused.map(|(_, _, reasons)| reasons.join("; ")),
         is_confirmed: false,
+        quiet_points: Vec::new(),
         cpu_s_per_call: cpu_s_per_call(passed),
         cpu_point: Some(passed.row.point),
         points: vec![passed.row.point],
@@ -179,6 +183,7 @@ fn highest_passed(verdicts: impl Iterator<Item = Judged>) -> Option<usize> {
 pub(super) fn probed(point: &Point) -> Probed {
     Probed {
         point: point.summary.clone(),
+        slices: None,
         responses_ns: point
             .responses
             .iter()

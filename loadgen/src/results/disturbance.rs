@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{format_ns, percent, several};
 
-/// Times of a millisecond or longer in which a thread did not run that wanted to.
+/// Times of half a millisecond or longer in which a thread did not run that wanted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pauses {
     /// How many.
@@ -55,7 +55,7 @@ impl AddAssign for Pauses {
 pub struct Disturbance {
     /// Of the generator's threads that never sleep.
     pub generator: Pauses,
-    /// Of a thread that wakes up every millisecond on the server's CPUs; `None`: it could not look.
+    /// Of a thread that wakes up every half a millisecond on the server's CPUs; `None`: it could not look.
     pub server: Option<Pauses>,
     /// Share of the CPUs of generator and server that other programs used; `None`: not known.
     pub programs_ratio: Option<f64>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Format;
-use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::arrival::Arrival;
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::work::Workload;
 use crate::results::Protocol;
 use crate::units::{parse_rate, parse_time};
@@ -158,6 +158,7 @@ impl LoadArgs {
             seed: self.seed,
             server_pid,
             part: Part::WHOLE,
+            limits_ns: Vec::new(),
         };
         plan.check()?;
         if let (

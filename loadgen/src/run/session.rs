@@ -18,8 +18,9 @@ use crate::analysis::slo::Slo;
 use crate::environment;
 use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
-use crate::load::generator::{Arrivals, Event, Outcome, Plan};
 use crate::load::arrival::Arrival;
+use crate::load::generator::{Arrivals, Event, Outcome, Plan};
+use crate::load::slices::Slices;
 use crate::results::{
     Ceiling, Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare,
     Pinning, PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
@@ -48,6 +49,8 @@ pub struct Measured {
     pub point: PointSummary,
     /// Response times of all methods, for each interval of the window in order.
     pub responses_ns: Vec<Histogram<u64>>,
+    /// Slow calls by slices of the window, for the latencies of the objective, in a study.
+    pub slices: Option<Slices>,
 }
 
 impl Session {
@@ -108,9 +111,14 @@ impl Session {
     pub fn plan(&self) -> Result<Plan, Failure> {
         let testbed = &self.testbed;
         let cpus = testbed.generator_cpus.clone();
-        self.args
+        let mut plan = self
+            .args
             .plan(&testbed.address, cpus, testbed.server_pid)
-            .map_err(Failure::Usage)
+            .map_err(Failure::Usage)?;
+        if let Some(slo) = self.slo.as_ref().filter(|_| self.is_study) {
+            plan.limits_ns = slo.slow_from_ns();
+        }
+        Ok(plan)
     }
 
     /// Measures a point and adds it to the folder.
@@ -157,8 +165,17 @@ impl Session {
         let mut outcome = outcome.map_err(Failure::Other)?;
         let generator = &mut outcome.record.disturbance.generator;
         *generator = generator.per_thread(plan.cpus.len());
-        outcome.record.disturbance.server =
-            window_from.and_then(|from| stalls.finish(from, plan.duration));
+        let stalls = window_from.and_then(|from| stalls.finish(from, plan.duration));
+        outcome.record.disturbance.server = stalls.as_ref().map(|stalls| stalls.pauses);
+        let mut slices = outcome.slices.take();
+        match (&stalls, &mut slices) {
+            (Some(stalls), Some(slices)) => {
+                let spans = stalls.spans.iter();
+                spans.for_each(|&(from, until)| slices.disturb_in_window(from, until));
+            }
+            // Whose CPU is not seen may have stood still at any time.
+            _ => slices = None,
+        }
         if let Some(other_use) = cpus.finish().filter(|_| self.testbed.fleet.is_none()) {
             let disturbance = &mut outcome.record.disturbance;
             disturbance.programs_ratio = other_use.programs_ratio;
@@ -189,6 +206,7 @@ impl Session {
         Ok(Measured {
             point,
             responses_ns,
+            slices,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Pauses of the server's CPUs, as a thread sees them that wants to wake up there every millisecond.
+//! Pauses of the server's CPUs, as a thread sees them that wants to wake up there twice in a millisecond.
 //!
 //! The server can't tell them: while its CPU stands still, or wakes up late from its sleep because the host
 //! of a virtual machine has given it to others, it looks like a server that is slow.
@@ -16,6 +16,15 @@ use crate::target::placement::pin;
 pub(super) struct StallProbe {
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Option<Vec<Wake>>>>,
+}
+
+/// What was seen in a window.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stalls {
+    /// How many pauses, and how long.
+    pub(super) pauses: Pauses,
+    /// When each began and ended, since the beginning of the window.
+    pub(super) spans: Vec<(Duration, Duration)>,
 }
 
 /// A wake-up that was late.
@@ -40,17 +49,23 @@ impl StallProbe {
     }
 
     /// The pauses of the window; `None` where it could not look.
-    pub(super) fn finish(mut self, from: Instant, length: Duration) -> Option<Pauses> {
+    pub(super) fn finish(mut self, from: Instant, length: Duration) -> Option<Stalls> {
         self.is_over.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut self.threads);
         let seen = threads.into_iter().map(|thread| thread.join().ok()?);
         let seen: Vec<Vec<Wake>> = seen.collect::<Option<_>>()?;
         let is_in_window = |wake: &&Wake| wake.at >= from && wake.at < from + length;
         let mut pauses = Pauses::default();
+        let mut spans = Vec::new();
         for wake in seen.iter().flatten().filter(is_in_window) {
             pauses += Pauses::one(wake.late.as_nanos() as u64);
+            let until = wake.at - from;
+            spans.push((until.saturating_sub(wake.late), until));
         }
-        (!seen.is_empty()).then(|| pauses.per_thread(seen.len()))
+        (!seen.is_empty()).then(|| Stalls {
+            pauses: pauses.per_thread(seen.len()),
+            spans,
+        })
     }
 }
 
@@ -80,11 +95,12 @@ fn watch(cpu: usize, is_over: &AtomicBool) -> Option<Vec<Wake>> {
 
 /// Before all others.
 const NICE_MIN: i32 = -20;
-/// How often it wakes up: a thousandth of a CPU is not missed.
-const STEP: Duration = Duration::from_millis(1);
-/// As for the generator's threads.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// An hour on a machine that hardly runs.
+/// How often it wakes up, which takes some thousandths of a CPU. No pause is missed that is this much
+/// longer than the shortest that counts.
+const STEP: Duration = Duration::from_micros(500);
+/// Shorter ones can be the work of the kernel for the server.
+const PAUSE_MIN: Duration = Duration::from_micros(500);
+/// Half an hour on a machine that hardly runs.
 const WAKES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
@@ -104,9 +120,10 @@ mod tests {
             is_over: Arc::default(),
             threads: vec![thread::spawn(move || Some(wakes.to_vec()))],
         };
-        let pauses = probe.finish(from + ms(10), ms(20)).unwrap();
+        let Stalls { pauses, spans } = probe.finish(from + ms(10), ms(20)).unwrap();
         assert_eq!((pauses.count, pauses.total_ns), (2, 13_000_000));
         assert_eq!(pauses.longest_ns, 10_000_000);
+        assert_eq!(spans, [(ms(2), ms(5)), (ms(5), ms(15))]);
     }
 
     #[test]

@@ -64,13 +64,19 @@ impl Context<'_> {
         match outcome.completion {
             Completion::Complete => reasons.extend(outcome.note.clone()),
             Completion::Interrupted => {
-                reasons.push(format!("{}: the window is partial", note("it was ended early")));
+                reasons.push(format!(
+                    "{}: the window is partial",
+                    note("it was ended early")
+                ));
             }
             Completion::TargetLost => {
                 reasons.push("the server went away: the window is partial".into());
             }
             Completion::AgentLost => {
-                reasons.push(format!("{}: what is there is partial", note("an agent was lost")));
+                reasons.push(format!(
+                    "{}: what is there is partial",
+                    note("an agent was lost")
+                ));
             }
         }
         let mut notes: Vec<String> = whole.full_cap_note().into_iter().collect();
@@ -338,6 +344,7 @@ mod tests {
         }
         record.full_cap = calls.full_cap;
         Outcome {
+            slices: None,
             record,
             parts: Vec::new(),
             window: Duration::from_secs(1),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stalls::{self, ObservedStalls};
-use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::arrival::Arrival;
+use crate::load::generator::{Arrivals, Part, Plan};
 use crate::load::work::Workload;
 use crate::results::{Ceiling, KeptRate, Kind, Protocol};
 use crate::target::child::{IDLE_USUAL, ServerOptions, ServerProcess};
@@ -87,6 +87,7 @@ pub(super) fn search(
         seed: 1,
         server_pid: None,
         part: Part::WHOLE,
+        limits_ns: Vec::new(),
     };
     let closed = attempt(&plan(Arrivals::Closed {
         callers: CONNS * PIPELINED,

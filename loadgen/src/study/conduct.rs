@@ -71,6 +71,7 @@ pub fn conduct<P: Probe>(
                 verdict,
                 reasons: judgement.reasons,
                 quantile_ns: judgement.leading_ns.map(Into::into),
+                is_of_quiet: judgement.is_of_quiet,
             });
             is_stopped = !observe(Step::End(&probes[probes.len() - 1]));
             if is_stopped {

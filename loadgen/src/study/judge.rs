@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::Probed;
+use super::{Probed, quiet};
 use crate::analysis::Estimate;
 use crate::analysis::bounds::quantile_bounds;
 use crate::analysis::slo::{Finding, Metric, Objective, Slo};
@@ -14,10 +14,12 @@ use crate::units::format_rate;
 pub struct Judgement {
     /// What kind of answer it is.
     pub verdict: Verdict,
-    /// Why it did not pass, as sentences; empty if it did.
+    /// Why it did not pass, as sentences. If it did they are empty, or say that it passed in what was quiet.
     pub reasons: Vec<String>,
     /// The quantile of the objective that is mentioned first, and where it lies.
     pub leading_ns: Option<Estimate>,
+    /// Whether only the calls decided that were due while no CPU stood still.
+    pub is_of_quiet: bool,
 }
 
 /// What kind of answer a load gave.
@@ -70,6 +72,7 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
         verdict,
         reasons,
         leading_ns,
+        is_of_quiet: false,
     };
     let validity = &point.validity;
     if validity.is_overloaded {
@@ -112,7 +115,14 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
         && let Some(note) = disturbance(point, beyond)
     {
         reasons.push(note);
-        return judgement(Verdict::Disturbed, reasons);
+        let Some((verdict, why)) = quiet::judge(probed, slo) else {
+            return judgement(Verdict::Disturbed, reasons);
+        };
+        let all = reasons.join("; ");
+        return Judgement {
+            is_of_quiet: true,
+            ..judgement(verdict, vec![why, format!("of all: {all}")])
+        };
     }
     // Without its own delays the load might have passed.
     if is_late {
@@ -193,6 +203,8 @@ const BEHIND_RATIO_MAX: f64 = 0.01;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::flight::Window;
+    use crate::load::slices::Slices;
     use crate::study::simulated::Server;
     use crate::study::{Load, Probe};
 
@@ -270,6 +282,35 @@ mod tests {
         assert_eq!(verdict(4500.0, 0.1), Verdict::Disturbed);
         // Half of them do: a tenth of the time does not explain that.
         assert_eq!(verdict(4950.0, 0.01), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_disturbed_load_is_judged_by_what_was_quiet() {
+        let window = Window {
+            from_ns: 0,
+            until_ns: 1_000_000_000,
+        };
+        let slo: Slo = "p99<5ms".parse().unwrap();
+        let judged = |quiet_ns: u64, host_ratio: f64| {
+            let mut probed = probed(4500.0);
+            probed.point.disturbance.host_ratio = Some(host_ratio);
+            probed.point.window_s = 1.0;
+            let mut slices = Slices::new(window, &slo.slow_from_ns()).unwrap();
+            (0..20_000).for_each(|call| slices.record(call * 50_000, quiet_ns));
+            slices.disturb(0, 10_000_000);
+            probed.slices = Some(slices);
+            judge(&probed, &slo)
+        };
+        let passed = judged(1_000_000, 0.1);
+        assert_eq!(passed.verdict, Verdict::Passed);
+        assert!(
+            passed.reasons[0].contains("in which no CPU stood still"),
+            "{:?}",
+            passed.reasons
+        );
+        assert_eq!(judged(6_000_000, 0.1).verdict, Verdict::Failed);
+        // Nothing was taken that could explain what is slow: then all of the load counts.
+        assert_eq!(judged(1_000_000, 0.001).verdict, Verdict::Failed);
     }
 
     #[test]

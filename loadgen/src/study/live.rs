@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Load, Probe, Probed, Side};
 use crate::failure::Failure;
-use crate::load::generator::{Arrivals, Plan};
 use crate::load::arrival::Arrival;
+use crate::load::generator::{Arrivals, Plan};
 use crate::results::{Completion, Protocol};
 use crate::run::args::LoadArgs;
 use crate::run::session::Session;
@@ -120,6 +120,7 @@ impl Probe for LiveProbe {
         Ok(Probed {
             point: measured.point,
             responses_ns: measured.responses_ns,
+            slices: measured.slices,
         })
     }
 }

@@ -53,6 +53,16 @@ impl SearchRecord {
         passed.map(|probe| probe.point).collect()
     }
 
+    /// Those of them that met the objective only in what was due while no CPU stood still.
+    pub fn passed_in_quiet_at(&self, rate_per_s: f64) -> Vec<u32> {
+        let is_of_quiet = |point: &u32| {
+            let mut probes = self.probes.iter();
+            probes.any(|probe| probe.point == *point && probe.is_of_quiet)
+        };
+        let passed = self.passed_at(rate_per_s).into_iter();
+        passed.filter(is_of_quiet).collect()
+    }
+
     /// Loads that did not pass while others had the CPUs.
     pub fn disturbed(&self) -> usize {
         let is_disturbed = |probe: &&SearchProbe| probe.verdict == Verdict::Disturbed;
@@ -94,8 +104,11 @@ pub struct SearchProbe {
     pub phase: Phase,
     /// What it showed.
     pub verdict: Verdict,
-    /// Why it did not pass.
+    /// Why it did not pass, or how it did in spite of a disturbance.
     pub reasons: Vec<String>,
+    /// Whether only the calls decided that were due while no CPU stood still.
+    #[serde(default)]
+    pub is_of_quiet: bool,
     /// The objective's quantile in nanoseconds, where enough calls were measured.
     pub quantile_ns: Option<Interval>,
 }
@@ -193,6 +206,7 @@ mod tests {
             verdict,
             reasons: Vec::new(),
             quantile_ns: None,
+            is_of_quiet: false,
         };
         let record = |verdicts: &[Verdict], answer| SearchRecord {
             slo: "p99<1ms".into(),
@@ -245,6 +259,7 @@ mod tests {
                     lower: 1.0,
                     upper: 3.0,
                 }),
+                is_of_quiet: true,
             }],
             answer: None,
         });

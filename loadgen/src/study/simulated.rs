@@ -151,6 +151,7 @@ impl Probe for Server {
         Ok(Probed {
             point,
             responses_ns: intervals,
+            slices: None,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The verdict: what an instance carries, what that needs, and what breaks first.
 
 use super::{View, rate, section};
-use crate::analysis::slo::Slo;
+use crate::analysis::slo::{Metric, Slo};
 use crate::report::bottleneck::{Facts, what_breaks_first};
 use crate::report::comparison;
 use crate::report::document::{Block, Figure, Section};
@@ -9,7 +9,7 @@ use crate::report::evidence::Point;
 use crate::report::provenance::command;
 use crate::report::verdict::{self, Capacity};
 use crate::study::record::StudyRecord;
-use crate::units::format_ns;
+use crate::units::{format_ns, several};
 
 impl View<'_> {
     pub(super) fn verdict(&self) -> Section {
@@ -24,6 +24,7 @@ impl View<'_> {
         match &self.capacity {
             Some(capacity) => {
                 blocks.push(Block::Headline(headline(capacity)));
+                blocks.extend(self.only_in_quiet(capacity).map(Block::Warning));
                 blocks.push(Block::Figures(self.figures(capacity)));
                 blocks.extend(self.repeated().map(Block::Text));
                 blocks.push(Block::Text("What breaks first:".into()));
@@ -105,6 +106,27 @@ impl View<'_> {
              other work on the machine. `loadgen env` names what disturbs measurements.",
             rate(rate_per_s),
             format_ns(bounds.value)
+        ))
+    }
+
+    /// That the objective was met only while the machine was left alone, and what it was in all.
+    fn only_in_quiet(&self, capacity: &Capacity) -> Option<String> {
+        let (quantile, _) = capacity.slo.leading_quantile()?;
+        let is_quiet = |point: &&Point| {
+            let number = point.row.point;
+            point.folder == 0 && capacity.quiet_points.contains(&number)
+        };
+        let points = self.evidence.points.iter().filter(is_quiet);
+        let worst = points.filter_map(|point| point.quantile(quantile));
+        let worst_ns = worst.map(|bounds| bounds.value).reduce(f64::max)?;
+        Some(format!(
+            "Others took CPUs of generator or server in {} of the {} that say so: there the objective was kept by \
+             the calls that were due while no CPU stood still, and not by all of them ({} {} at worst). It holds \
+             for a machine that is left alone; on one like this add what `loadgen env` and the loads say was taken.",
+            capacity.quiet_points.len(),
+            several(capacity.points.len(), "load"),
+            Metric::Quantile(quantile),
+            format_ns(worst_ns)
         ))
     }
 
@@ -191,6 +213,11 @@ fn headline(capacity: &Capacity) -> String {
     } else {
         ", the highest that was tried and passed"
     };
+    let quiet = if capacity.quiet_points.is_empty() {
+        ""
+    } else {
+        " while its CPUs are left alone"
+    };
     let above = match capacity.failed_per_s {
         Some(failed) => format!("; at {} it surely does not", rate(failed)),
         None => String::new(),
@@ -209,7 +236,7 @@ fn headline(capacity: &Capacity) -> String {
         ("", "")
     };
     format!(
-        "One instance carries {at_least}{} and keeps `{}`{confirmed}{above}{bound}.",
+        "One instance carries {at_least}{} and keeps `{}`{quiet}{confirmed}{above}{bound}.",
         rate(capacity.rate_per_s),
         capacity.slo
     )

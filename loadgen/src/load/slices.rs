@@ -1,0 +1,168 @@
+//! The window in short slices, by when calls were due: how many were slow, and which slices were hit by a
+//! pause of a CPU. What the server is to blame for can then be told from the others.
+
+use std::time::Duration;
+
+use super::flight::Window;
+
+/// The slices of a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slices {
+    from_ns: u64,
+    slice_ns: u64,
+    /// From these times on a call is slow.
+    limits_ns: Vec<u64>,
+    slices: Vec<Slice>,
+}
+
+/// A slice of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// Calls that were due in it and whose time is known.
+    pub calls: u32,
+    /// Those that were slow, for each limit.
+    pub slow: [u32; LIMITS_MAX],
+    /// Whether a CPU stood still in or shortly before it.
+    pub is_disturbed: bool,
+}
+
+impl Slices {
+    /// All of a window. `None` without limits, or with more than [`LIMITS_MAX`].
+    pub(crate) fn new(window: Window, limits_ns: &[u64]) -> Option<Self> {
+        if limits_ns.is_empty() || limits_ns.len() > LIMITS_MAX {
+            return None;
+        }
+        let window_ns = window.until_ns - window.from_ns;
+        let slice_ns = SLICE_NS_MIN.max(window_ns.div_ceil(SLICES_MAX));
+        Some(Self {
+            from_ns: window.from_ns,
+            slice_ns,
+            limits_ns: limits_ns.to_vec(),
+            slices: vec![Slice::default(); window_ns.div_ceil(slice_ns) as usize],
+        })
+    }
+
+    /// A call of the window that was due then has taken so long.
+    #[inline]
+    pub(crate) fn record(&mut self, intended_ns: u64, response_ns: u64) {
+        let at = (intended_ns - self.from_ns) / self.slice_ns;
+        let Some(slice) = self.slices.get_mut(at as usize) else {
+            return;
+        };
+        slice.calls += 1;
+        for (limit_ns, slow) in self.limits_ns.iter().zip(&mut slice.slow) {
+            *slow += u32::from(response_ns >= *limit_ns);
+        }
+    }
+
+    /// A CPU stood still between these times, in nanoseconds since the beginning of the load. It also hits
+    /// the calls that were under way before, and those that queue up behind it.
+    pub(crate) fn disturb(&mut self, from_ns: u64, until_ns: u64) {
+        let first_ns = from_ns.saturating_sub(self.slice_ns);
+        let last_ns = until_ns + (until_ns - from_ns) * QUEUED_PER_PAUSE;
+        if last_ns < self.from_ns {
+            return;
+        }
+        let place = |at_ns: u64| (at_ns.saturating_sub(self.from_ns) / self.slice_ns) as usize;
+        let end = self.slices.len().min(place(last_ns) + 1);
+        let start = end.min(place(first_ns));
+        for slice in &mut self.slices[start..end] {
+            slice.is_disturbed = true;
+        }
+    }
+
+    /// The same, with times since the beginning of the window.
+    pub(crate) fn disturb_in_window(&mut self, from: Duration, until: Duration) {
+        let at_ns = |time: Duration| self.from_ns + time.as_nanos() as u64;
+        self.disturb(at_ns(from), at_ns(until));
+    }
+
+    /// Adds those of another thread of the same load.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.slices.iter_mut().zip(&other.slices) {
+            mine.calls += theirs.calls;
+            for (mine, theirs) in mine.slow.iter_mut().zip(theirs.slow) {
+                *mine += theirs;
+            }
+            mine.is_disturbed |= theirs.is_disturbed;
+        }
+    }
+
+    /// Those in which no CPU stood still.
+    pub fn quiet(&self) -> impl Iterator<Item = &Slice> {
+        self.slices.iter().filter(|slice| !slice.is_disturbed)
+    }
+
+    /// Length of each.
+    pub fn slice_s(&self) -> f64 {
+        self.slice_ns as f64 / 1e9
+    }
+}
+
+/// Limits that are looked at; objectives with more latencies are rare.
+pub const LIMITS_MAX: usize = 4;
+/// Some pauses are shorter, and calls take less time on a quiet machine.
+const SLICE_NS_MIN: u64 = 5_000_000;
+/// However long the window is.
+const SLICES_MAX: u64 = 1 << 14;
+/// For how many times its length calls queue up behind a pause: a server that is busy for three
+/// quarters of its time needs so long until all of them are answered.
+const QUEUED_PER_PAUSE: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const WINDOW: Window = Window {
+        from_ns: 1000 * MS,
+        until_ns: 1100 * MS,
+    };
+
+    fn quiet(slices: &Slices) -> Vec<usize> {
+        let places = 0..slices.slices.len();
+        places
+            .filter(|&at| !slices.slices[at].is_disturbed)
+            .collect()
+    }
+
+    #[test]
+    fn calls_are_in_the_slice_in_which_they_were_due() {
+        let mut slices = Slices::new(WINDOW, &[MS, 2 * MS]).unwrap();
+        assert_eq!(slices.slices.len(), 20);
+        slices.record(1000 * MS, MS - 1);
+        slices.record(1004 * MS, MS);
+        slices.record(1099 * MS, 50 * MS);
+        let mut both = slices.clone();
+        both.add(&slices);
+        let (first, last) = (both.slices[0], both.slices[19]);
+        assert_eq!((first.calls, first.slow), (4, [2, 0, 0, 0]));
+        assert_eq!((last.calls, last.slow), (2, [2, 2, 0, 0]));
+    }
+
+    #[test]
+    fn a_pause_hits_what_was_due_shortly_before_and_what_queues_up_behind() {
+        let mut slices = Slices::new(WINDOW, &[MS]).unwrap();
+        slices.disturb(1030 * MS, 1033 * MS);
+        // Up to 1045 ms.
+        assert_eq!(
+            quiet(&slices),
+            [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+        );
+        // Before the window, reaching into it; and at its very end.
+        slices.disturb(990 * MS, 999 * MS);
+        slices.disturb(1099 * MS, 1200 * MS);
+        assert_eq!(quiet(&slices), [10, 11, 12, 13, 14, 15, 16, 17]);
+        slices.disturb_in_window(Duration::from_millis(60), Duration::from_millis(61));
+        assert_eq!(quiet(&slices), [10, 14, 15, 16, 17]);
+        slices.disturb(100 * MS, 101 * MS);
+        slices.disturb(2000 * MS, 2001 * MS);
+        assert_eq!(quiet(&slices).len(), 5, "neither is near the window");
+    }
+
+    #[test]
+    fn without_limits_nothing_is_sliced() {
+        assert_eq!(Slices::new(WINDOW, &[]), None);
+        assert_eq!(Slices::new(WINDOW, &[1; LIMITS_MAX + 1]), None);
+    }
+}
