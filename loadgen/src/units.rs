@@ -133,7 +133,7 @@ pub fn percent(share: f64) -> String {
 /// A number of things, in the plural unless it is one.
 pub fn several(count: usize, thing: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {thing}{ending}")
+    format!("{} {thing}{ending}", format_count(count as u64))
 }
 
 /// What `show` makes of a value, or a dash for none.

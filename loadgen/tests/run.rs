@@ -8,10 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use loadgen::results::{Completion, ResultReader};
-use loadgen::samples::echo::{EchoServer, Mirror};
+use loadgen::samples::echo::{EchoHandler, EchoServer, Mirror};
+use loadgen::units::format_count;
+use ringcall::Limits;
 use rustix::process::{Pid, Signal, kill_process_group};
 use support::measured::{
-    Run, assert_consistent, assert_measured, await_interval, end, json, start,
+    Run, assert_consistent, assert_measured, await_interval, await_line, end, json, start,
+    start_with,
 };
 use support::{Serving, complaint, run};
 
@@ -306,7 +309,7 @@ fn options_that_contradict_each_other_are_refused() {
     for arguments in [
         &["--method", "spin"][..],
         &["--method", "nothing"],
-        &["--rate", "100M", "--duration", "100s"],
+        &["--rate", "1000M"],
         &["--slo", "p99"],
         &["--pin", "9999"],
         &["--arrival", "sometimes"],
@@ -370,22 +373,121 @@ fn calls_that_all_time_out_violate_the_objective_that_nobody_named() {
 
 #[test]
 fn calls_that_are_all_refused_violate_it_too() {
-    // A server that has another service.
     let server = ringcall::Server::builder()
         .listen("tcp://127.0.0.1:0")
         .shards(std::num::NonZero::<usize>::MIN)
+        .serve(|_| EchoServer::new(Refusing));
+    let server = server.expect("a server");
+    let address = server.addresses()[0].clone();
+    let one = Run::new(&["--target", &address, "--format", "text"]);
+    let output = one.end();
+    assert_eq!(output.status.code(), Some(3), "{}", complaint(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("FAILED     "), "{text}");
+    let counts = assert_consistent(&one.folder());
+    let line = format!(
+        "{} × the server: NOT_FOUND: gone",
+        format_count(counts.error)
+    );
+    assert!(text.contains(&line), "{text}");
+    assert!(
+        text.contains(", 0 that this side failed, 0 without"),
+        "{text}"
+    );
+    let progress = complaint(&output);
+    assert!(
+        progress.contains("FAILED, most with: NOT_FOUND: gone"),
+        "{progress}"
+    );
+    // By text and over time.
+    let errors = ResultReader::open(&one.folder()).unwrap().errors().unwrap();
+    assert!(errors.len() > 1 && errors.iter().all(|error| error.is_of_server));
+    assert_eq!(
+        errors.iter().map(|error| error.count).sum::<u64>(),
+        counts.error
+    );
+    assert!(
+        run(&["report", one.folder().to_str().unwrap()])
+            .status
+            .success()
+    );
+    let report = fs::read_to_string(one.folder().join("report.md")).unwrap();
+    assert!(
+        report.contains("Failures") && report.contains("plots/failures_over_time.svg"),
+        "{report}"
+    );
+}
+
+struct Refusing;
+
+impl EchoHandler for Refusing {
+    async fn echo(
+        &self,
+        _cx: &ringcall::Context,
+        _payload: ringcall::Request<Vec<u8>>,
+    ) -> Result<ringcall::Reply<Vec<u8>>, ringcall::Status> {
+        Err(ringcall::Status::not_found("gone"))
+    }
+}
+
+#[test]
+fn what_this_side_refuses_is_told_apart() {
+    let mut limits = Limits::default();
+    limits.payload_bytes_max = 65_536;
+    let server = ringcall::Server::builder()
+        .listen("tcp://127.0.0.1:0")
+        .shards(std::num::NonZero::<usize>::MIN)
+        .limits(limits)
         .serve(|_| EchoServer::new(Mirror));
     let server = server.expect("a server");
     let address = server.addresses()[0].clone();
-    let one = Run::new(&["--target", &address, "--method", "add", "--format", "text"]);
+    let large = ["--payload", "fixed:70000", "--format", "text"];
+    let one = Run::new(&[&["--target", &address][..], &large].concat());
     let output = one.end();
     assert_eq!(output.status.code(), Some(3), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("FAILED     "), "{text}");
-    assert!(
-        text.contains("the first with: ") && text.contains("no method"),
-        "{text}"
+    let counts = assert_consistent(&one.folder());
+    let line = format!(
+        "{} × this side: RESOURCE_EXHAUSTED",
+        format_count(counts.error)
     );
+    assert!(counts.error > 0 && text.contains(&line), "{text}");
+    assert!(text.contains(": 0 with an error of the server"), "{text}");
+}
+
+#[test]
+fn a_load_that_keeps_going_outlives_its_server() {
+    let mut server = Serving::start(&["--listen", "tcp://127.0.0.1:0", "--shards", "1"]);
+    let address = server.address();
+    let one = Run::new(&["--target", &address, "--duration", "60s"]);
+    let mut arguments = one.arguments();
+    arguments.push("--keep-going");
+    let (child, mut lines) = start_with(&arguments);
+    await_line(&mut lines, "/s, p99");
+    server.signal(Signal::KILL)();
+    server.wait();
+    // Longer than a load bears that does not keep going.
+    for _ in 0..6 {
+        await_line(&mut lines, "FAILED, most with: UNAVAILABLE");
+    }
+    let again = Serving::start(&["--listen", &address, "--shards", "1"]);
+    while await_line(&mut lines, "/s, p99").contains("FAILED") {}
+    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = end(child, lines);
+    drop(again);
+    assert_eq!(
+        json(&output)["completion"],
+        "interrupted",
+        "{}",
+        complaint(&output)
+    );
+    let counts = assert_consistent(&one.folder());
+    assert!(counts.ok > 0 && counts.error > 0, "{counts:?}");
+    let summary = ResultReader::open(&one.folder())
+        .unwrap()
+        .summary()
+        .unwrap();
+    assert_eq!(summary.points[0].failures.of_generator(), counts.error);
 }
 
 #[test]

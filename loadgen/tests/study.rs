@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use loadgen::results::ResultReader;
 use serde_json::Value;
@@ -270,6 +270,70 @@ fn a_server_is_compared_with_itself() {
 }
 
 #[test]
+fn a_comparison_is_reported_as_one() {
+    let arguments = [
+        "compare",
+        "--rounds",
+        "5",
+        "--rate",
+        "500",
+        "--duration",
+        "100ms",
+    ];
+    let study = Study::run(&[&arguments[..], &["--level", "0.3"]].concat());
+    let report = study.report();
+    assert!(report.starts_with("# Comparison: "), "{report}");
+    assert!(report.contains("The loads of both sides"), "{report}");
+    assert!(!report.contains("Not measured"), "{report}");
+    let html = fs::read_to_string(study.folder().join("report.html")).unwrap();
+    assert!(html.contains("<title>Comparison: "), "{html}");
+}
+
+#[test]
+fn the_commands_that_a_report_suggests_run_as_printed() {
+    let study = Study::run(&["sweep", "--rates", "300,600", "--duration", "100ms"]);
+    let folder = study.folder();
+    let report = study.report();
+    let is_command = |line: &&str| line.starts_with("loadgen ");
+    let commands: Vec<&str> = report.lines().filter(is_command).collect();
+    assert!(commands.len() > 1, "{report}");
+    let program = Path::new(env!("CARGO_BIN_EXE_loadgen"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", program.parent().unwrap().display());
+    for command in commands {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .current_dir(study.out.path())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        // What they find is the machine's; that they run and say it is theirs.
+        let code = output.status.code();
+        assert!(
+            matches!(code, Some(0 | 3 | 4)),
+            "{command}: {}",
+            complaint(&output)
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("report.html"), "{command}: {text}");
+    }
+    assert!(folder.exists());
+}
+
+#[test]
+fn two_studies_are_laid_over_each_other() {
+    let sweep = || Study::run(&["sweep", "--rates", "20k", "--duration", "300ms"]);
+    let (one, other) = (sweep(), sweep());
+    let folders = [&one, &other].map(|study| study.folder().to_str().unwrap().to_owned());
+    let output = run(&["report", &folders[0], &folders[1]]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let report = one.report();
+    assert!(report.contains("The studies over each other"), "{report}");
+    let html = fs::read_to_string(one.folder().join("report.html")).unwrap();
+    assert!(html.contains("1: echo on ringcall over tcp") && html.contains("2: echo on ringcall"));
+}
+
+#[test]
 fn what_can_not_be_is_refused_with_a_way_out() {
     for (arguments, words) in [
         (&["search"][..], "--slo 'p99<1ms"),
@@ -281,6 +345,10 @@ fn what_can_not_be_is_refused_with_a_way_out() {
         ),
         (&["sweep", "--rates", "10k..1k"], "ends below its beginning"),
         (&["sweep", "--grid", "8"], "has no `x`"),
+        (
+            &["sweep", "--shard-counts", "1,1000"],
+            "1 000 shards need a CPU each",
+        ),
         (&["compare", "one-folder"], "2 values"),
         (&["report"], "required"),
         (&["report", "x", "--headroom", "1"], "share from 0 to 0.9"),

@@ -107,12 +107,23 @@ impl fmt::Display for Code {
 }
 
 /// How a call failed: a code, a message for people, and details for programs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Two are equal when all of that is; it makes no difference where they come from.
+#[derive(Clone, Debug)]
 pub struct Status {
     code: Code,
     message: Cow<'static, str>,
     details: Vec<u8>,
+    is_from_peer: bool,
 }
+
+impl PartialEq for Status {
+    fn eq(&self, other: &Self) -> bool {
+        self.code == other.code && self.message == other.message && self.details == other.details
+    }
+}
+
+impl Eq for Status {}
 
 impl Status {
     /// That of a request which is longer than permitted.
@@ -130,6 +141,7 @@ impl Status {
             code,
             message: message.into(),
             details: Vec::new(),
+            is_from_peer: false,
         }
     }
 
@@ -179,6 +191,12 @@ impl Status {
         &self.details
     }
 
+    /// Whether the other side has sent it. Otherwise this one made it: there was no connection, it was lost,
+    /// the deadline passed, or the call was refused before it was sent.
+    pub fn is_from_peer(&self) -> bool {
+        self.is_from_peer
+    }
+
     /// Appends the payload of an ERROR frame: `message_bytes u32`, the message, the details.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) {
         let message = cut_with_mark(&self.message, STATUS_MESSAGE_BYTES_MAX);
@@ -204,7 +222,11 @@ impl Status {
             Code::Ok => Code::Unknown,
             code => code,
         };
-        Some(Self::new(code, message.to_owned()).with_details(details))
+        let status = Self::new(code, message.to_owned()).with_details(details);
+        Some(Self {
+            is_from_peer: true,
+            ..status
+        })
     }
 }
 
@@ -268,7 +290,9 @@ mod tests {
         let status = Status::not_found("no key \u{fc}").with_details([1, 2]);
         let mut payload = Vec::new();
         status.encode_payload(&mut payload);
-        assert_eq!(Status::decode_payload(5, &payload), Some(status));
+        let read = Status::decode_payload(5, &payload).expect("can be read");
+        assert_eq!(read, status);
+        assert!(read.is_from_peer() && !status.is_from_peer());
     }
 
     #[test]

@@ -63,8 +63,8 @@ fn run_all(
             return Err("interrupted".into());
         }
         if outcome.record.total().counts.ok == 0 {
-            let why = outcome.record.first_error;
-            let why = why.unwrap_or_else(|| "no call has ended in time".into());
+            let first = outcome.record.failures.first();
+            let why = first.map_or("no call has ended in time", |failure| &failure.text);
             return Err(format!("{step}: no call was answered: {why}"));
         }
         outcomes.push(outcome);

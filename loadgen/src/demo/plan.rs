@@ -49,6 +49,7 @@ impl Load {
             warmup: WARM_UP,
             duration: self.measure,
             timeout: CALL_TIMEOUT,
+            keeps_going: false,
             interval: self.measure,
             cpus: vec![cpu],
             seed: SEED,

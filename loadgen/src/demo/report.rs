@@ -145,8 +145,8 @@ fn failures<'a>(steps: &'a [Step], measured: &'a Measured) -> impl Iterator<Item
     let note = |(step, outcome): (&Step, &Outcome)| {
         let counts = outcome.record.total().counts;
         let failed = counts.scheduled - counts.ok;
-        let why = outcome.record.first_error.as_deref();
-        let why = why.unwrap_or("no answer in time");
+        let first = outcome.record.failures.first();
+        let why = first.map_or("no answer in time", |failure| &failure.text);
         (failed > 0).then(|| format!("{step}: {failed} calls failed, the first with {why}"))
     };
     rows.filter_map(note)

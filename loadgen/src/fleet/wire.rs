@@ -46,6 +46,8 @@ pub struct Assignment {
     pub duration_ns: u64,
     /// Time after which a call has failed.
     pub timeout_ns: u64,
+    /// Whether a server that can't be reached does not end the load.
+    pub keeps_going: bool,
     /// Length of an interval.
     pub interval_ns: u64,
     /// Seed of the whole load.
@@ -132,8 +134,20 @@ pub struct Counts {
     pub full_cap: [u64; 4],
     /// Pauses of the agent's threads, their time in all, and the longest.
     pub pauses: [u64; 3],
-    /// Why the first call failed that did.
-    pub first_error: Option<String>,
+    /// Why calls failed that did.
+    pub failures: Vec<Failure>,
+}
+
+/// Calls that failed alike.
+#[ringcall::message]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// Why.
+    pub text: String,
+    /// Whether the server said so.
+    pub is_of_server: bool,
+    /// How many.
+    pub count: u64,
 }
 
 /// Counts and times of one method.
@@ -199,6 +213,7 @@ impl Assignment {
             warmup_ns: ns(plan.warmup),
             duration_ns: ns(plan.duration),
             timeout_ns: ns(plan.timeout),
+            keeps_going: plan.keeps_going,
             interval_ns: ns(plan.interval),
             seed: plan.seed,
             part: part.number as u32,
@@ -259,6 +274,7 @@ impl Assignment {
             warmup: Duration::from_nanos(self.warmup_ns),
             duration: Duration::from_nanos(self.duration_ns),
             timeout: Duration::from_nanos(self.timeout_ns),
+            keeps_going: self.keeps_going,
             interval: Duration::from_nanos(self.interval_ns),
             cpus: cpus.to_vec(),
             seed: self.seed,
@@ -315,7 +331,15 @@ impl Counts {
                 record.disturbance.generator.total_ns,
                 record.disturbance.generator.longest_ns,
             ],
-            first_error: record.first_error.clone(),
+            failures: record
+                .failures
+                .iter()
+                .map(|failure| Failure {
+                    text: failure.text.clone(),
+                    is_of_server: failure.is_of_server,
+                    count: failure.count,
+                })
+                .collect(),
         }
     }
 
@@ -376,7 +400,12 @@ impl Counts {
             total_ns,
             longest_ns,
         };
-        record.first_error.clone_from(&self.first_error);
+        for failure in &self.failures {
+            let count = failure.count.min(CALLS_MAX);
+            record
+                .failures
+                .add(&failure.text, failure.is_of_server, count);
+        }
         Ok(record)
     }
 }
@@ -430,6 +459,7 @@ mod tests {
             warmup_ns: 0,
             duration_ns: 1_000_000_000,
             timeout_ns: 1_000_000_000,
+            keeps_going: true,
             interval_ns: 100_000_000,
             seed: 1,
             part: 1,

@@ -48,7 +48,12 @@ pub enum CallResult {
     /// With an answer.
     Ok,
     /// With an error.
-    Error(String),
+    Error {
+        /// Why.
+        text: String,
+        /// Whether the server said so, and not the client here.
+        is_of_server: bool,
+    },
     /// Not within the time-out.
     Timeout,
 }
@@ -320,9 +325,9 @@ impl Flight {
         match end {
             CallResult::Ok => tally.counts.ok += 1,
             CallResult::Timeout => tally.counts.timeout += 1,
-            CallResult::Error(why) => {
+            CallResult::Error { text, is_of_server } => {
                 tally.counts.error += 1;
-                self.record.first_error.get_or_insert(why);
+                self.record.failures.add(&text, is_of_server, 1);
                 return;
             }
         }
@@ -386,18 +391,21 @@ impl Flight {
         self.window.until_ns = self.window.until_ns.min(now_ns + 1);
     }
 
-    /// The thread stood still between these times.
+    /// The thread did not read its clock between these times.
     #[cold]
     pub fn note_pause(&mut self, from_ns: u64, until_ns: u64) {
+        if let Some(slices) = &mut self.slices {
+            slices.disturb(from_ns, until_ns);
+        }
+        if until_ns - from_ns < PAUSE_NS_MIN {
+            return;
+        }
         if self.pacing == Pacing::Open {
             self.room
                 .pause(from_ns, until_ns, &mut self.record.full_cap);
         }
         if self.is_measured(from_ns) || self.is_measured(until_ns) {
             self.record.disturbance.generator += Pauses::one(until_ns - from_ns);
-        }
-        if let Some(slices) = &mut self.slices {
-            slices.disturb(from_ns, until_ns);
         }
     }
 
@@ -457,6 +465,8 @@ impl Flight {
     }
 }
 
+/// Shorter pauses may be the thread's own work, when it has much to do at once.
+const PAUSE_NS_MIN: u64 = 1_000_000;
 /// Distance between calls of a closed loop while they fail: without a server they fail at once.
 const ERROR_PAUSE_NS: u64 = 1_000_000;
 

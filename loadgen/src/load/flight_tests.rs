@@ -225,7 +225,10 @@ fn failures_are_in_the_books_and_not_in_the_times() {
     let mut flight = open(&Arrival::Uniform, 1000.0, 1, "fixed:1us", 8);
     let mut ends = [
         CallResult::Ok,
-        CallResult::Error("refused".into()),
+        CallResult::Error {
+            text: "refused".into(),
+            is_of_server: true,
+        },
         CallResult::Timeout,
     ]
     .into_iter()
@@ -245,7 +248,12 @@ fn failures_are_in_the_books_and_not_in_the_times() {
         counts.error.abs_diff(333) <= 1 && counts.timeout.abs_diff(333) <= 1,
         "{counts:?}"
     );
-    assert_eq!(record.first_error.as_deref(), Some("refused"));
+    let failures: Vec<_> = record.failures.iter().collect();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(
+        (&*failures[0].text, failures[0].count),
+        ("refused", counts.error)
+    );
     assert_eq!(record.answered, counts.ok);
 }
 

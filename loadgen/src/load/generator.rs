@@ -88,6 +88,7 @@ pub(super) struct Job {
     pub(super) depth: usize,
     pub(super) churn_calls: Option<u64>,
     pub(super) timeout: Duration,
+    keeps_going: bool,
     pub(super) connect_timeout: Duration,
     pub(super) control: Arc<Control>,
     flight: Flight,
@@ -108,10 +109,20 @@ impl Job {
             flight,
             control,
             timeout,
+            keeps_going,
             reporting,
             ..
         } = self;
-        Worker::new(flight, control, origin, timeout, cpu.is_some(), reporting)
+        let never_sleeps = cpu.is_some();
+        Worker::new(
+            flight,
+            control,
+            origin,
+            timeout,
+            never_sleeps,
+            keeps_going,
+            reporting,
+        )
     }
 }
 
@@ -233,6 +244,7 @@ impl Plan {
                 depth: self.depth,
                 churn_calls: self.churn_calls,
                 timeout: self.timeout,
+                keeps_going: self.keeps_going,
                 connect_timeout: self.timeout.max(CONNECT_TIMEOUT_MIN),
                 control: Arc::clone(control),
                 flight,

@@ -100,7 +100,8 @@ impl Transport for OnShard {
     async fn call(&self, connection: &Connection, work: Work) -> Result<(), Fault> {
         let answer = connection.call(&self.request_data, work).await;
         answer.map_err(|status| Fault {
-            is_unreachable: status.code() == Code::Unavailable,
+            is_unreachable: status.code() == Code::Unavailable && !status.is_from_peer(),
+            is_of_server: status.is_from_peer(),
             text: status.to_string(),
         })
     }

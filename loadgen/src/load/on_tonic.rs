@@ -157,6 +157,8 @@ impl Transport for OnTokio {
         let answer = self.request(connection.clone(), work).await;
         answer.map_err(|status| Fault {
             is_unreachable: status.code() == Code::Unavailable,
+            // What tonic makes of its own has a cause.
+            is_of_server: std::error::Error::source(&status).is_none(),
             text: status.to_string(),
         })
     }

@@ -29,6 +29,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Time after which a call has failed.
     pub timeout: Duration,
+    /// Whether a server that can't be reached does not end the load.
+    pub keeps_going: bool,
     /// Length of an interval.
     pub interval: Duration,
     /// A CPU for each thread. A thread without one gives its CPU away while nothing is due.

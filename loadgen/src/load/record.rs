@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::results::{CallCounts, Disturbance, FullCap, Kind};
+use crate::results::{CallCounts, Disturbance, Failures, FullCap, Kind};
 
 /// The times of the calls of one method. Values are nanoseconds with three significant digits.
 #[derive(Clone, Debug)]
@@ -63,8 +63,8 @@ pub struct Record {
     pub full_cap: FullCap,
     /// Where the generator stood still.
     pub disturbance: Disturbance,
-    /// Why the first call failed that did.
-    pub first_error: Option<String>,
+    /// Why calls failed that did.
+    pub failures: Failures,
 }
 
 impl Record {
@@ -80,7 +80,7 @@ impl Record {
             in_flight_ns: 0.0,
             full_cap: FullCap::default(),
             disturbance: Disturbance::default(),
-            first_error: None,
+            failures: Failures::default(),
         };
         // Writes to all of its memory: the kernel gives pages when they are first written to, which
         // takes time that must not be that of a call.
@@ -98,9 +98,7 @@ impl Record {
         self.in_flight_ns += other.in_flight_ns;
         self.full_cap += other.full_cap;
         self.disturbance += other.disturbance;
-        if self.first_error.is_none() {
-            self.first_error.clone_from(&other.first_error);
-        }
+        self.failures += &other.failures;
     }
 
     /// All methods together.
@@ -123,7 +121,7 @@ impl Record {
         self.in_flight_ns = 0.0;
         self.full_cap = FullCap::default();
         self.disturbance = Disturbance::default();
-        self.first_error = None;
+        self.failures.clear();
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) trait Transport: Sized + 'static {
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) text: String,
+    /// The server said so.
+    pub(super) is_of_server: bool,
     /// It found no server.
     pub(super) is_unreachable: bool,
 }
@@ -93,7 +95,15 @@ async fn make_call<T: Transport>(
     sender.pool.borrow_mut().end(&pooled);
     let (end, is_unreachable) = match answer {
         Some(Ok(())) => (CallResult::Ok, false),
-        Some(Err(fault)) => (CallResult::Error(fault.text), fault.is_unreachable),
+        Some(Err(fault)) => {
+            let Fault {
+                text, is_of_server, ..
+            } = fault;
+            (
+                CallResult::Error { text, is_of_server },
+                fault.is_unreachable,
+            )
+        }
         None => (CallResult::Timeout, false),
     };
     sender.worker.end(due.slot, end, is_unreachable);

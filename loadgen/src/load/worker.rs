@@ -110,6 +110,7 @@ pub(super) struct Worker {
     /// When the clock was read last, by a thread that never sleeps.
     read_ns: Cell<u64>,
     never_sleeps: bool,
+    keeps_going: bool,
 }
 
 impl Worker {
@@ -119,6 +120,7 @@ impl Worker {
         origin: Instant,
         timeout: Duration,
         never_sleeps: bool,
+        keeps_going: bool,
         reporting: Reporting,
     ) -> Self {
         let timeout_ns = timeout.as_nanos() as u64;
@@ -138,6 +140,7 @@ impl Worker {
             unreachable_since_ns: Cell::new(None),
             read_ns: Cell::new(0),
             never_sleeps,
+            keeps_going,
         }
     }
 
@@ -149,7 +152,7 @@ impl Worker {
     fn now_ns(&self) -> u64 {
         let now_ns = self.origin.elapsed().as_nanos() as u64;
         let before_ns = self.read_ns.replace(now_ns);
-        if now_ns - before_ns >= PAUSE_NS_MIN && self.never_sleeps {
+        if now_ns - before_ns >= GAP_NS_MIN && self.never_sleeps {
             self.flight.borrow_mut().note_pause(before_ns, now_ns);
         }
         now_ns
@@ -232,7 +235,10 @@ impl Worker {
     }
 
     fn gives_up(&self, flight: &Flight, now_ns: u64) -> Option<GivenUp> {
-        let since_ns = self.unreachable_since_ns.get();
+        let since_ns = self
+            .unreachable_since_ns
+            .get()
+            .filter(|_| !self.keeps_going);
         if since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > LOST_AFTER_NS) {
             return Some(GivenUp::TargetLost);
         }
@@ -268,8 +274,9 @@ impl Worker {
     }
 }
 
-/// A thread that never sleeps reads the clock far more often than this, unless its CPU is taken away.
-const PAUSE_NS_MIN: u64 = 500_000;
+/// A thread that never sleeps reads the clock more often than this, unless its CPU is taken away or it has
+/// much to do at once.
+const GAP_NS_MIN: u64 = 500_000;
 /// How often to look for calls that take too long, and so how late they may be found.
 const EXPIRY_STEP_NS: u64 = 1_000_000;
 /// Calls that have taken too long are found within this time.

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
+use crate::units::{format_ns, format_per_s};
+
 /// How values become positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
@@ -18,6 +20,8 @@ pub(super) enum Quantity {
     TimeNs,
     /// Calls per second.
     Rate,
+    /// Seconds.
+    Seconds,
     /// A share, as percent.
     Percent,
     /// A plain number.
@@ -150,12 +154,22 @@ impl Axis {
             .collect()
     }
 
+    /// A value with three digits and its unit.
+    pub(super) fn value_text(&self, value: f64) -> String {
+        match self.quantity {
+            Quantity::TimeNs => format_ns(value),
+            Quantity::Rate => format!("{} calls/s", format_per_s(value)),
+            Quantity::Seconds => format!("{value:.1} s"),
+            _ => self.text(value),
+        }
+    }
+
     pub(super) fn text(&self, value: f64) -> String {
         match self.quantity {
             Quantity::TimeNs => time(value),
             Quantity::Rate => rate(value),
             Quantity::Percent => format!("{} %", tidy(value * 100.0)),
-            Quantity::Number => tidy(value).to_string(),
+            Quantity::Number | Quantity::Seconds => tidy(value).to_string(),
             Quantity::Name => self.names[value as usize].clone(),
             Quantity::Nines => format!("{} %", tidy(100.0 * (1.0 - 1.0 / value))),
         }

@@ -97,11 +97,16 @@ pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 impl Figure {
     /// The picture as SVG.
     pub(super) fn render(&self) -> String {
-        draw(&self.title, self.height_px, |area| self.draw(area))
+        let mut hovers = String::new();
+        let svg = draw(&self.title, self.height_px, |area| {
+            hovers = self.draw(area)?;
+            Ok(())
+        });
+        with_hovers(svg, &hovers)
     }
 
-    /// Draws it into an area, but for its title.
-    pub(super) fn draw(&self, area: &Area<'_>) -> Drawn {
+    /// Draws it into an area, but for its title. Returns what the pointer is told, for [`with_hovers`].
+    pub(super) fn draw(&self, area: &Area<'_>) -> Result<String, Fault> {
         let below_px = self.draw_legend(area)?;
         let names_px = self.y.names.iter().map(|name| text_px(name)).max();
         let mut chart = ChartBuilder::on(area)
@@ -129,7 +134,36 @@ impl Figure {
             self.draw_rule(&mut chart, rule, vertical)?;
             vertical += i32::from(rule.is_vertical);
         }
-        Ok(())
+        let series = self.series.iter().filter(|series| !series.name.is_empty());
+        let hovers = series.flat_map(|series| {
+            let points = series.points.iter().take(HOVERS_MAX);
+            points.map(|point| self.hover(&chart, series, point))
+        });
+        Ok(hovers.collect())
+    }
+
+    /// A place around a point that tells its values when the pointer is on it.
+    fn hover(&self, chart: &Chart<'_, '_>, series: &Series, point: &Point) -> String {
+        let (x_px, y_px) = chart.backend_coord(&(point.x, point.y));
+        let axis = if series.shape == Shape::Dots {
+            &self.x
+        } else {
+            &self.y
+        };
+        let bounds = point
+            .bounds
+            .map(|(low, high)| format!(" ({} to {})", axis.value_text(low), axis.value_text(high)));
+        let text = format!(
+            "{}: {} at {}{}",
+            series.name,
+            self.y.value_text(point.y),
+            self.x.value_text(point.x),
+            bounds.unwrap_or_default()
+        );
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        format!(
+            "<circle cx=\"{x_px}\" cy=\"{y_px}\" r=\"8\" opacity=\"0\"><title>{text}</title></circle>\n"
+        )
     }
 
     /// Texts of vertical rules stand below each other, `row` by `row`: the rules may be close.
@@ -180,6 +214,14 @@ impl Figure {
             x += width + 14;
         }
         Ok(y + LEGEND_ROW_PX)
+    }
+}
+
+/// A picture that tells values where the pointer is.
+pub(super) fn with_hovers(svg: String, hovers: &str) -> String {
+    match svg.rsplit_once("</svg>") {
+        Some((picture, rest)) => format!("{picture}{hovers}</svg>{rest}"),
+        None => svg,
     }
 }
 
@@ -384,3 +426,5 @@ const LEGEND_ROW_PX: i32 = 20;
 /// Width of a letter of the legend, with some to spare.
 const CHAR_PX: f64 = 7.2;
 const BAR_WIDTH: f64 = 0.6;
+/// Points of a series that tell their values: more are closer to each other than a pointer can tell.
+const HOVERS_MAX: usize = 300;

@@ -287,7 +287,7 @@ fn split_by_validity(
 
 /// A line through the medians of points at about the same x, so that repeated loads at one rate
 /// don't make it jump.
-fn through_medians(
+pub(super) fn through_medians(
     name: &str,
     dash: Dash,
     colour: RGBColor,

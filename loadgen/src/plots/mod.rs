@@ -8,6 +8,8 @@ mod dots;
 mod figure;
 mod heat;
 mod load;
+mod over_time;
+mod overlay;
 mod scaling;
 mod spectrum;
 mod timeline;
@@ -17,6 +19,11 @@ pub use self::heat::{HeatColumn, heat_map};
 pub use self::load::{
     AchievedPoint, CpuPoint, HockeyPoint, Objective, WaitPoint, achieved, cpu, hockey_stick, wait,
 };
+pub use self::over_time::{
+    FailureLine, QuantilePoint, TimePoint, failures_over_time, percentiles_over_time,
+    rates_over_time,
+};
+pub use self::overlay::{OverlayCurve, OverlaySide, overlay, sides};
 pub use self::scaling::{imbalance, residuals, scaling};
 pub use self::spectrum::{SpectrumLine, spectrum};
 pub use self::timeline::{TimelineLoad, TimelineOutcome, timeline};

@@ -1,7 +1,7 @@
 //! What a report is made from: the points of one or several result folders.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -10,8 +10,8 @@ use crate::analysis::Estimate;
 use crate::analysis::bounds::quantile_bounds;
 use crate::failure::Failure;
 use crate::results::{
-    Ceiling, IntervalHistogram, Kind, LoopKind, Manifest, PointRow, PointSummary, ResultReader,
-    ShardRow,
+    Ceiling, ErrorRow, IntervalHistogram, IntervalRow, Kind, LoopKind, Manifest, PointRow,
+    PointSummary, ResultReader, ShardRow,
 };
 use crate::study::Side;
 use crate::study::judge::CONFIDENCE;
@@ -31,6 +31,8 @@ pub struct Evidence {
 pub struct Folder {
     /// Its name, without a path.
     pub name: String,
+    /// Where it is, as it was named.
+    pub path: PathBuf,
     /// What it is of.
     pub manifest: Manifest,
     /// What the study found; `None` for a single run.
@@ -54,6 +56,10 @@ pub struct Point {
     pub summary: PointSummary,
     /// Response times of all methods in each interval.
     pub responses: Vec<Interval>,
+    /// What was counted in each interval.
+    pub intervals: Vec<IntervalRow>,
+    /// Why calls failed, interval by interval.
+    pub errors: Vec<ErrorRow>,
     /// Service times of the whole window.
     pub service_ns: Histogram<u64>,
     /// The generator's own lags of the whole window.
@@ -96,6 +102,11 @@ impl Evidence {
         let summary = reader.summary().map_err(|error| failed(&error))?;
         let rows = reader.points().map_err(|error| failed(&error))?;
         let shards = reader.shards().map_err(|error| failed(&error))?;
+        let mut errors = by_point(reader.errors().map_err(|error| failed(&error))?, |row| {
+            row.point
+        });
+        let intervals = reader.intervals().map_err(|error| failed(&error))?;
+        let mut intervals = by_point(intervals, |row| row.point);
         let mut times: BTreeMap<u32, PointTimes> = BTreeMap::new();
         reader
             .each_histogram(
@@ -119,6 +130,8 @@ impl Evidence {
                     .as_ref()
                     .map_or(Side::A, |record| record.side(row.point)),
                 responses: times.responses(),
+                intervals: intervals.remove(&row.point).unwrap_or_default(),
+                errors: errors.remove(&row.point).unwrap_or_default(),
                 service_ns: times.service_ns.0,
                 lag_ns: times.lag_ns.0,
                 shards: shards
@@ -131,6 +144,7 @@ impl Evidence {
             });
         }
         self.folders.push(Folder {
+            path: path.to_owned(),
             name: path
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
@@ -195,6 +209,14 @@ impl Point {
             .filter(|_| self.shards.len() > 1 && sum > 0)?;
         Some(hottest as f64 * self.shards.len() as f64 / sum as f64)
     }
+}
+
+fn by_point<T>(rows: Vec<T>, point: impl Fn(&T) -> u32) -> BTreeMap<u32, Vec<T>> {
+    let mut by_point: BTreeMap<u32, Vec<T>> = BTreeMap::new();
+    for row in rows {
+        by_point.entry(point(&row)).or_default().push(row);
+    }
+    by_point
 }
 
 /// The times of a point, as they are read: methods are added up, and so are neighbouring intervals where

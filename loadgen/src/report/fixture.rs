@@ -215,7 +215,7 @@ fn manifest(study: &str, shards: u32) -> Manifest {
         machine: Machine {
             kernel: Some("6.18".into()),
             cpu_model: Some("Simulated".into()),
-            cpus_allowed: vec![0, 1],
+            cpus_allowed: (0..8).collect(),
             quota_cpus: None,
             governor: None,
             clock_source: Some("tsc".into()),

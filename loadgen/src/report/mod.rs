@@ -4,6 +4,7 @@
 //! `provenance` write that into a [`document`], which [`markdown`] and [`html`] render.
 
 pub mod bottleneck;
+pub mod capacity_file;
 mod comparison;
 pub mod document;
 pub mod evidence;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use self::capacity_file::CapacityFile;
 use self::document::{Document, Section};
 use self::evidence::Evidence;
 use self::verdict::Planning;
@@ -29,6 +31,7 @@ use crate::environment::to_the_second;
 use crate::failure::Failure;
 use crate::print;
 use crate::study::compare::ComparisonRecord;
+use crate::study::record::StudyRecord;
 use crate::units::parse_rate;
 
 /// Options of `loadgen report`.
@@ -91,8 +94,10 @@ fn parse_headroom(text: &str) -> Result<f64, String> {
 /// When a folder can't be read, or the report can't be written.
 pub fn run(args: &ReportArgs) -> Result<(), Failure> {
     let evidence = Evidence::read(&args.folders)?;
-    let document = compose(&evidence, args.slo.as_ref(), args.planning.into());
-    let written = write(&args.folders[0], &document);
+    let (slo, planning) = (args.slo.as_ref(), args.planning.into());
+    let document = compose(&evidence, slo, planning);
+    let capacity = CapacityFile::of(&evidence, slo, planning);
+    let written = write(&args.folders[0], &document, capacity.as_ref());
     let path = written.map_err(|error| {
         let folder = args.folders[0].display();
         Failure::Other(format!("can't write the report into {folder}: {error}"))
@@ -104,6 +109,24 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
 /// The report of what was measured.
 pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Document {
     let manifest = &evidence.folders[0].manifest;
+    let subtitle = format!(
+        "Measured {} with loadgen {} (commit {}), folder `{}`",
+        to_the_second(&manifest.started_utc),
+        manifest.build.version,
+        manifest.build.commit,
+        evidence.folders[0].name,
+    );
+    if let Some(StudyRecord::Compare(record)) = &evidence.folders[0].record {
+        let mut document = comparison(record);
+        let sides = parts::sides(evidence);
+        document
+            .sections
+            .extend([sides, provenance::section(evidence)]);
+        return Document {
+            subtitle,
+            ..document
+        };
+    }
     let load = &manifest.load;
     let methods: Vec<_> = load
         .methods
@@ -116,13 +139,7 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
             "Capacity of {methods} over {} on {}",
             load.transport, load.protocol
         ),
-        subtitle: format!(
-            "Measured {} with loadgen {} (commit {}), folder `{}`",
-            to_the_second(&manifest.started_utc),
-            manifest.build.version,
-            manifest.build.commit,
-            evidence.folders[0].name,
-        ),
+        subtitle,
         sections: [
             parts::sections(evidence, slo, planning),
             vec![provenance::section(evidence)],
@@ -134,7 +151,7 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
 /// The verdict of a comparison alone.
 pub fn comparison(record: &ComparisonRecord) -> Document {
     Document {
-        title: format!("{} against {}", record.b, record.a),
+        title: format!("Comparison: {} (B) against {} (A)", record.b, record.a),
         subtitle: String::new(),
         sections: vec![Section {
             title: "Verdict".into(),
@@ -143,11 +160,17 @@ pub fn comparison(record: &ComparisonRecord) -> Document {
     }
 }
 
-/// Writes `report.md`, `report.html` and `plots/*.svg`; returns where the HTML is.
+/// Writes `report.md`, `report.html`, `plots/*.svg` and, if there is a capacity, `capacity.json`; returns
+/// where the HTML is.
 ///
 /// # Errors
 /// When they can't be written.
-pub fn write(folder: &Path, document: &Document) -> io::Result<PathBuf> {
+pub fn write(
+    folder: &Path,
+    document: &Document,
+    capacity: Option<&CapacityFile>,
+) -> io::Result<PathBuf> {
+    CapacityFile::write(capacity, folder)?;
     let plots = folder.join("plots");
     // Pictures of an earlier report may show what this one does not.
     if plots.exists() {
@@ -178,10 +201,12 @@ mod tests {
         headroom: 0.25,
     };
 
-    /// A paragraph of a section.
-    fn text_of(document: &Document, section: usize) -> String {
+    /// The section of this title, as text.
+    fn text_of(document: &Document, title: &str) -> String {
+        let mut sections = document.sections.iter();
+        let section = sections.find(|section| section.title == title);
         let section = Document {
-            sections: vec![document.sections[section].clone()],
+            sections: vec![section.expect(title).clone()],
             ..Document::default()
         };
         markdown::render(&section)
@@ -204,24 +229,27 @@ mod tests {
         );
         let document = compose(evidence, None, PLANNING);
         assert_eq!(document.sections.len(), 11);
-        let verdict = text_of(&document, 0);
+        let verdict = text_of(&document, "Verdict");
         let rate = crate::units::format_count(capacity.rate_per_s.round() as u64);
         assert!(verdict.contains(&rate), "{verdict}");
         // 30 000 calls/s over 75 % of about 4000, rounded up, and one to spare.
         let rated = capacity.rated_per_s(PLANNING);
         let needed = (30_000.0 / rated).ceil() as u64 + 1;
         assert!(verdict.contains(&format!("**{needed}**")), "{verdict}");
-        let search = text_of(&document, 1);
+        let search = text_of(&document, "How the answer was found");
         for part in ["plots/search.svg", "passed", "| confirm", "All "] {
             assert!(search.contains(part), "{part}: {search}");
         }
         assert!(verdict.contains("from points"), "{verdict}");
-        let scaling = text_of(&document, 7);
+        let scaling = text_of(&document, "Throughput against shards");
         assert!(
             scaling.contains("loadgen sweep --shard-counts"),
             "{scaling}"
         );
-        assert!(text_of(&document, 10).contains("loadgen search --slo 'p99<5ms'"));
+        assert!(
+            text_of(&document, "Environment, caveats, commands")
+                .contains("loadgen search --slo 'p99<5ms'")
+        );
     }
 
     fn judges_by_another_objective(evidence: &Evidence) {
@@ -236,8 +264,8 @@ mod tests {
         let impossible: Slo = "p99<10us".parse().unwrap();
         assert_eq!(verdict::capacity(evidence, Some(&impossible)), None);
         let document = compose(evidence, Some(&impossible), PLANNING);
-        assert!(text_of(&document, 0).contains("No load met"));
-        assert!(text_of(&document, 0).contains("not the load breaks this objective"));
+        assert!(text_of(&document, "Verdict").contains("No load met"));
+        assert!(text_of(&document, "Verdict").contains("not the load breaks this objective"));
     }
 
     fn is_written_again(evidence: &Evidence) {
@@ -246,7 +274,7 @@ mod tests {
         let plots = folder.path().join("plots");
         fs::create_dir(&plots).unwrap();
         fs::write(plots.join("old.svg"), "").unwrap();
-        let path = write(folder.path(), &document).unwrap();
+        let path = write(folder.path(), &document, None).unwrap();
         let html = fs::read_to_string(path).unwrap();
         assert!(html.contains("Latency against offered rate") && html.contains("</html>"));
         // Names of XML's namespaces look like addresses, but nobody fetches them.
@@ -266,10 +294,10 @@ mod tests {
         let (search, shards) = (fixture::search(), fixture::shards());
         let evidence = Evidence::read(&[search.path(), shards.path()]).unwrap();
         let document = compose(&evidence, None, PLANNING);
-        let scaling = text_of(&document, 7);
+        let scaling = text_of(&document, "Throughput against shards");
         assert!(scaling.contains("plots/scaling.svg"), "{scaling}");
         assert!(scaling.contains("σ"), "{scaling}");
-        let balance = text_of(&document, 9);
+        let balance = text_of(&document, "Balance between shards");
         assert!(balance.contains("plots/shards.svg"), "{balance}");
     }
 

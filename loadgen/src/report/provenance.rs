@@ -1,9 +1,12 @@
 //! The part of a report that says where the figures come from: machine, caveats, commands.
 
+use clap::Args;
+
 use super::document::{Block, Section};
 use super::evidence::{Evidence, Folder};
 use crate::results::LoopKind;
-use crate::results::{LimitPair, LoadSettings, Manifest, Protocol, Uring};
+use crate::results::{LimitPair, LoadSettings, Manifest, Uring};
+use crate::run::args::LoadArgs;
 use crate::units::{format_count, several};
 
 /// Environment, caveats and the exact commands.
@@ -185,36 +188,55 @@ fn exact(manifest: &Manifest) -> String {
     format!("loadgen {}", arguments.collect::<Vec<_>>().join(" "))
 }
 
-/// A command that would measure something else with the same load.
+/// A command that measures something else with the same load: as it was asked for, but for what a
+/// study decides itself.
 pub(super) fn command(evidence: &Evidence, subcommand: &str, flags: &str) -> String {
-    let load = &evidence.folders[0].manifest.load;
-    let mut command = format!("loadgen {subcommand} {flags}");
-    if !load.is_own_server {
-        command += " --target ADDRESS";
-    }
-    let methods: Vec<String> = load
-        .methods
-        .iter()
-        .map(|share| format!("{}={}", share.method, share.share_ratio))
-        .collect();
-    command += &format!(
-        " --method {} --conns {} --depth {} --payload {}",
-        quote(&methods.join(",")),
-        load.conns,
-        load.depth,
-        quote(&load.payload)
-    );
-    if load.protocol != Protocol::default() {
-        command += &format!(" --protocol {}", load.protocol);
-    }
-    if let Some(times) = &load.service_time {
-        command += &format!(" --service-time {}", quote(times));
-    }
-    command
+    let arguments = &evidence.folders[0].manifest.arguments;
+    let load = load_arguments(arguments);
+    let load = load.iter().map(|argument| format!(" {}", quote(argument)));
+    format!("loadgen {subcommand} {flags}{}", load.collect::<String>())
 }
 
+/// Those of the arguments that say what the load is and where it goes.
+fn load_arguments(arguments: &[String]) -> Vec<String> {
+    let known = LoadArgs::augment_args(clap::Command::new("load"));
+    let takes_value = |name: &str| {
+        let mut options = known.get_arguments();
+        let option = options.find(|option| option.get_long() == Some(name))?;
+        Some(option.get_action().takes_values())
+    };
+    let mut kept = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let Some(long) = argument.strip_prefix("--") else {
+            continue;
+        };
+        let (name, is_joined) = match long.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (long, false),
+        };
+        let Some(takes_value) = takes_value(name) else {
+            // Of a study: its value, if it has one, does not begin with a dash and is passed over.
+            continue;
+        };
+        let value = if takes_value && !is_joined {
+            arguments.next()
+        } else {
+            None
+        };
+        if !DECIDED_BY_STUDIES.contains(&name) {
+            kept.push(argument.clone());
+            kept.extend(value.cloned());
+        }
+    }
+    kept
+}
+
+/// Options of a load that a study sets, or that say where its results go.
+const DECIDED_BY_STUDIES: [&str; 7] = ["rate", "arrival", "closed", "slo", "tui", "shards", "name"];
+
 /// For a shell.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,%@+".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()
@@ -226,6 +248,22 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_keeps_what_the_load_is_and_nothing_else() {
+        let arguments = "search --slo p99<1ms --method get=0.9,put=0.1 --tui --max 2M --duration=3s --rate 5 --conns 4";
+        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        assert_eq!(
+            load_arguments(&arguments),
+            [
+                "--method",
+                "get=0.9,put=0.1",
+                "--duration=3s",
+                "--conns",
+                "4"
+            ]
+        );
+    }
 
     #[test]
     fn arguments_are_quoted_for_a_shell() {

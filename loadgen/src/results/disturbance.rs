@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{format_ns, percent, several};
 
-/// Times of half a millisecond or longer in which a thread did not run that wanted to.
+/// Times of a millisecond or longer in which a thread did not run that wanted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pauses {
     /// How many.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::histograms::{self, HistogramKey, IntervalHistogram};
 use super::manifest::Manifest;
 use super::summary::Summary;
-use super::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
+use super::tables::{ErrorRow, IntervalRow, PointRow, ServerRow, ShardRow};
 use super::{SCHEMA_VERSION, SCHEMA_VERSION_MIN, hgrm};
 
 /// What could not be done with a file, and why.
@@ -117,6 +117,17 @@ impl ResultWriter {
     /// When they can't be written.
     pub fn add_intervals(&self, rows: &[IntervalRow]) -> Result<(), FolderError> {
         self.append_rows(TIMESERIES, rows)
+    }
+
+    /// Adds rows to `errors.csv`, which there is only if calls failed.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn add_errors(&self, rows: &[ErrorRow]) -> Result<(), FolderError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.append_rows(ERRORS, rows)
     }
 
     /// Adds rows to `server.csv`.
@@ -295,7 +306,15 @@ impl ResultReader {
     /// # Errors
     /// When it can't be read.
     pub fn intervals(&self) -> Result<Vec<IntervalRow>, FolderError> {
-        self.rows(TIMESERIES)
+        self.rows_if_any(TIMESERIES)
+    }
+
+    /// `errors.csv`; empty when no call failed.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn errors(&self) -> Result<Vec<ErrorRow>, FolderError> {
+        self.rows_if_any(ERRORS)
     }
 
     /// `server.csv`; empty when the server's process was not known.
@@ -401,6 +420,7 @@ const MANIFEST: &str = "manifest.json";
 const SUMMARY: &str = "summary.json";
 const POINTS: &str = "points.csv";
 const TIMESERIES: &str = "timeseries.csv";
+const ERRORS: &str = "errors.csv";
 const SERVER: &str = "server.csv";
 const SHARDS: &str = "shards.csv";
 const HLOG: &str = "latency.hlog";

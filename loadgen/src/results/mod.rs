@@ -28,6 +28,7 @@
 //!   alone: a server that refuses at once must not look fast.
 
 mod disturbance;
+mod failures;
 mod folder;
 pub mod hgrm;
 mod histograms;
@@ -36,6 +37,7 @@ mod summary;
 mod tables;
 
 pub use self::disturbance::{Disturbance, Pauses};
+pub use self::failures::{FailureCount, Failures};
 pub use self::folder::{FolderError, ResultReader, ResultWriter, folder_name, wall_clock};
 pub use self::histograms::{HistogramKey, IntervalHistogram, Kind, TOTAL};
 pub use self::manifest::{
@@ -47,7 +49,7 @@ pub use self::summary::{
     Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
     is_reportable,
 };
-pub use self::tables::{IntervalRow, PointRow, ServerRow, ShardRow};
+pub use self::tables::{ErrorRow, IntervalRow, PointRow, ServerRow, ShardRow};
 
 /// Version of the files' shape. In version 3 what was the send lag is told apart: waiting for room, and the
 /// generator's own lag.

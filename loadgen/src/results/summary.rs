@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::disturbance::Disturbance;
+use super::failures::Failures;
 use super::manifest::LoopKind;
 use crate::units::{format_count, format_ns};
 
@@ -141,8 +142,9 @@ pub struct PointSummary {
     pub server_shards: u32,
     /// What the server's process used, if it is known which one that is.
     pub server: Option<ServerUse>,
-    /// Why the first call failed that did.
-    pub first_error: Option<String>,
+    /// Why calls failed that did.
+    #[serde(default)]
+    pub failures: Failures,
     /// Each method apart.
     pub methods: Vec<MethodSummary>,
 }
@@ -377,6 +379,11 @@ pub const PERCENTILES: [f64; 8] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99
 const BEYOND_MIN: f64 = 100.0;
 
 impl Spread {
+    /// The highest percentile that may be told.
+    pub fn highest(&self) -> Option<Percentile> {
+        self.percentiles.last().copied()
+    }
+
     /// The spread of a histogram.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let ns_at = |percentile| Percentile {

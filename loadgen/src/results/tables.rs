@@ -1,4 +1,4 @@
-//! The tables: `points.csv`, `timeseries.csv`, `server.csv`, `shards.csv`. Empty cells are unknown.
+//! The tables: `points.csv`, `timeseries.csv`, `errors.csv`, `server.csv`, `shards.csv`. Empty cells are unknown.
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,23 @@ pub struct IntervalRow {
     pub own_lag_p99_ns: Option<u64>,
     /// The longest own lag.
     pub own_lag_max_ns: u64,
+}
+
+/// A row of `errors.csv`: calls of one interval that failed alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorRow {
+    /// The point.
+    pub point: u32,
+    /// The interval's number.
+    pub interval: u32,
+    /// Its beginning, since that of the point's window.
+    pub start_s: f64,
+    /// Whether the server said so. Otherwise the generator's own client did.
+    pub is_of_server: bool,
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub text: String,
 }
 
 /// A row of `server.csv`: the server's process in one interval of a point.

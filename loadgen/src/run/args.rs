@@ -72,6 +72,10 @@ pub struct LoadArgs {
     /// Length of an interval of the time series
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
     pub(crate) interval: Duration,
+    /// Go on when the server can't be reached, until it can be again: calls fail meanwhile, and are counted.
+    /// Otherwise a load ends when that lasts for a second
+    #[arg(long)]
+    pub(crate) keep_going: bool,
     /// CPUs for the load, one thread on each, such as 2,3; none: one thread that is not pinned
     /// [default: one CPU, apart from the server's]
     #[arg(long, value_name = "CPUS")]
@@ -153,6 +157,7 @@ impl LoadArgs {
             warmup: self.warmup,
             duration: self.duration,
             timeout: self.timeout,
+            keeps_going: self.keep_going,
             interval: self.interval.min(self.duration),
             cpus,
             seed: self.seed,

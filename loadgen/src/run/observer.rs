@@ -9,8 +9,8 @@ use super::display::ProgressDisplay;
 use crate::load::ServerSample;
 use crate::load::generator::{Event, Interval, Plan};
 use crate::results::{
-    FolderError, HistogramKey, IntervalHistogram, IntervalRow, Kind, ResultWriter, ServerRow,
-    Spread,
+    ErrorRow, FolderError, HistogramKey, IntervalHistogram, IntervalRow, Kind, ResultWriter,
+    ServerRow, Spread,
 };
 
 /// One point while it is measured.
@@ -132,6 +132,15 @@ impl<'a> PointObserver<'a> {
             own_lag_p99_ns: own_lag.percentile_ns(99.0),
             own_lag_max_ns: own_lag.max_ns,
         }])?;
+        let errors = interval.record.failures.iter().map(|failure| ErrorRow {
+            point: self.point,
+            interval: interval.number as u32,
+            start_s: interval.start.as_secs_f64(),
+            is_of_server: failure.is_of_server,
+            count: failure.count,
+            text: failure.text.clone(),
+        });
+        self.folder.add_errors(&errors.collect::<Vec<_>>())?;
         let methods = self.plan.workload.methods.iter();
         let mut histograms = Vec::new();
         for ((method, _), tally) in methods.zip(&interval.record.methods) {

@@ -67,7 +67,7 @@ pub(crate) fn summarise(
         disturbance: outcome.record.disturbance,
         server_shards: server_shards.unwrap_or(0),
         server,
-        first_error: outcome.record.first_error.clone(),
+        failures: outcome.record.failures.clone(),
         methods: methods
             .map(|((method, _), tally)| MethodSummary {
                 method: method.name().into(),

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::generator::Interval;
 use crate::results::Spread;
-use crate::units::{format_ns, format_per_s, or_dash};
+use crate::units::{format_count, format_ns, format_per_s, or_dash};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -58,9 +58,13 @@ impl Progress {
             return;
         }
         let per_s = interval.record.answered as f64 / length_s;
-        let p99 = response.percentile_ns(99.0);
-        let p99 = or_dash(p99, |ns| format_ns(ns as f64));
-        let text = format!("{}: {}/s, p99 {p99}", self.label, format_per_s(per_s));
+        let text = format!(
+            "{}: {}/s, {}{}",
+            self.label,
+            format_per_s(per_s),
+            percentiles(response),
+            failed(interval)
+        );
         match &self.bar {
             Some(bar) => bar.set_message(text),
             None if self.is_part => (),
@@ -72,10 +76,88 @@ impl Progress {
     }
 }
 
+/// The p99, and the highest percentile that so many calls tell.
+pub(super) fn percentiles(response: &Spread) -> String {
+    let p99 = response.percentile_ns(99.0);
+    let p99 = or_dash(p99, |ns| format_ns(ns as f64));
+    let highest = response
+        .highest()
+        .filter(|highest| highest.percentile > 99.0);
+    let highest = highest.map(|highest| {
+        let ns = format_ns(highest.ns as f64);
+        format!(", p{} {ns}", highest.percentile)
+    });
+    format!("p99 {p99}{}", highest.unwrap_or_default())
+}
+
+/// How many calls of an interval failed, and why most of them did; empty if none.
+pub(super) fn failed(interval: &Interval) -> String {
+    let counts = interval.record.total().counts;
+    let failed = counts.error + counts.timeout;
+    let most = interval
+        .record
+        .failures
+        .iter()
+        .max_by_key(|failure| failure.count);
+    match most {
+        _ if failed == 0 => String::new(),
+        None => format!(", {} without an answer in time", format_count(failed)),
+        Some(most) => format!(
+            ", {} FAILED, most with: {}",
+            format_count(failed),
+            most.text
+        ),
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::record::Record;
+    use crate::results::Kind;
+
+    fn interval(calls: u64) -> Interval {
+        let mut record = Record::new(1);
+        record.methods[0]
+            .times
+            .record_many(Kind::Response, 90_000, calls);
+        Interval {
+            number: 0,
+            start: Duration::ZERO,
+            length: Duration::from_secs(1),
+            record,
+        }
+    }
+
+    #[test]
+    fn the_highest_percentile_that_may_be_told_is_shown() {
+        let text = |calls| {
+            let total = interval(calls).record.total();
+            percentiles(&Spread::of(total.times.of(Kind::Response)))
+        };
+        assert_eq!(text(9_999), "p99 –");
+        assert_eq!(text(10_000), "p99 90.0 µs");
+        assert_eq!(text(100_000), "p99 90.0 µs, p99.9 90.0 µs");
+        assert_eq!(text(1_000_000), "p99 90.0 µs, p99.99 90.0 µs");
+    }
+
+    #[test]
+    fn failures_are_shown_with_what_most_of_them_have() {
+        let mut interval = interval(1);
+        assert_eq!(failed(&interval), "");
+        interval.record.methods[0].counts.timeout = 1200;
+        assert_eq!(failed(&interval), ", 1 200 without an answer in time");
+        interval.record.methods[0].counts.error = 3;
+        interval.record.failures.add("rare", true, 1);
+        interval.record.failures.add("usual", true, 2);
+        assert_eq!(failed(&interval), ", 1 203 FAILED, most with: usual");
     }
 }

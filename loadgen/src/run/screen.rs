@@ -11,12 +11,13 @@ use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::Line;
-use ratatui::widgets::{Bar, BarChart, BarGroup, Block, Gauge, Row, Sparkline, Table};
+use ratatui::widgets::{Bar, BarChart, BarGroup, Block, Gauge, Paragraph, Row, Sparkline, Table};
 use ratatui::{Frame, Terminal};
 
 use crate::load::generator::Interval;
-use crate::results::{Kind, Spread};
-use crate::units::{format_count, format_ns, or_dash};
+use crate::results::{Failures, Kind, Spread};
+use crate::run::text::failure_line;
+use crate::units::{format_count, format_ns, or_dash, several};
 
 /// The terminal while a load runs; as it was before afterwards.
 pub(super) struct Screen {
@@ -73,6 +74,9 @@ struct View {
     /// The last interval, and all of them.
     last: Option<[Spread; Kind::ALL.len()]>,
     total: [Histogram<u64>; Kind::ALL.len()],
+    /// Calls that failed, and why.
+    failed: u64,
+    failures: Failures,
 }
 
 impl View {
@@ -86,6 +90,8 @@ impl View {
             rates_per_s: Vec::new(),
             last: None,
             total: Kind::ALL.map(|_| empty()),
+            failed: 0,
+            failures: Failures::default(),
         }
     }
 
@@ -96,6 +102,8 @@ impl View {
                 .add(tally.times.of(kind))
                 .expect("it grows as it has to");
         }
+        self.failed += tally.counts.error + tally.counts.timeout;
+        self.failures += &interval.record.failures;
         let length_s = interval.length.as_secs_f64();
         // What ended after the window has no rate.
         if interval.start < self.duration && length_s > 0.0 {
@@ -106,17 +114,36 @@ impl View {
     }
 
     fn render(&self, frame: &mut Frame<'_>) {
-        let [head, rates, times, bars] = Layout::vertical([
+        // Who has no failures has more room for the bars.
+        let failures = match self.failures.iter().count() as u16 {
+            0 => 0,
+            texts => texts.min(FAILURES_SHOWN) + 2,
+        };
+        let [head, rates, times, errors, bars] = Layout::vertical([
             Constraint::Length(3),
             Constraint::Length(6),
-            Constraint::Length(9),
+            Constraint::Length(11),
+            Constraint::Length(failures),
             Constraint::Min(6),
         ])
         .areas(frame.area());
         self.progress(frame, head);
         self.rates(frame, rates);
         self.times(frame, times);
+        self.failed(frame, errors);
         self.histogram(frame, bars);
+    }
+
+    /// Why calls failed, the most frequent first.
+    fn failed(&self, frame: &mut Frame<'_>, area: Rect) {
+        let mut failures: Vec<_> = self.failures.iter().collect();
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.count));
+        let lines = failures
+            .into_iter()
+            .map(|failure| Line::from(failure_line(failure)));
+        let title = format!(" FAILED: {} ", several(self.failed as usize, "call"));
+        let text = Paragraph::new(lines.collect::<Vec<_>>());
+        frame.render_widget(text.block(Block::bordered().title(title)), area);
     }
 
     fn progress(&self, frame: &mut Frame<'_>, area: Rect) {
@@ -163,16 +190,23 @@ impl View {
                     let ns = spread.percentile_ns(percentile);
                     or_dash(ns, |ns| format_ns(ns as f64))
                 };
-                cells.extend([50.0, 90.0, 99.0, 99.9].map(at));
+                cells.extend([50.0, 90.0, 99.0].map(at));
+                let highest = spread.highest();
+                cells.push(or_dash(highest, |highest| {
+                    format!("p{} {}", highest.percentile, format_ns(highest.ns as f64))
+                }));
                 cells.push(format_ns(spread.max_ns as f64));
                 rows.push(Row::new(cells));
             }
         }
         let widths = [Constraint::Min(24)]
             .into_iter()
-            .chain([Constraint::Length(10); 5]);
+            .chain([10, 10, 10, 17, 10].map(Constraint::Length));
         let table = Table::new(rows, widths)
-            .header(Row::new(["", "p50", "p90", "p99", "p99.9", "max"]).style(Style::new().bold()))
+            .header(
+                Row::new(["", "p50", "p90", "p99", "highest told", "max"])
+                    .style(Style::new().bold()),
+            )
             .block(Block::bordered().title(" times "));
         frame.render_widget(table, area);
     }
@@ -217,6 +251,8 @@ fn doubling(values_ns: &Histogram<u64>) -> Vec<(u64, u64)> {
     counts.skip_while(|(_, count)| *count == 0).collect()
 }
 
+/// Lines for why calls failed.
+const FAILURES_SHOWN: u16 = 4;
 /// Calls over loopback take longer.
 const FIRST_BOUND_NS: u64 = 1000;
 
@@ -270,6 +306,21 @@ mod tests {
             "90.0 µs",
             "<128 µs",
             "5 000",
+        ] {
+            assert!(text.contains(part), "{part:?}\n{text}");
+        }
+        assert!(!text.contains("FAILED"), "{text}");
+        let mut failing = interval(2, &[90_000]);
+        failing.record.methods[0].counts.error = 1200;
+        failing
+            .record
+            .failures
+            .add("NOT_FOUND: no such key", true, 1200);
+        view.add(&failing);
+        let text = drawn(&view);
+        for part in [
+            "FAILED: 1 200 calls",
+            "1 200 × the server: NOT_FOUND: no such key",
         ] {
             assert!(text.contains(part), "{part:?}\n{text}");
         }

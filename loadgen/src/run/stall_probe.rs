@@ -21,9 +21,9 @@ pub(super) struct StallProbe {
 /// What was seen in a window.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stalls {
-    /// How many pauses, and how long.
+    /// How many pauses of a millisecond or longer, and how long.
     pub(super) pauses: Pauses,
-    /// When each began and ended, since the beginning of the window.
+    /// When each began and ended, and others half as long, since the beginning of the window.
     pub(super) spans: Vec<(Duration, Duration)>,
 }
 
@@ -58,7 +58,9 @@ impl StallProbe {
         let mut pauses = Pauses::default();
         let mut spans = Vec::new();
         for wake in seen.iter().flatten().filter(is_in_window) {
-            pauses += Pauses::one(wake.late.as_nanos() as u64);
+            if wake.late >= PAUSE_MIN {
+                pauses += Pauses::one(wake.late.as_nanos() as u64);
+            }
             let until = wake.at - from;
             spans.push((until.saturating_sub(wake.late), until));
         }
@@ -85,7 +87,7 @@ fn watch(cpu: usize, is_over: &AtomicBool) -> Option<Vec<Wake>> {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let now = Instant::now();
         let late = now.saturating_duration_since(due);
-        if late >= PAUSE_MIN && late_wakes.len() < WAKES_MAX {
+        if late >= SPAN_MIN && late_wakes.len() < WAKES_MAX {
             late_wakes.push(Wake { at: now, late });
         }
         due = now + STEP;
@@ -98,8 +100,10 @@ const NICE_MIN: i32 = -20;
 /// How often it wakes up, which takes some thousandths of a CPU. No pause is missed that is this much
 /// longer than the shortest that counts.
 const STEP: Duration = Duration::from_micros(500);
-/// Shorter ones can be the work of the kernel for the server.
-const PAUSE_MIN: Duration = Duration::from_micros(500);
+/// As for the generator's threads. Shorter ones may be what the kernel does for a busy server.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// From here on a stretch of time is no longer quiet.
+const SPAN_MIN: Duration = Duration::from_micros(500);
 /// Half an hour on a machine that hardly runs.
 const WAKES_MAX: usize = 1 << 20;
 
@@ -116,14 +120,21 @@ mod tests {
             at: from + ms(at),
             late: ms(late),
         });
+        // Too short to be counted.
+        let short = Wake {
+            at: from + ms(20),
+            late: SPAN_MIN,
+        };
+        let wakes = [&wakes[..], &[short]].concat();
         let probe = StallProbe {
             is_over: Arc::default(),
-            threads: vec![thread::spawn(move || Some(wakes.to_vec()))],
+            threads: vec![thread::spawn(move || Some(wakes))],
         };
         let Stalls { pauses, spans } = probe.finish(from + ms(10), ms(20)).unwrap();
         assert_eq!((pauses.count, pauses.total_ns), (2, 13_000_000));
         assert_eq!(pauses.longest_ns, 10_000_000);
-        assert_eq!(spans, [(ms(2), ms(5)), (ms(5), ms(15))]);
+        let short = (ms(10) - SPAN_MIN, ms(10));
+        assert_eq!(spans, [(ms(2), ms(5)), (ms(5), ms(15)), short]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
-use crate::results::{CallCounts, Ceiling, LoopKind, PointSummary, Spread};
+use crate::results::{CallCounts, Ceiling, FailureCount, LoopKind, PointSummary, Spread};
 use crate::units::{format_count, format_ns, format_per_s, or_dash, several};
 
 /// A point, as it is shown.
@@ -177,18 +177,31 @@ fn failed(point: &PointSummary) -> Option<String> {
     let failed = counts.error + counts.timeout + counts.unfinished;
     (failed > 0).then(|| {
         let share = counts.error_ratio() * 100.0;
-        let first = match &point.first_error {
-            Some(why) => format!("the first with: {why}"),
-            None => "no answer within --timeout".into(),
-        };
-        format!(
-            "FAILED     {} of {} calls ({share:.2} %): {} with an error, {} without an answer in time; {first}\n",
+        let of_generator = point.failures.of_generator();
+        let mut text = format!(
+            "FAILED     {} of {} calls ({share:.2} %): {} with an error of the server, {} that this side failed, {} \
+             without an answer within --timeout\n",
             format_count(failed),
             format_count(counts.sent),
-            format_count(counts.error),
+            format_count(counts.error - of_generator.min(counts.error)),
+            format_count(of_generator),
             format_count(counts.timeout + counts.unfinished),
-        )
+        );
+        for failure in point.failures.iter() {
+            text += &format!("           {}\n", failure_line(failure));
+        }
+        text
     })
+}
+
+/// How often calls failed alike, who said so, and why.
+pub(crate) fn failure_line(failure: &FailureCount) -> String {
+    let side = if failure.is_of_server {
+        "the server"
+    } else {
+        "this side"
+    };
+    format!("{} × {side}: {}", format_count(failure.count), failure.text)
 }
 
 fn figures(spread: &Spread) -> Vec<String> {

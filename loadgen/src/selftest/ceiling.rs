@@ -82,6 +82,7 @@ pub(super) fn search(
         warmup: time / 4,
         duration: time,
         timeout: Duration::from_secs(1),
+        keeps_going: false,
         interval: time,
         cpus: vec![cpu],
         seed: 1,

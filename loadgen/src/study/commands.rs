@@ -16,14 +16,16 @@ use super::{Load, Probe, Side, calls_for};
 use crate::analysis::slo::Slo;
 use crate::cli::Format;
 use crate::failure::Failure;
+use crate::report::capacity_file::CapacityFile;
 use crate::report::document::Document;
 use crate::report::evidence::Evidence;
 use crate::report::verdict::Planning;
 use crate::report::{self, markdown};
 use crate::results::PointSummary;
 use crate::run::args::LoadArgs;
+use crate::run::generator_cpus;
 use crate::run::session::check_address;
-use crate::units::{format_ns, format_per_s, format_rate, or_dash};
+use crate::units::{format_ns, format_per_s, format_rate, or_dash, several};
 use crate::{print, print_json};
 
 /// Measures loads along an axis.
@@ -40,6 +42,9 @@ pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         is_closed_study: !is_open,
         ..args.load.clone()
     };
+    if let Some(Plan::Shards(counts)) = &plan {
+        refuse_too_many_shards(counts, &load)?;
+    }
     let mut live = LiveProbe::start(&load, "sweep", None)?;
     let plan = match plan {
         Some(plan) => plan,
@@ -92,10 +97,8 @@ fn rate_of_closed_loop(live: &mut LiveProbe, seed: u64) -> Result<f64, Failure> 
     tell(&probed.point);
     let highest = probed.point.achieved_per_s;
     if highest < 1.0 {
-        let why = probed
-            .point
-            .first_error
-            .unwrap_or_else(|| "no call ended".into());
+        let first = probed.point.failures.first();
+        let why = first.map_or("no call ended", |failure| &failure.text);
         return Err(Failure::Other(format!(
             "the server answers no calls: {why}"
         )));
@@ -349,7 +352,8 @@ fn end(
     }
     let evidence = Evidence::read(&[&folder])?;
     let document = report::compose(&evidence, None, planning);
-    let path = report::write(&folder, &document)
+    let capacity = CapacityFile::of(&evidence, None, planning);
+    let path = report::write(&folder, &document, capacity.as_ref())
         .map_err(|error| Failure::Other(format!("{}: {error}", folder.display())))?;
     let verdict = Document {
         sections: document.sections.into_iter().take(1).collect(),
@@ -420,6 +424,30 @@ fn tell_search(probe: &SearchProbe, slo: &Slo) {
         "  {rate} calls/s, {slo}: {}{quantile}{reasons}",
         probe.verdict.name()
     );
+}
+
+/// Shards that share CPUs say nothing of how shards scale.
+fn refuse_too_many_shards(counts: &[u32], load: &LoadArgs) -> Result<(), Failure> {
+    if load.pin.as_deref() == Some("none") {
+        // Whoever pins nothing has decided to share.
+        return Ok(());
+    }
+    let generator = generator_cpus(load.pin.as_deref())?;
+    let cpus = ringcall::environment().cpus;
+    let is_free = |cpu: &&usize| !generator.contains(&Some(**cpu));
+    let free = cpus.iter().filter(is_free).count();
+    match counts.iter().find(|count| **count as usize > free) {
+        Some(count) => Err(Failure::Usage(format!(
+            "{} need a CPU each, and {} of the {} that this process may use {} left beside the load's: use at most \
+             {free}, fewer CPUs for the load (--pin), or --pin none, with which shards and load share all CPUs and \
+             take time from each other",
+            several(*count as usize, "shard"),
+            free,
+            cpus.len(),
+            if free == 1 { "is" } else { "are" },
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {

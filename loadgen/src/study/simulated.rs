@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use super::{Load, Probe, Probed, Side};
 use crate::analysis::queueing::Kind;
 use crate::results::{
-    CallCounts, Completion, Disturbance, FullCap, Latency, LoopKind, PointSummary, ServerUse,
-    Spread, Validity,
+    CallCounts, Completion, Disturbance, Failures, FullCap, Latency, LoopKind, PointSummary,
+    ServerUse, Spread, Validity,
 };
 
 /// One queue that is fed at random; side B takes a share longer, and each load of either has its own
@@ -145,7 +145,7 @@ impl Probe for Server {
                 context_switches_per_s: 0.0,
                 rss_bytes_max: 1 << 24,
             }),
-            first_error: None,
+            failures: Failures::default(),
             methods: Vec::new(),
         };
         Ok(Probed {

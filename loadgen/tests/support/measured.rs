@@ -137,7 +137,12 @@ pub fn assert_consistent(folder: &Path) -> CallCounts {
 
 /// A run in the background, whose standard error is read line by line.
 pub fn start(one: &Run) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut command = loadgen(&one.arguments());
+    start_with(&one.arguments())
+}
+
+/// The same with these arguments.
+pub fn start_with(arguments: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+    let mut command = loadgen(arguments);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -151,14 +156,20 @@ pub fn start(one: &Run) -> (Child, BufReader<std::process::ChildStderr>) {
 
 /// Waits until an interval of the window is over.
 pub fn await_interval(lines: &mut impl BufRead) {
+    await_line(lines, "/s, p99");
+}
+
+/// Waits for a line with this text.
+pub fn await_line(lines: &mut impl BufRead, text: &str) -> String {
     let mut line = String::new();
-    while !line.contains("/s, p99") {
+    while !line.contains(text) {
         line.clear();
         assert!(
             lines.read_line(&mut line).unwrap() > 0,
-            "it ended before an interval did"
+            "it ended before it said `{text}`"
         );
     }
+    line
 }
 
 pub fn end(mut child: Child, mut lines: impl Read) -> Output {

@@ -6,7 +6,7 @@ use crate::report::bottleneck::{Facts, what_breaks_first};
 use crate::report::comparison;
 use crate::report::document::{Block, Figure, Section};
 use crate::report::evidence::Point;
-use crate::report::provenance::command;
+use crate::report::provenance::{command, quote};
 use crate::report::verdict::{self, Capacity};
 use crate::study::record::StudyRecord;
 use crate::units::{format_ns, several};
@@ -42,8 +42,8 @@ impl View<'_> {
                                busiest time."
                             .into(),
                         command: format!(
-                            "loadgen report loadgen-results/{} --peak 100k --growth 1.5 --spare 1 --headroom 0.3",
-                            self.evidence.folders[0].name
+                            "loadgen report {} --peak 100k --growth 1.5 --spare 1 --headroom 0.3",
+                            quote(&self.evidence.folders[0].path.to_string_lossy())
                         ),
                     });
                 }
@@ -74,11 +74,29 @@ impl View<'_> {
         // What others had a hand in says nothing of a single call.
         let is_known = self.undecided().is_none();
         blocks.extend(self.unloaded().filter(|_| is_known).map(Block::Warning));
-        blocks.push(Block::Missing {
-            what: "the rate at an objective.".into(),
-            command: command(self.evidence, "search", &slo_flag(self.slo.as_ref())),
+        blocks.push(if self.was_searched() {
+            Block::Text(
+                "The same search says more on a machine that is left alone, or with an objective that this one \
+                 can keep; `loadgen env` names what disturbs measurements here."
+                    .into(),
+            )
+        } else {
+            Block::Missing {
+                what: "the rate at an objective.".into(),
+                command: command(self.evidence, "search", &slo_flag(self.slo.as_ref())),
+            }
         });
         blocks
+    }
+
+    /// Whether a search has looked for the rate at this objective.
+    fn was_searched(&self) -> bool {
+        let slo = self.slo.as_ref().map(Slo::to_string);
+        let mut records = self.evidence.folders.iter().map(|folder| &folder.record);
+        records.any(|record| match record {
+            Some(StudyRecord::Search(search)) => Some(&search.slo) == slo.as_ref(),
+            _ => false,
+        })
     }
 
     /// Why a search has no answer, if that is for lack of measurements.

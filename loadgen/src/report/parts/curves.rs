@@ -1,14 +1,17 @@
 //! What the server does under load: latency, answers, distributions, CPU time.
 
 use super::{View, plot, rate, section};
-use crate::analysis::slo::Metric;
-use crate::plots::{self, CpuPoint, HeatColumn, HockeyPoint, Objective, SpectrumLine};
+use crate::plots::{self, CpuPoint, HeatColumn, HockeyPoint, SpectrumLine};
 use crate::report::document::{Block, Section, Table};
 use crate::report::evidence::Point;
-use crate::report::provenance::command;
 use crate::report::verdict;
-use crate::study::judge::judge;
+use crate::study::judge::{Verdict, judge};
+use crate::study::record::StudyRecord;
 use crate::units::{format_ns, format_per_s, or_dash};
+
+/// Where figures of the server's process should stand.
+pub(super) const NO_PROCESS: &str = "Not measured: the CPU time of the server, whose process was not known. The same \
+    command with `--server-pid` and its number measures it, on the machine where it runs.";
 
 impl View<'_> {
     pub(super) fn hockey_stick(&self) -> Section {
@@ -24,14 +27,7 @@ impl View<'_> {
                 is_valid: point.summary.validity.is_valid,
             })
             .collect();
-        let leading = self.slo.as_ref().and_then(|slo| {
-            slo.objectives().iter().find_map(|objective| {
-                matches!(objective.metric, Metric::Quantile(_)).then(|| Objective {
-                    text: objective.to_string(),
-                    limit_ns: objective.limit,
-                })
-            })
-        });
+        let leading = self.leading();
         let knee = verdict::knee_per_s(&self.curve);
         let rate_at_objective = self.capacity.as_ref().map(|capacity| capacity.rate_per_s);
         let svg = plots::hockey_stick(&points, leading.as_ref(), knee, rate_at_objective);
@@ -93,6 +89,10 @@ impl View<'_> {
 
     /// What a load has shown of the objective, if it is a measurement.
     fn verdict_of(&self, point: &Point) -> String {
+        // A search has seen more of its loads than the folder keeps.
+        if let Some(verdict) = self.verdict_of_search(point) {
+            return verdict.name().into();
+        }
         if let Some(slo) = &self.slo {
             return judge(&verdict::probed(point), slo).verdict.name().into();
         }
@@ -102,6 +102,18 @@ impl View<'_> {
             "INVALID"
         };
         word.into()
+    }
+
+    fn verdict_of_search(&self, point: &Point) -> Option<Verdict> {
+        let Some(StudyRecord::Search(search)) = &self.evidence.folders[point.folder].record else {
+            return None;
+        };
+        if search.slo != self.slo.as_ref()?.to_string() {
+            return None;
+        }
+        let mut probes = search.probes.iter();
+        let probe = probes.find(|probe| probe.point == point.row.point)?;
+        Some(probe.verdict)
     }
 
     pub(super) fn achieved(&self) -> Section {
@@ -195,13 +207,7 @@ impl View<'_> {
             })
             .collect();
         if points.is_empty() {
-            return section(
-                TITLE,
-                vec![Block::Missing {
-                    what: "the CPU time of the server, whose process was not known.".into(),
-                    command: command(self.evidence, "search", "--server-pid PID"),
-                }],
-            );
+            return section(TITLE, vec![Block::Text(NO_PROCESS.into())]);
         }
         let cpus = self
             .at_capacity

@@ -5,8 +5,13 @@
 mod capacity;
 mod closed;
 mod curves;
+mod over_time;
+mod overlay;
 mod search;
 mod shards;
+mod sides;
+
+pub(super) use self::sides::sides;
 
 use super::document::{Block, Section};
 use super::evidence::{Evidence, Point};
@@ -29,10 +34,12 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
         planning,
     };
     let mut sections = vec![view.verdict()];
+    sections.extend(view.overlay());
     sections.extend(view.search());
+    sections.extend([view.hockey_stick(), view.achieved()]);
+    sections.extend(view.over_time());
+    sections.extend(view.failures());
     sections.extend([
-        view.hockey_stick(),
-        view.achieved(),
         view.spectrum(),
         view.heat(),
         view.cpu(),

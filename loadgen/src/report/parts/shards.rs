@@ -1,5 +1,6 @@
 //! What more shards bring, how calls wait for them, and how evenly they work.
 
+use super::curves::NO_PROCESS;
 use super::{View, plot, rate, section};
 use crate::analysis::Estimate;
 use crate::analysis::queueing::{Kind, Queue, SeparateQueues};
@@ -8,7 +9,7 @@ use crate::plots::{self, WaitPoint};
 use crate::report::document::{Block, Section};
 use crate::report::evidence::Point;
 use crate::report::provenance::command;
-use crate::units::format_ns;
+use crate::units::{format_ns, several};
 
 impl View<'_> {
     pub(super) fn scaling(&self) -> Section {
@@ -28,10 +29,7 @@ impl View<'_> {
         if points.is_empty() {
             return section(
                 TITLE,
-                vec![Block::Missing {
-                    what: "how the server scales with shards.".into(),
-                    command: command(self.evidence, "sweep", "--shard-counts 1,2,4 --repeat 3"),
-                }],
+                vec![self.missing_shards("how the server scales with shards")],
             );
         }
         let fit = usl::Fit::new(&points, FIT_SEED);
@@ -56,17 +54,40 @@ impl View<'_> {
         section(TITLE, blocks)
     }
 
+    /// What a sweep over shards would show, and how to run one, if the machine has the CPUs for it.
+    fn missing_shards(&self, what: &str) -> Block {
+        let folder = &self.evidence.folders[0];
+        let cpus = folder.manifest.machine.cpus_allowed.len();
+        let free = cpus.saturating_sub(folder.manifest.load.threads as usize);
+        if !folder.manifest.load.is_own_server {
+            return Block::Text(format!(
+                "Not measured: {what}. Start the server with other numbers of shards, and run the same command again."
+            ));
+        }
+        if free < 2 {
+            return Block::Text(format!(
+                "Not measured: {what}. That takes a CPU for each shard beside those of the load, and this \
+                 machine has {}.",
+                several(cpus, "CPU")
+            ));
+        }
+        let counts: Vec<String> = [1, 2, 4, 8, 16, 32]
+            .into_iter()
+            .filter(|count| *count <= free)
+            .map(|count| count.to_string())
+            .collect();
+        let flags = format!("--shard-counts {} --repeat 3", counts.join(","));
+        Block::Missing {
+            what: format!("{what}."),
+            command: command(self.evidence, "sweep", &flags),
+        }
+    }
+
     pub(super) fn waiting(&self) -> Section {
         const TITLE: &str = "Waiting against the model";
         let model = self.curve.first().zip(self.law_s);
         let Some((idlest, cost_s)) = model else {
-            return section(
-                TITLE,
-                vec![Block::Missing {
-                    what: "waiting: it takes an open loop and the CPU time of the server.".into(),
-                    command: command(self.evidence, "search", "--server-pid PID"),
-                }],
-            );
+            return section(TITLE, vec![Block::Text(NO_PROCESS.into())]);
         };
         let points: Vec<WaitPoint> = self
             .curve
@@ -94,10 +115,7 @@ impl View<'_> {
         let Some(point) = point else {
             return section(
                 TITLE,
-                vec![Block::Missing {
-                    what: "balance: the server had one shard, or did not tell.".into(),
-                    command: command(self.evidence, "sweep", "--shard-counts 1,2,4 --repeat 3"),
-                }],
+                vec![self.missing_shards("balance: the server had one shard, or did not tell")],
             );
         };
         let requests: Vec<u64> = point.shards.iter().map(|shard| shard.requests).collect();
