@@ -15,6 +15,7 @@ pub mod markdown;
 mod parts;
 mod provenance;
 pub mod verdict;
+mod words;
 
 use std::fs;
 use std::io;
@@ -119,9 +120,8 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
     if let Some(StudyRecord::Compare(record)) = &evidence.folders[0].record {
         let mut document = comparison(record);
         let sides = parts::sides(evidence);
-        document
-            .sections
-            .extend([sides, provenance::section(evidence)]);
+        let rest = [sides, provenance::section(evidence), words::section()];
+        document.sections.extend(rest);
         return Document {
             subtitle,
             ..document
@@ -142,7 +142,7 @@ pub fn compose(evidence: &Evidence, slo: Option<&Slo>, planning: Planning) -> Do
         subtitle,
         sections: [
             parts::sections(evidence, slo, planning),
-            vec![provenance::section(evidence)],
+            vec![provenance::section(evidence), words::section()],
         ]
         .concat(),
     }
@@ -228,7 +228,7 @@ mod tests {
             "{capacity:?}"
         );
         let document = compose(evidence, None, PLANNING);
-        assert_eq!(document.sections.len(), 11);
+        assert_eq!(document.sections.len(), 12);
         let verdict = text_of(&document, "Verdict");
         let rate = crate::units::format_count(capacity.rate_per_s.round() as u64);
         assert!(verdict.contains(&rate), "{verdict}");

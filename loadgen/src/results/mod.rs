@@ -9,6 +9,7 @@
 //! | `summary.json` | what came out, with verdicts | [`Summary`] |
 //! | `points.csv` | one row per point | [`PointRow`] |
 //! | `timeseries.csv` | one row per point and interval | [`IntervalRow`] |
+//! | `errors.csv` | calls that failed alike, by interval; only if some did | [`ErrorRow`] |
 //! | `server.csv` | the server's process, per point and interval | [`ServerRow`] |
 //! | `shards.csv` | the server's shards, per point | [`ShardRow`] |
 //! | `latency.hlog` | histograms per interval, point, method and kind (HdrHistogram log, V2) | [`HistogramKey`] |

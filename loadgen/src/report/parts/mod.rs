@@ -71,10 +71,16 @@ fn at_capacity<'a>(curve: &[&'a Point], capacity: Option<&Capacity>) -> Option<&
         curve.filter(|point| point.summary.validity.is_valid)
     };
     match capacity {
-        Some(capacity) => valid().min_by(|a, b| {
-            let distance = |point: &Point| (rate(point) - capacity.rate_per_s).abs();
-            distance(a).total_cmp(&distance(b))
-        }),
+        // Loads that have passed there show it; of others the nearest.
+        Some(capacity) => valid()
+            .filter(|point| point.folder == 0 && capacity.points.contains(&point.row.point))
+            .max_by(|a, b| a.summary.window_s.total_cmp(&b.summary.window_s))
+            .or_else(|| {
+                valid().min_by(|a, b| {
+                    let distance = |point: &Point| (rate(point) - capacity.rate_per_s).abs();
+                    distance(a).total_cmp(&distance(b))
+                })
+            }),
         None => valid().next_back(),
     }
     .or_else(|| curve.last().copied())
