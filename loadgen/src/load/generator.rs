@@ -79,6 +79,9 @@ impl Outcome {
     }
 }
 
+/// A thread's job, and where its records go back to when they were read.
+type JobWithSpares = (Job, Sender<Box<Record>>);
+
 /// What one thread is told.
 pub(super) struct Job {
     pub(super) cpu: Option<usize>,
@@ -187,7 +190,7 @@ impl Plan {
         &self,
         control: &Arc<Control>,
         reports: &Sender<Report>,
-    ) -> (Vec<(Job, Sender<Box<Record>>)>, Option<Feeder>) {
+    ) -> (Vec<JobWithSpares>, Option<Feeder>) {
         let threads = self.cpus.len();
         let window = Window {
             from_ns: self.warmup.as_nanos() as u64,

@@ -31,6 +31,13 @@ pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
          when each side is compared with itself.",
         record.rounds.len()
     )));
+    if record.late != [0, 0] {
+        let [a, b] = record.late;
+        blocks.push(Block::Text(format!(
+            "The generator was late in {a} loads of A and {b} of B. Its own lag is taken out of the means; \
+             percentiles are compared only in rounds without such a load."
+        )));
+    }
     if !record.discarded.is_empty() {
         let of = |side| {
             record
@@ -66,6 +73,7 @@ fn table(record: &ComparisonRecord) -> Table {
         "95 % confidence",
         "p",
         "noise floor",
+        "rounds",
         "regression",
     ];
     let rows = record.findings.iter().map(|finding| {
@@ -76,6 +84,7 @@ fn table(record: &ComparisonRecord) -> Table {
             format!("{:.3} – {:.3}", ratio.lower, ratio.upper),
             format!("{:.4}", finding.p_value),
             format!("± {:.1} %", finding.noise_floor * 100.0),
+            finding.rounds.to_string(),
             if finding.is_regression { "YES" } else { "no" }.to_owned(),
         ]
     });
@@ -100,8 +109,10 @@ mod tests {
             discarded: vec![Discarded {
                 side: Side::B,
                 point: 7,
-                why: "the generator was late".into(),
+                why: "the counts do not balance".into(),
             }],
+            late: [0, 2],
+            points_of_b: vec![7],
             findings: vec![ComparisonFinding {
                 measure: Measure::P99,
                 ratio: Interval {
@@ -111,6 +122,7 @@ mod tests {
                 },
                 p_value: 0.0078,
                 noise_floor: 0.012,
+                rounds: 8,
                 is_regression,
             }],
         };
@@ -127,15 +139,16 @@ mod tests {
         // Whatever the widths of the columns are.
         let row = found.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            row.contains("| 1.031 | 1.020 – 1.040 | 0.0078 | ± 1.2 % | YES |"),
+            row.contains("| 1.031 | 1.020 – 1.040 | 0.0078 | ± 1.2 % | 8 | YES |"),
             "{found}"
         );
         assert!(!found.contains("not in turns"));
         assert!(
-            found.contains("- B, point 7: the generator was late"),
+            found.contains("- B, point 7: the counts do not balance"),
             "{found}"
         );
         assert!(found.contains("A: 0, B: 1"), "{found}");
+        assert!(found.contains("late in 0 loads of A and 2 of B"), "{found}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{CompareArgs, SearchArgs, SweepArgs};
 use super::compare::{self, ComparisonRecord};
 use super::conduct::{self, Step};
-use super::eta::Eta;
+use super::eta::{self, Eta};
 use super::live::{LONGER_MAX, LiveProbe, TargetB};
 use super::record::{SearchProbe, SearchRecord, StudyRecord};
 use super::search::Settings;
@@ -51,16 +51,25 @@ pub fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         None => rates_around_the_highest(&mut live, args.load.seed)?,
     };
     let axis = plan.axis();
-    for load in plan.loads(args.repeat, calls_for(0.99), args.load.seed) {
-        if live.stopped().get() {
-            break;
-        }
-        let probed = live.probe(&load)?;
-        tell(&probed.point);
-    }
+    let loads = plan.loads(args.repeat, calls_for(0.99), args.load.seed);
+    run_all(&mut live, &loads)?;
     let failure = sweep_failure(live.session.points());
     let record = StudyRecord::Sweep { axis };
     end(live, &record, failure, args.planning.into(), args.format)
+}
+
+/// Runs loads one after the other, and says how far it is, until the study is ended early.
+fn run_all(live: &mut LiveProbe, loads: &[Load]) -> Result<(), Failure> {
+    let times = live.times(loads);
+    for (number, load) in (1..).zip(loads) {
+        if live.stopped().get() {
+            break;
+        }
+        eta::tell_load(number, &times);
+        let probed = live.probe(load)?;
+        tell(&probed.point);
+    }
+    Ok(())
 }
 
 /// A sweep goes where the server is overloaded, so it has not failed as long as there is a valid load,
@@ -148,6 +157,7 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
         warmup,
         duration,
         curve_loads,
+        calls_min: conduct::calls_wanted(&slo),
     };
     let stopped = live.stopped();
     let record = conduct::conduct(&mut live, &slo, settings, args.load.seed, |step| {
@@ -162,18 +172,12 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
     {
         // Seeds apart from those of the search.
         let seed = args.load.seed + CURVE_SEEDS;
-        let loads = Plan::Rates(around(answer.rate_per_s)).loads(1, calls_for(0.99), seed);
-        for (number, load) in (1..).zip(loads) {
-            if live.stopped().get() {
-                break;
-            }
-            eprintln!("curve, load {number} of {curve_loads}: {}", load.label);
-            let probed = live.probe(&Load {
-                time_ratio: CURVE_TIME_RATIO,
-                ..load
-            })?;
-            tell(&probed.point);
+        let mut loads = Plan::Rates(around(answer.rate_per_s)).loads(1, calls_for(0.99), seed);
+        for load in &mut loads {
+            load.time_ratio = CURVE_TIME_RATIO;
         }
+        eprintln!("the curve around the answer");
+        run_all(&mut live, &loads)?;
     }
     let failure = search_failure(&record);
     let record = StudyRecord::Search(record);
@@ -232,9 +236,17 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     };
     let loads = compare::loads(&base, args.rounds, args.load.seed);
     let stopped = live.stopped();
+    let times = live.times(&loads);
+    let mut next = 1;
+    eta::tell_load(next, &times);
     let record = compare::conduct(&mut live, [a, b], &loads, args.level, |point| {
         tell(point);
-        !stopped.get()
+        next += 1;
+        let goes_on = !stopped.get();
+        if goes_on && next <= times.len() {
+            eta::tell_load(next, &times);
+        }
+        goes_on
     })?;
     let failure = comparison_failure(&record);
     end(

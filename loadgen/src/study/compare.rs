@@ -26,6 +26,12 @@ pub struct ComparisonRecord {
     pub rounds: Vec<Round>,
     /// The loads for which rounds were left out.
     pub discarded: Vec<Discarded>,
+    /// Loads of A and of B in which the generator was late.
+    #[serde(default)]
+    pub late: [usize; 2],
+    /// All points of B, whether their rounds count or not.
+    #[serde(default)]
+    pub points_of_b: Vec<u32>,
     /// What came out.
     pub findings: Vec<ComparisonFinding>,
 }
@@ -80,6 +86,9 @@ pub struct ComparisonFinding {
     pub p_value: f64,
     /// Ratios up to 1 ± this are seen when each target is compared with itself.
     pub noise_floor: f64,
+    /// Rounds that say something of it.
+    #[serde(default)]
+    pub rounds: usize,
     /// Whether B is worse: the p-value is at most the level.
     pub is_regression: bool,
 }
@@ -106,7 +115,9 @@ impl Measure {
                     .saturating_sub(counts.error + counts.timeout);
                 counts.scheduled as f64 / others.max(1) as f64
             }
-            Self::Mean => point.latency.response.mean_ns,
+            // Of means the generator's part can be taken away, of percentiles it can't.
+            Self::Mean => point.latency.response.mean_ns - point.latency.own_lag.mean_ns,
+            Self::P50 | Self::P99 if point.validity.is_late => return None,
             Self::P50 => point.latency.response.percentile_ns(50.0)? as f64,
             Self::P99 => point.latency.response.percentile_ns(99.0)? as f64,
             Self::CpuPerCall => point.server?.cpu_us_per_call,
@@ -120,7 +131,7 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Self::CallsPerSuccess => "calls offered per success",
-            Self::Mean => "mean response time",
+            Self::Mean => "mean response time without own lag",
             Self::P50 => "p50 response time",
             Self::P99 => "p99 response time",
             Self::CpuPerCall => "server CPU per call",
@@ -137,7 +148,8 @@ impl ComparisonRecord {
 
     /// The side that a point belongs to.
     pub(super) fn side(&self, point: u32) -> Side {
-        let is_b = self.rounds.iter().any(|round| round.b.contains(&point));
+        let in_rounds = self.rounds.iter().any(|round| round.b.contains(&point));
+        let is_b = in_rounds || self.points_of_b.contains(&point);
         if is_b { Side::B } else { Side::A }
     }
 }
@@ -182,12 +194,15 @@ pub fn conduct<P: Probe>(
     level: f64,
     mut observe: impl FnMut(&PointSummary) -> bool,
 ) -> Result<ComparisonRecord, P::Error> {
-    let (mut rounds, mut discarded) = (Vec::new(), Vec::new());
+    let (mut rounds, mut discarded, mut points_of_b) = (Vec::new(), Vec::new(), Vec::new());
     'rounds: for round in loads.chunks_exact(4) {
         let mut points = Vec::new();
         for load in round {
             let probed = probe.probe(load)?;
             let goes_on = observe(&probed.point);
+            if load.side == Side::B {
+                points_of_b.push(probed.point.point);
+            }
             points.push((load.side, probed.point));
             if !goes_on {
                 break 'rounds;
@@ -207,16 +222,17 @@ pub fn conduct<P: Probe>(
     let [a, b] = names;
     Ok(ComparisonRecord {
         discarded,
+        points_of_b,
         ..evaluate(a, b, level, true, &rounds)
     })
 }
 
 /// Whether a point says something of the server: it is a measurement, or would be one if the server had
-/// kept up. How many calls may be in flight is the same for both sides, whatever it does to them.
+/// kept up, or the generator. How many calls may be in flight is the same for both sides, whatever it does
+/// to them; that the generator was late is taken out of the mean, and such loads have no percentiles.
 pub fn is_usable(point: &PointSummary) -> bool {
     let validity = &point.validity;
-    let is_held_up = validity.faults().next().is_none() && !validity.is_late;
-    validity.is_valid || validity.is_overloaded || is_held_up
+    validity.is_overloaded || validity.faults().next().is_none()
 }
 
 /// Evaluates rounds: four points each, two of either side.
@@ -241,6 +257,11 @@ pub fn evaluate(
         .map(|round| (of_side(round, Side::A), of_side(round, Side::B)))
         .collect();
     let numbers = |pair: &[PointSummary; 2]| [pair[0].point, pair[1].point];
+    let is_late = |point: &&PointSummary| point.validity.is_late;
+    let late = [
+        rounds.iter().flat_map(|(a, _)| a).filter(is_late).count(),
+        rounds.iter().flat_map(|(_, b)| b).filter(is_late).count(),
+    ];
     ComparisonRecord {
         a,
         b,
@@ -254,6 +275,8 @@ pub fn evaluate(
             })
             .collect(),
         discarded: Vec::new(),
+        late,
+        points_of_b: Vec::new(),
         findings: findings(&rounds, level),
     }
 }
@@ -264,14 +287,13 @@ type Quad = ([PointSummary; 2], [PointSummary; 2]);
 fn findings(rounds: &[Quad], level: f64) -> Vec<ComparisonFinding> {
     let mut tested = Vec::new();
     for measure in Measure::ALL {
-        let logs: Option<Vec<[f64; 4]>> = rounds
+        let logs: Vec<[f64; 4]> = rounds
             .iter()
-            .map(|([a1, a2], [b1, b2])| {
+            .filter_map(|([a1, a2], [b1, b2])| {
                 let [a1, a2, b1, b2] = [a1, a2, b1, b2].map(|point| measure.of(point));
                 Some([a1?.ln(), a2?.ln(), b1?.ln(), b2?.ln()])
             })
             .collect();
-        let Some(logs) = logs else { continue };
         // Nothing failed anywhere, say: then there is nothing to test, and no chance to correct for.
         if logs.iter().flatten().all(|log| *log == logs[0][0]) {
             continue;
@@ -288,24 +310,23 @@ fn findings(rounds: &[Quad], level: f64) -> Vec<ComparisonFinding> {
         let ratio = paired::ratio(&differences, CONFIDENCE, RESAMPLING_SEED);
         let floor = paired::noise_floor(&same, CONFIDENCE, RESAMPLING_SEED);
         if let (Some(ratio), Some(floor)) = (ratio, floor) {
-            tested.push((measure, ratio, paired::sign_flip_p(&differences), floor));
-        }
-    }
-    let p_values: Vec<f64> = tested.iter().map(|(_, _, p, _)| *p).collect();
-    let corrected = paired::holm(&p_values);
-    tested
-        .into_iter()
-        .zip(corrected)
-        .map(
-            |((measure, ratio, _, noise_floor), p_value)| ComparisonFinding {
+            let p_value = paired::sign_flip_p(&differences);
+            tested.push(ComparisonFinding {
                 measure,
                 ratio: ratio.into(),
                 p_value,
-                noise_floor,
-                is_regression: p_value <= level,
-            },
-        )
-        .collect()
+                noise_floor: floor,
+                rounds: logs.len(),
+                is_regression: false,
+            });
+        }
+    }
+    let p_values: Vec<f64> = tested.iter().map(|finding| finding.p_value).collect();
+    for (finding, p_value) in tested.iter_mut().zip(paired::holm(&p_values)) {
+        finding.p_value = p_value;
+        finding.is_regression = p_value <= level;
+    }
+    tested
 }
 
 const CONFIDENCE: f64 = 0.95;
@@ -403,16 +424,70 @@ mod tests {
         assert!(!compare(-0.1, 0.3, 1).has_regression());
     }
 
-    #[test]
-    fn invalid_rounds_are_left_out() {
+    /// Three rounds whose points are spoilt, those of both sides alike.
+    fn spoilt(spoil: impl Fn(&mut PointSummary)) -> ComparisonRecord {
+        struct Spoilt<F>(Server, F);
+        impl<F: Fn(&mut PointSummary)> Probe for Spoilt<F> {
+            type Error = std::convert::Infallible;
+
+            fn probe(&mut self, load: &Load) -> Result<crate::study::Probed, Self::Error> {
+                let mut probed = self.0.probe(load)?;
+                self.1(&mut probed.point);
+                Ok(probed)
+            }
+        }
         let mut server = Server::random(50_000.0);
         server.window_s = 0.2;
-        server.generator_max_per_s = 1.0;
+        let mut probe = Spoilt(server, spoil);
         let loads = loads(&Load::at_rate(6000.0, 0), 3, 1);
         let names = ["a".to_owned(), "b".to_owned()];
-        let record = conduct(&mut server, names, &loads, 0.05, |_| true).unwrap();
-        assert_eq!(server.loads.len(), 12);
-        assert!(record.rounds.is_empty() && record.findings.is_empty());
+        let record = conduct(&mut probe, names, &loads, 0.05, |_| true).unwrap();
+        assert_eq!(probe.0.loads.len(), 12);
+        record
+    }
+
+    #[test]
+    fn rounds_with_loads_that_are_no_measurement_are_left_out_and_listed() {
+        let record = spoilt(|point| {
+            point.validity.is_valid = point.point != 5;
+            if point.point == 5 {
+                point.validity.reasons = vec!["the counts do not balance".into()];
+            }
+        });
+        assert_eq!(record.rounds.len(), 2);
+        assert_eq!(record.discarded.len(), 1);
+        assert_eq!(record.discarded[0].point, 5);
+        assert_eq!(record.points_of_b.len(), 6);
+        assert!(record.findings.iter().all(|finding| finding.rounds == 2));
+    }
+
+    #[test]
+    fn a_late_generator_is_taken_out_of_the_mean_and_has_no_percentiles() {
+        let record = spoilt(|point| {
+            point.validity.is_valid = false;
+            point.validity.lags = vec!["late".into()];
+            point.validity.reasons = point.validity.lags.clone();
+            point.validity.is_late = true;
+            // As much as it takes to be late by a millisecond.
+            point.latency.own_lag.mean_ns = 1e6;
+            point.latency.response.mean_ns += 1e6;
+        });
+        assert_eq!((record.rounds.len(), record.late), (3, [6, 6]));
+        let of = |measure| {
+            let mut findings = record.findings.iter();
+            findings.find(|finding| finding.measure == measure)
+        };
+        assert!(of(Measure::P99).is_none() && of(Measure::P50).is_none());
+        let undisturbed = spoilt(|_| ());
+        let mut means = undisturbed.findings.iter();
+        let mean = means
+            .find(|finding| finding.measure == Measure::Mean)
+            .unwrap();
+        let ratio = of(Measure::Mean).unwrap().ratio.value;
+        assert!(
+            (ratio / mean.ratio.value - 1.0).abs() < 1e-9,
+            "{ratio} {mean:?}"
+        );
     }
 
     #[test]

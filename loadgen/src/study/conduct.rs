@@ -266,6 +266,62 @@ mod tests {
         assert!(answer.limit.unwrap().contains("the host took 2.0 %"));
     }
 
+    /// Others take the CPU for 10 ms in each quarter of a second, so that more than one call of a hundred is
+    /// slow at any rate.
+    fn paused(services_per_s: f64) -> Server {
+        let mut server = Server {
+            window_s: 30.0,
+            pause_s: Some((0.25, 0.01)),
+            ..Server::random(services_per_s)
+        };
+        server.disturbance.host_ratio = Some(0.04);
+        server
+    }
+
+    #[test]
+    fn pauses_of_the_host_change_the_answer_little_where_what_was_quiet_decides() {
+        let slo: Slo = "p99<=5ms".parse().unwrap();
+        for seed in 0..3 {
+            let mut server = Server {
+                limits_ns: slo.slow_from_ns(),
+                random: fastrand::Rng::with_seed(seed),
+                ..paused(5000.0)
+            };
+            let record = conduct(&mut server, &slo, SETTINGS, 1, |_| true).unwrap();
+            let rate = record.answer.clone().unwrap().rate_per_s;
+            // Behind a pause a queue that is nearly full stays longer than is left out.
+            assert!(
+                (0.88 * 4079.0..=1.01 * 4079.0).contains(&rate),
+                "{seed}: {rate}"
+            );
+            let passed = record.passed_at(rate);
+            assert_eq!(
+                record.passed_in_quiet_at(rate),
+                passed,
+                "and the answer says so"
+            );
+        }
+    }
+
+    #[test]
+    fn without_slices_a_host_that_pauses_leaves_no_answer() {
+        let slo = "p99<=5ms".parse().unwrap();
+        let record = conduct(&mut paused(5000.0), &slo, SETTINGS, 1, |_| true).unwrap();
+        assert!(record.answer.is_none() && record.undecided().is_some());
+    }
+
+    #[test]
+    fn a_server_that_is_slow_in_the_quiet_is_not_excused_by_pauses() {
+        let slo: Slo = "p99<=5ms".parse().unwrap();
+        // Without pauses p99 is 4.6 ms at 4000/s; a server that serves 4400/s has 11.5 ms.
+        let mut server = Server {
+            limits_ns: slo.slow_from_ns(),
+            ..paused(4400.0)
+        };
+        let Ok(probed) = server.probe(&Load::at_rate(4000.0, 1));
+        assert_eq!(judge(&probed, &slo).verdict, Verdict::Failed);
+    }
+
     #[test]
     fn a_verdict_is_one_that_repeats() {
         use Verdict::{Disturbed, Failed, Invalid, Passed, Unsure};

@@ -1,8 +1,9 @@
-//! How long a search still takes.
+//! How long a study still takes.
 
 use std::time::Duration;
 
 use super::conduct::Step;
+use super::live::LONGER_MAX;
 use super::search::Phase;
 use crate::units::{format_rate, several};
 
@@ -15,6 +16,23 @@ pub(super) struct Eta {
     pub(super) duration: Duration,
     /// Loads that come after the search.
     pub(super) curve_loads: usize,
+    /// Calls that each load wants at least; one at a low rate takes longer for them.
+    pub(super) calls_min: f64,
+}
+
+/// Says which of the loads of a study begins, and about how long it and those after it take.
+pub(super) fn tell_load(number: usize, labels: &[(String, Duration)]) {
+    eprintln!("{}", load_line(number, labels));
+}
+
+fn load_line(number: usize, labels: &[(String, Duration)]) -> String {
+    let left: Duration = labels[number - 1..].iter().map(|(_, time)| *time).sum();
+    format!(
+        "load {number} of {}, about {} left: {}",
+        labels.len(),
+        several(left.as_secs().max(1) as usize, "second"),
+        labels[number - 1].0
+    )
 }
 
 impl Eta {
@@ -40,13 +58,19 @@ impl Eta {
         Some(format!(
             "load {number} of about {}, about {} left: {}, {rate} calls/s",
             number + loads_left.max(1) as usize - 1 + self.curve_loads,
-            several(self.left(left).as_secs().max(1) as usize, "second"),
+            several(
+                self.left(left, *rate_per_s).as_secs().max(1) as usize,
+                "second"
+            ),
             phase.name()
         ))
     }
 
-    fn left(&self, left: &[(Phase, u32); 4]) -> Duration {
-        let load = |ratio| self.warmup + self.duration.mul_f64(ratio);
+    /// All further loads are taken to be at about the same rate.
+    fn left(&self, left: &[(Phase, u32); 4], rate_per_s: f64) -> Duration {
+        let for_calls = Duration::from_secs_f64(self.calls_min / rate_per_s);
+        let for_calls = for_calls.min(self.duration * LONGER_MAX);
+        let load = |ratio| self.warmup + self.duration.mul_f64(ratio).max(for_calls);
         let search = left.iter().map(|(phase, loads)| {
             // About half of the loads on the way fail, and failures are repeated.
             let repeated = match phase {
@@ -72,6 +96,7 @@ mod tests {
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             curve_loads: 10,
+            calls_min: 12_000.0,
         };
         let left = [
             (Phase::Ramp, 0),
@@ -79,14 +104,35 @@ mod tests {
             (Phase::Confirm, 2),
             (Phase::Bracket, 0),
         ];
-        let step = Step::Begin {
+        let step_at = |rate_per_s| Step::Begin {
             number: 5,
             left,
-            rate_per_s: 12_345.0,
+            rate_per_s,
             phase: Phase::Bisect,
         };
+        let step = step_at(12_345.0);
         // 2 × 1.5 × 4 s, 2 × 11 s, and ten loads of 4 s.
         let expected = "load 5 of about 18, about 74 seconds left: bisect, 12.3 k calls/s";
         assert_eq!(eta.line(&step).as_deref(), Some(expected));
+        // Each load takes 60 s for its calls: 3 × 61 s, 2 × 61 s, ten more.
+        let slow = eta.line(&step_at(200.0)).unwrap();
+        assert!(slow.contains("about 915 seconds left"), "{slow}");
+    }
+
+    #[test]
+    fn the_loads_of_a_sweep_are_counted_down() {
+        let seconds = Duration::from_secs;
+        let labels = [
+            ("one".to_owned(), seconds(5)),
+            ("two".to_owned(), seconds(7)),
+        ];
+        assert_eq!(
+            load_line(1, &labels),
+            "load 1 of 2, about 12 seconds left: one"
+        );
+        assert_eq!(
+            load_line(2, &labels),
+            "load 2 of 2, about 7 seconds left: two"
+        );
     }
 }

@@ -59,10 +59,22 @@ impl LiveProbe {
         Rc::clone(&self.is_stopped)
     }
 
+    /// About how long each of these loads takes, beside their labels.
+    pub(super) fn times(&self, loads: &[Load]) -> Vec<(String, Duration)> {
+        let time = |load: &Load| {
+            let plan = self.plan(load).ok();
+            plan.map_or(Duration::ZERO, |plan| plan.warmup + plan.duration)
+        };
+        loads
+            .iter()
+            .map(|load| (load.label.clone(), time(load)))
+            .collect()
+    }
+
     /// What a load is here.
     ///
     /// # Errors
-    /// When it is more than a schedule holds.
+    /// When it contradicts itself.
     fn plan(&self, load: &Load) -> Result<Plan, Failure> {
         let mut plan = self.session.plan()?;
         plan.conns = load.conns.map_or(plan.conns, |conns| conns as usize);

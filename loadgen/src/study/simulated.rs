@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 
 use super::{Load, Probe, Probed, Side};
 use crate::analysis::queueing::Kind;
+use crate::load::flight::Window;
+use crate::load::slices::Slices;
 use crate::results::{
     CallCounts, Completion, Disturbance, Failures, FullCap, Latency, LoopKind, PointSummary,
     ServerUse, Spread, Validity,
@@ -23,6 +25,10 @@ pub(crate) struct Server {
     pub(crate) way_s: f64,
     pub(crate) generator_max_per_s: f64,
     pub(crate) disturbance: Disturbance,
+    /// So often, and for so long, others take its CPU.
+    pub(crate) pause_s: Option<(f64, f64)>,
+    /// Limits by which slices are made.
+    pub(crate) limits_ns: Vec<u64>,
     pub(crate) loads: Vec<Load>,
     pub(crate) random: fastrand::Rng,
 }
@@ -38,6 +44,8 @@ impl Server {
             way_s: 0.0,
             generator_max_per_s: f64::INFINITY,
             disturbance: Disturbance::default(),
+            pause_s: None,
+            limits_ns: Vec::new(),
             loads: Vec::new(),
             random: fastrand::Rng::with_seed(11),
         }
@@ -47,31 +55,70 @@ impl Server {
         -(1.0 - self.random.f64()).ln() / per_s
     }
 
-    /// Response times of the calls that come in the window, by interval, and how many ended in it.
+    /// When a service ends that begins then and takes so long, pauses left aside.
+    fn end_s(&self, mut start_s: f64, mut work_s: f64) -> f64 {
+        let Some((every_s, length_s)) = self.pause_s else {
+            return start_s + work_s;
+        };
+        loop {
+            // Each period ends with its pause.
+            let period_s = (start_s / every_s).floor() * every_s;
+            let pause_s = period_s + every_s - length_s;
+            let until_pause_s = pause_s - start_s;
+            if work_s <= until_pause_s {
+                return start_s + work_s;
+            }
+            work_s -= until_pause_s.max(0.0);
+            // A little behind its end: the next period begins there, however it is rounded.
+            start_s = period_s + every_s * (1.0 + 1e-9);
+        }
+    }
+
+    /// The slices of a window, with its pauses.
+    fn slices(&self, window_s: f64) -> Option<Slices> {
+        let window = Window {
+            from_ns: 0,
+            until_ns: (window_s * 1e9) as u64,
+        };
+        let mut slices = Slices::new(window, &self.limits_ns)?;
+        let (every_s, length_s) = self.pause_s?;
+        for number in 1..=(window_s / every_s) as u32 {
+            let end_s = f64::from(number) * every_s;
+            slices.disturb(((end_s - length_s) * 1e9) as u64, (end_s * 1e9) as u64);
+        }
+        Some(slices)
+    }
+
+    /// Response times of the calls that come in the window, by interval and by slice, and how many
+    /// ended in it.
     fn simulate(
         &mut self,
         rate_per_s: f64,
         services_per_s: f64,
         window_s: f64,
         lag_s: f64,
-    ) -> (Vec<Histogram<u64>>, u64) {
+    ) -> (Vec<Histogram<u64>>, Option<Slices>, u64) {
+        let mut slices = self.slices(window_s);
         let empty = Histogram::new(3).unwrap();
         let mut intervals = vec![empty; INTERVALS];
         let (mut at_s, mut free_s, mut ended) = (0.0, 0.0, 0);
         loop {
             at_s += self.exponential(rate_per_s);
             if at_s >= window_s {
-                return (intervals, ended);
+                return (intervals, slices, ended);
             }
             let service_s = match self.kind {
                 Kind::RandomRandom => self.exponential(services_per_s),
                 _ => 1.0 / services_per_s,
             };
-            free_s = f64::max(free_s, at_s) + service_s;
+            free_s = self.end_s(f64::max(free_s, at_s), service_s);
             ended += u64::from(free_s < window_s);
             let interval = (at_s / window_s * INTERVALS as f64) as usize;
             let response_ns = ((free_s - at_s + lag_s) * 1e9) as u64;
             intervals[interval].record(response_ns).unwrap();
+            if let Some(slices) = &mut slices {
+                slices.record((at_s * 1e9) as u64, response_ns);
+            }
         }
     }
 }
@@ -92,7 +139,7 @@ impl Probe for Server {
         let window_s = self.window_s.max(load.calls_min / rate_per_s);
         let is_late = rate_per_s > self.generator_max_per_s;
         let lag_s = self.way_s + if is_late { LAG_S } else { 0.0 };
-        let (intervals, ended) = self.simulate(rate_per_s, services_per_s, window_s, lag_s);
+        let (intervals, slices, ended) = self.simulate(rate_per_s, services_per_s, window_s, lag_s);
         let mut pooled = intervals[0].clone();
         for interval in &intervals[1..] {
             pooled.add(interval).unwrap();
@@ -151,7 +198,7 @@ impl Probe for Server {
         Ok(Probed {
             point,
             responses_ns: intervals,
-            slices: None,
+            slices,
         })
     }
 }
