@@ -40,7 +40,8 @@ for point in summary["points"]:
             java = {"count": int(read[2]), "max_ns": float(read[1])}
             ours = {"count": spread["count"], "max_ns": spread["max_ns"]}
             # Java's maximum is the highest value that counts as equal to ours, three digits being kept.
-            is_same = java["count"] == ours["count"] and abs(java["max_ns"] / ours["max_ns"] - 1) < 0.002
+            near = abs(java["max_ns"] - ours["max_ns"]) <= 0.002 * ours["max_ns"]
+            is_same = java["count"] == ours["count"] and near
             print(f"{tag}: {ours['count']} values, of which Java reads {java['count']}")
             if not is_same:
                 sys.exit(f"{tag}: Java reads {java}, loadgen has counted {ours}")
