@@ -15,6 +15,7 @@ pub fn parse_time(text: &str) -> Option<Duration> {
         "ms" => 1e6,
         "s" => 1e9,
         "m" => 60e9,
+        "h" => 3600e9,
         _ => return None,
     };
     let ns = number * ns_per_unit;
@@ -166,13 +167,14 @@ mod tests {
         assert_eq!(parse_time("200us"), Some(Duration::from_micros(200)));
         assert_eq!(parse_time("1.5ms"), Some(Duration::from_micros(1500)));
         assert_eq!(parse_time("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_time("1h"), Some(Duration::from_secs(3600)));
         for wrong in [
             "",
             "5",
             "us",
             "-1us",
             "1.2.3s",
-            "1h",
+            "1d",
             "1e9s",
             "99999999999s",
         ] {

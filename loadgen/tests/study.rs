@@ -254,9 +254,11 @@ fn a_server_is_compared_with_itself() {
     let study = Study::run(&arguments);
     let record = study.record();
     let rounds = record["rounds"].as_array().unwrap().len();
-    // Two rounds find no regression in two measures at that level: no corrected p-value is below a
-    // half. On a busy machine they may be invalid.
-    assert_eq!(study.code(), if rounds == 0 { 4 } else { 0 });
+    // Two rounds find no regression in several measures at that level: no corrected p-value is below a
+    // half. So nothing is decided, on any machine.
+    assert_eq!(study.code(), 4, "{}", complaint(&study.output));
+    let too_few = study.report().contains("are too few to find that") || rounds == 0;
+    assert!(too_few, "{}", study.report());
     let points = ResultReader::open(&study.folder())
         .unwrap()
         .points()

@@ -171,6 +171,7 @@ fn validity(step: &Step, outcome: &Outcome) -> Validity {
         warmup: WARM_UP,
         server_cpus_busy: server_use(outcome).map(|server| server.cpus_busy),
         slo: None,
+        quiet: None,
     };
     context.validity(outcome)
 }

@@ -30,6 +30,15 @@ impl ProcessClock {
     }
 }
 
+/// CPU time that the calling thread has used. Where the kernel accounts for a host that takes CPUs away,
+/// that time is not in it.
+pub fn own_thread() -> Duration {
+    // A thread has this clock as long as it runs.
+    ClockId::CLOCK_THREAD_CPUTIME_ID
+        .now()
+        .map_or(Duration::ZERO, Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +55,16 @@ mod tests {
                 "no time is counted"
             );
         }
+    }
+
+    #[test]
+    fn the_clock_of_a_thread_stands_still_while_it_sleeps() {
+        let before = own_thread();
+        std::thread::spawn(|| while own_thread() < Duration::from_millis(5) {})
+            .join()
+            .unwrap();
+        let others = own_thread() - before;
+        assert!(others < Duration::from_millis(5), "{others:?}");
     }
 
     #[test]

@@ -155,11 +155,14 @@ impl Transport for OnTokio {
     async fn call(&self, connection: &Client, work: Work) -> Result<(), Fault> {
         // A client is a handle: cloning it is tonic's way to make calls side by side.
         let answer = self.request(connection.clone(), work).await;
-        answer.map_err(|status| Fault {
-            is_unreachable: status.code() == Code::Unavailable,
+        answer.map_err(|status| {
             // What tonic makes of its own has a cause.
-            is_of_server: std::error::Error::source(&status).is_none(),
-            text: status.to_string(),
+            let is_of_server = std::error::Error::source(&status).is_none();
+            Fault {
+                is_unreachable: status.code() == Code::Unavailable && !is_of_server,
+                is_of_server,
+                text: status.to_string(),
+            }
         })
     }
 

@@ -13,6 +13,8 @@ pub struct Slices {
     /// From these times on a call is slow.
     limits_ns: Vec<u64>,
     slices: Vec<Slice>,
+    /// Times in which a CPU stood still.
+    pauses_ns: Vec<(u64, u64)>,
 }
 
 /// A slice of the window.
@@ -39,6 +41,7 @@ impl Slices {
             slice_ns,
             limits_ns: limits_ns.to_vec(),
             slices: vec![Slice::default(); window_ns.div_ceil(slice_ns) as usize],
+            pauses_ns: Vec::new(),
         })
     }
 
@@ -55,11 +58,27 @@ impl Slices {
         }
     }
 
-    /// A CPU stood still between these times, in nanoseconds since the beginning of the load. It also hits
-    /// the calls that were under way before, and those that queue up behind it.
+    /// A CPU stood still between these times, in nanoseconds since the beginning of the load.
     pub(crate) fn disturb(&mut self, from_ns: u64, until_ns: u64) {
-        let first_ns = from_ns.saturating_sub(self.slice_ns);
-        let last_ns = until_ns + (until_ns - from_ns) * QUEUED_PER_PAUSE;
+        if self.pauses_ns.len() < PAUSES_MAX {
+            self.pauses_ns.push((from_ns, until_ns));
+        }
+    }
+
+    /// Marks what the pauses have hit, once all are known: the calls that were due in them, those that were
+    /// under way before, and those that queued up behind. That takes the longer the busier the server is.
+    pub(crate) fn settle(&mut self, busy_ratio: f64) {
+        let busy_ratio = busy_ratio.clamp(0.0, BUSY_RATIO_MAX);
+        let queued = (busy_ratio / (1.0 - busy_ratio)).max(QUEUED_PER_PAUSE_MIN);
+        let limit_ns = self.limits_ns.iter().copied().max().unwrap_or_default();
+        let lead_ns = limit_ns.clamp(self.slice_ns, LEAD_NS_MAX.max(self.slice_ns));
+        for (from_ns, until_ns) in std::mem::take(&mut self.pauses_ns) {
+            let behind_ns = ((until_ns - from_ns) as f64 * queued) as u64;
+            self.mark(from_ns.saturating_sub(lead_ns), until_ns + behind_ns);
+        }
+    }
+
+    fn mark(&mut self, first_ns: u64, last_ns: u64) {
         if last_ns < self.from_ns {
             return;
         }
@@ -84,8 +103,8 @@ impl Slices {
             for (mine, theirs) in mine.slow.iter_mut().zip(theirs.slow) {
                 *mine += theirs;
             }
-            mine.is_disturbed |= theirs.is_disturbed;
         }
+        self.pauses_ns.extend(&other.pauses_ns);
     }
 
     /// Those in which no CPU stood still.
@@ -105,9 +124,15 @@ pub const LIMITS_MAX: usize = 4;
 const SLICE_NS_MIN: u64 = 5_000_000;
 /// However long the window is.
 const SLICES_MAX: u64 = 1 << 14;
-/// For how many times its length calls queue up behind a pause: a server that is busy for three
-/// quarters of its time needs so long until all of them are answered.
-const QUEUED_PER_PAUSE: u64 = 4;
+/// For how many times its length calls queue up behind a pause at least. A server that is busy for a share ρ
+/// of its time has caught up after ρ ÷ (1 − ρ) times the pause.
+const QUEUED_PER_PAUSE_MIN: f64 = 4.0;
+/// Nearer to saturation it would never have caught up.
+const BUSY_RATIO_MAX: f64 = 0.97;
+/// Calls that were under way before a pause are left out for as long as the limit is, but not longer.
+const LEAD_NS_MAX: u64 = 50_000_000;
+/// As many as there can be in half an hour.
+const PAUSES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -140,24 +165,38 @@ mod tests {
         assert_eq!((last.calls, last.slow), (2, [2, 2, 0, 0]));
     }
 
+    /// The quiet slices of the window after these pauses, with a server that is busy for such a share.
+    fn quiet_after(pauses_ms: &[(u64, u64)], busy_ratio: f64) -> Vec<usize> {
+        let mut slices = Slices::new(WINDOW, &[MS]).unwrap();
+        for (from_ms, until_ms) in pauses_ms {
+            slices.disturb(from_ms * MS, until_ms * MS);
+        }
+        slices.settle(busy_ratio);
+        quiet(&slices)
+    }
+
     #[test]
     fn a_pause_hits_what_was_due_shortly_before_and_what_queues_up_behind() {
-        let mut slices = Slices::new(WINDOW, &[MS]).unwrap();
-        slices.disturb(1030 * MS, 1033 * MS);
-        // Up to 1045 ms.
+        // Up to 1045 ms, and with a busy server nearly up to 1090 ms.
         assert_eq!(
-            quiet(&slices),
+            quiet_after(&[(1030, 1033)], 0.5),
             [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
         );
+        assert_eq!(quiet_after(&[(1030, 1033)], 0.95), [0, 1, 2, 3, 4, 18, 19]);
         // Before the window, reaching into it; and at its very end.
-        slices.disturb(990 * MS, 999 * MS);
-        slices.disturb(1099 * MS, 1200 * MS);
-        assert_eq!(quiet(&slices), [10, 11, 12, 13, 14, 15, 16, 17]);
+        assert_eq!(
+            quiet_after(&[(990, 999), (1099, 1200)], 0.0),
+            [8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+        );
+        assert_eq!(quiet_after(&[(100, 101), (2000, 2001)], 0.9).len(), 20);
+    }
+
+    #[test]
+    fn a_limit_that_is_long_reaches_back_further() {
+        let mut slices = Slices::new(WINDOW, &[30 * MS]).unwrap();
         slices.disturb_in_window(Duration::from_millis(60), Duration::from_millis(61));
-        assert_eq!(quiet(&slices), [10, 14, 15, 16, 17]);
-        slices.disturb(100 * MS, 101 * MS);
-        slices.disturb(2000 * MS, 2001 * MS);
-        assert_eq!(quiet(&slices).len(), 5, "neither is near the window");
+        slices.settle(0.0);
+        assert_eq!(quiet(&slices), [0, 1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19]);
     }
 
     #[test]

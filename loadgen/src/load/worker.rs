@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::cpu_time::own_thread;
 use super::flight::{CallResult, DueCall, Flight, Window};
 use super::record::Record;
 use super::slices::Slices;
@@ -41,6 +42,24 @@ impl Control {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// The CPU time of this thread, beside the time that passes.
+#[derive(Debug, Default)]
+struct OwnCpu {
+    looked_ns: u64,
+    used_ns: u64,
+}
+
+impl OwnCpu {
+    /// Time since the last look in which the thread did not have a CPU.
+    fn missed_ns(&mut self, now_ns: u64) -> u64 {
+        let used_ns = own_thread().as_nanos() as u64;
+        let passed_ns = now_ns.saturating_sub(self.looked_ns);
+        let missed_ns = passed_ns.saturating_sub(used_ns.saturating_sub(self.used_ns));
+        (self.looked_ns, self.used_ns) = (now_ns, used_ns);
+        missed_ns
     }
 }
 
@@ -111,6 +130,7 @@ pub(super) struct Worker {
     read_ns: Cell<u64>,
     never_sleeps: bool,
     keeps_going: bool,
+    own_cpu: RefCell<OwnCpu>,
 }
 
 impl Worker {
@@ -141,6 +161,7 @@ impl Worker {
             read_ns: Cell::new(0),
             never_sleeps,
             keeps_going,
+            own_cpu: RefCell::default(),
         }
     }
 
@@ -153,9 +174,19 @@ impl Worker {
         let now_ns = self.origin.elapsed().as_nanos() as u64;
         let before_ns = self.read_ns.replace(now_ns);
         if now_ns - before_ns >= GAP_NS_MIN && self.never_sleeps {
-            self.flight.borrow_mut().note_pause(before_ns, now_ns);
+            self.see_gap(before_ns, now_ns);
         }
         now_ns
+    }
+
+    /// The clock was not read for long. Either somebody else had the CPU meanwhile, or the thread had much
+    /// to do at once, which is no pause.
+    #[cold]
+    fn see_gap(&self, before_ns: u64, now_ns: u64) {
+        let missed_ns = self.own_cpu.borrow_mut().missed_ns(now_ns);
+        if missed_ns * 2 >= now_ns - before_ns {
+            self.flight.borrow_mut().note_pause(before_ns, now_ns);
+        }
     }
 
     /// Begins a turn; `false` when the load is over.
@@ -183,6 +214,8 @@ impl Worker {
         }
         if now_ns >= self.look_for_expired_ns.get() {
             self.look_for_expired_ns.set(now_ns + EXPIRY_STEP_NS);
+            // So that what is missed in a gap is of that gap.
+            self.own_cpu.borrow_mut().missed_ns(now_ns);
             let wakers = self.wakers.borrow_mut();
             flight.expire(now_ns.saturating_sub(self.timeout_ns), |slot| {
                 wakers[slot as usize].wake_by_ref();

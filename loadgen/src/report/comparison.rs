@@ -3,6 +3,7 @@
 use super::document::{Block, Table};
 use crate::study::Side;
 use crate::study::compare::{ComparisonRecord, Discarded};
+use crate::units::several;
 
 /// The blocks that say it.
 pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
@@ -15,8 +16,13 @@ pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
             format!("{} by {percent:.1} %", finding.measure.name())
         })
         .collect();
-    let headline = if record.findings.is_empty() {
+    let headline = if record.rounds.is_empty() && record.findings.is_empty() {
         "No round was valid: there is nothing to compare.".to_owned()
+    } else if let Some(wanted) = record.rounds_missing() {
+        format!(
+            "Whether B ({b}) is worse than A ({a}) is not known: {} are too few to find that, it takes {wanted}.",
+            several(record.rounds.len(), "valid round")
+        )
     } else if worse.is_empty() {
         format!("B ({b}) is not found worse than A ({a}).")
     } else {
@@ -34,8 +40,10 @@ pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
     if record.late != [0, 0] {
         let [a, b] = record.late;
         blocks.push(Block::Text(format!(
-            "The generator was late in {a} loads of A and {b} of B. Its own lag is taken out of the means; \
-             percentiles are compared only in rounds without such a load."
+            "The generator was late in {} of A and {} of B. Its own lag is taken out of the means; \
+             percentiles are compared only in rounds without such a load.",
+            several(a, "load"),
+            several(b, "load")
         )));
     }
     if !record.discarded.is_empty() {
@@ -96,7 +104,7 @@ mod tests {
     use super::*;
     use crate::report::document::Document;
     use crate::report::markdown;
-    use crate::study::compare::{ComparisonFinding, Measure};
+    use crate::study::compare::{ComparisonFinding, Measure, Round};
     use crate::study::record::Interval;
 
     fn text(is_regression: bool, is_randomised: bool) -> String {
@@ -105,7 +113,13 @@ mod tests {
             b: "new".into(),
             level: 0.05,
             is_randomised,
-            rounds: Vec::new(),
+            rounds: vec![
+                Round {
+                    a: [0, 3],
+                    b: [1, 2],
+                };
+                8
+            ],
             discarded: vec![Discarded {
                 side: Side::B,
                 point: 7,
@@ -148,7 +162,10 @@ mod tests {
             "{found}"
         );
         assert!(found.contains("A: 0, B: 1"), "{found}");
-        assert!(found.contains("late in 0 loads of A and 2 of B"), "{found}");
+        assert!(
+            found.contains("late in 0 loads of A and 2 loads of B"),
+            "{found}"
+        );
     }
 
     #[test]

@@ -183,7 +183,6 @@ fn highest_passed(verdicts: impl Iterator<Item = Judged>) -> Option<usize> {
 pub(super) fn probed(point: &Point) -> Probed {
     Probed {
         point: point.summary.clone(),
-        slices: None,
         responses_ns: point
             .responses
             .iter()

@@ -71,10 +71,20 @@ impl Disturbance {
             self.server.map(|pauses| pauses.ratio(window_s)),
             self.host_ratio,
             // Counted by ticks, so a little of it is noise.
-            self.programs_ratio
-                .filter(|ratio| *ratio >= PROGRAMS_RATIO_MIN),
+            self.programs_ratio.filter(|_| self.has_other_programs()),
         ];
         taken.into_iter().flatten().fold(0.0, f64::max)
+    }
+
+    /// Whether more was taken than is of every CPU now and then.
+    pub fn is_noteworthy(&self, window_s: f64) -> bool {
+        self.taken_ratio(window_s) >= NOTED_RATIO
+    }
+
+    /// Whether other programs took more than is noise.
+    pub fn has_other_programs(&self) -> bool {
+        self.programs_ratio
+            .is_some_and(|ratio| ratio >= PROGRAMS_RATIO_MIN)
     }
 
     /// What was taken, in words; `None` where it is not worth a word.

@@ -1,5 +1,6 @@
 //! Why calls failed: by text, and by which side said so.
 
+use std::borrow::Cow;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub struct FailureCount {
 impl Failures {
     /// Calls failed.
     pub fn add(&mut self, text: &str, is_of_server: bool, count: u64) {
-        let text = shortened(text);
+        let text = &*printable(shortened(text));
         let is_alike =
             |known: &&mut FailureCount| known.text == text && known.is_of_server == is_of_server;
         if let Some(known) = self.0.iter_mut().find(is_alike) {
@@ -75,6 +76,15 @@ impl AddAssign<&Failures> for Failures {
     }
 }
 
+/// Texts go to terminals and into tables: what would move the cursor or break the line is a space.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.replace(char::is_control, " ").into()
+    } else {
+        text.into()
+    }
+}
+
 /// Texts can be as long as the server likes.
 fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
@@ -118,6 +128,8 @@ mod tests {
         let mut failures = Failures::default();
         failures.add(&"ß".repeat(1000), true, 1);
         assert_eq!(failures.first().unwrap().text, "ß".repeat(150));
+        failures.add("a\u{1b}[2Jb\nc", true, 1);
+        assert_eq!(failures.iter().nth(1).unwrap().text, "a [2Jb c");
         assert!(!failures.is_empty());
         failures.clear();
         assert!(failures.is_empty());

@@ -47,8 +47,8 @@ pub use self::manifest::{
 };
 pub use self::summary::{
     CallCounts, Ceiling, Completion, FullCap, KeptRate, Latency, MethodSummary, PERCENTILES,
-    Percentile, PointSummary, ServerUse, SloCheck, SloOutcome, Spread, Stalls, Summary, Validity,
-    is_reportable,
+    Percentile, PointSummary, Quiet, QuietVerdict, ServerUse, SloCheck, SloOutcome, Spread, Stalls,
+    Summary, Validity, is_reportable,
 };
 pub use self::tables::{ErrorRow, IntervalRow, PointRow, ServerRow, ShardRow};
 

@@ -138,6 +138,10 @@ pub struct PointSummary {
     pub full_cap: FullCap,
     /// What took CPUs away meanwhile.
     pub disturbance: Disturbance,
+    /// What the calls say of the objective that were due while no CPU stood still; in studies, and where
+    /// they are enough.
+    #[serde(default)]
+    pub quiet: Option<Quiet>,
     /// Shards of the server, if they are known; otherwise 0.
     pub server_shards: u32,
     /// What the server's process used, if it is known which one that is.
@@ -147,6 +151,27 @@ pub struct PointSummary {
     pub failures: Failures,
     /// Each method apart.
     pub methods: Vec<MethodSummary>,
+}
+
+/// What the calls say of the objective that were due while no CPU stood still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// The objective's latencies, met or not.
+    pub verdict: QuietVerdict,
+    /// Over what, in words with figures.
+    pub text: String,
+}
+
+/// Whether latencies were within their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuietVerdict {
+    /// They were, and chance is unlikely to have helped.
+    Met,
+    /// They were not, and chance is unlikely to be why.
+    Missed,
+    /// They may or may not have been.
+    Unsure,
 }
 
 /// One method of a point.
@@ -289,14 +314,16 @@ impl CallCounts {
             .collect()
     }
 
-    /// Share of the calls that went out and were not answered; 0 without calls.
-    pub fn error_ratio(&self) -> f64 {
-        let failed = self.error + self.timeout + self.unfinished;
-        if self.sent == 0 {
-            0.0
-        } else {
-            failed as f64 / self.sent as f64
-        }
+    /// Share of the calls that went out and failed or had no answer in time; `None` without calls. Those
+    /// that were cut off before either are not counted.
+    pub fn error_ratio(&self) -> Option<f64> {
+        let ended = self.sent.saturating_sub(self.unfinished);
+        (ended > 0).then(|| self.failed() as f64 / ended as f64)
+    }
+
+    /// Calls that failed or had no answer in time.
+    pub fn failed(&self) -> u64 {
+        self.error + self.timeout
     }
 }
 

@@ -6,6 +6,7 @@ mod display;
 mod observer;
 pub(crate) mod point;
 mod progress;
+pub(crate) mod quiet;
 mod screen;
 pub mod session;
 mod stall_probe;

@@ -7,7 +7,7 @@ use crate::analysis::slo::{Metric, Slo};
 use crate::load::generator::{Arrivals, Outcome, Plan};
 use crate::load::record::{Tally, Times};
 use crate::results::{
-    Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary, ServerUse, SloCheck,
+    Kind, Latency, LoopKind, MethodSummary, PointRow, PointSummary, Quiet, ServerUse, SloCheck,
     SloOutcome, Spread, is_reportable,
 };
 
@@ -20,6 +20,7 @@ pub(crate) fn summarise(
     outcome: &Outcome,
     slo: Option<&Slo>,
     server_shards: Option<u32>,
+    quiet: Option<Quiet>,
 ) -> PointSummary {
     let total = outcome.record.total();
     let latency = latency(&total.times);
@@ -46,7 +47,9 @@ pub(crate) fn summarise(
         warmup: plan.warmup,
         server_cpus_busy: server.map(|server| server.cpus_busy),
         slo: slo.as_ref(),
+        quiet: quiet.as_ref(),
     };
+    let validity = context.validity(outcome);
     PointSummary {
         point,
         label,
@@ -55,7 +58,7 @@ pub(crate) fn summarise(
         window_s,
         loop_kind,
         completion: outcome.completion,
-        validity: context.validity(outcome),
+        validity,
         slo,
         offered_per_s: per_s(total.counts.scheduled),
         achieved_per_s: per_s(outcome.record.answered),
@@ -65,6 +68,7 @@ pub(crate) fn summarise(
         in_flight_max,
         full_cap: outcome.record.full_cap,
         disturbance: outcome.record.disturbance,
+        quiet,
         server_shards: server_shards.unwrap_or(0),
         server,
         failures: outcome.record.failures.clone(),
@@ -91,7 +95,7 @@ fn judge(slo: &Slo, total: &Tally) -> SloOutcome {
     let response: &Histogram<u64> = total.times.of(Kind::Response);
     let is_empty = response.is_empty();
     let findings = slo.judge(|metric| match metric {
-        Metric::ErrorShare => (total.counts.scheduled > 0).then(|| total.counts.error_ratio()),
+        Metric::ErrorShare => total.counts.error_ratio(),
         _ if is_empty => None,
         Metric::Quantile(quantile) => is_reportable(response.len(), quantile * 100.0)
             .then(|| response.value_at_quantile(quantile) as f64),

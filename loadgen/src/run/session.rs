@@ -12,7 +12,8 @@ use super::cpu_watch::CpuWatch;
 use super::display::ProgressDisplay;
 use super::observer::PointObserver;
 use super::point;
-use super::stall_probe::StallProbe;
+use super::quiet::quiet;
+use super::stall_probe::{StallProbe, Stalls};
 use super::testbed::Testbed;
 use crate::analysis::slo::Slo;
 use crate::environment;
@@ -20,10 +21,10 @@ use crate::failure::Failure;
 use crate::fleet::coordinator::Fleet;
 use crate::load::arrival::Arrival;
 use crate::load::generator::{Arrivals, Event, Outcome, Plan};
-use crate::load::slices::Slices;
 use crate::results::{
     Ceiling, Completion, HistogramKey, Kind, LoadSettings, LoopKind, Manifest, MethodShare,
-    Pinning, PointSummary, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL, wall_clock,
+    Pinning, PointSummary, Quiet, ResultWriter, SCHEMA_VERSION, ShardRow, Summary, TOTAL,
+    wall_clock,
 };
 use crate::selftest::ceiling;
 use crate::target::interrupts;
@@ -49,8 +50,6 @@ pub struct Measured {
     pub point: PointSummary,
     /// Response times of all methods, for each interval of the window in order.
     pub responses_ns: Vec<Histogram<u64>>,
-    /// Slow calls by slices of the window, for the latencies of the objective, in a study.
-    pub slices: Option<Slices>,
 }
 
 impl Session {
@@ -139,7 +138,9 @@ impl Session {
         let mut observer =
             PointObserver::new(number, display, offset, plan, &self.folder, &self.stop);
         let server_cpus = self.testbed.server_cpus.as_deref().unwrap_or(&[]);
-        let stalls = StallProbe::start(server_cpus);
+        // Of several shards it is not known which of them has used the time.
+        let only_thread = plan.server_pid.filter(|_| server_cpus.len() == 1);
+        let stalls = StallProbe::start(server_cpus, only_thread);
         let mut window_from = None;
         let mut cpus = CpuWatch::new(self.testbed.cpus(), plan.server_pid, plan.warmup);
         let outcome = {
@@ -167,21 +168,13 @@ impl Session {
         *generator = generator.per_thread(plan.cpus.len());
         let stalls = window_from.and_then(|from| stalls.finish(from, plan.duration));
         outcome.record.disturbance.server = stalls.as_ref().map(|stalls| stalls.pauses);
-        let mut slices = outcome.slices.take();
-        match (&stalls, &mut slices) {
-            (Some(stalls), Some(slices)) => {
-                let spans = stalls.spans.iter();
-                spans.for_each(|&(from, until)| slices.disturb_in_window(from, until));
-            }
-            // Whose CPU is not seen may have stood still at any time.
-            _ => slices = None,
-        }
         if let Some(other_use) = cpus.finish().filter(|_| self.testbed.fleet.is_none()) {
             let disturbance = &mut outcome.record.disturbance;
             disturbance.programs_ratio = other_use.programs_ratio;
             disturbance.host_ratio = Some(other_use.host_ratio);
         }
         let after = self.testbed.shards(number);
+        let quiet = self.quiet(&mut outcome, stalls);
         let (responses_ns, write_error) = observer.finish();
         self.write_error = self.write_error.take().or(write_error);
         let start_s = offset.as_secs_f64();
@@ -193,6 +186,7 @@ impl Session {
             &outcome,
             self.slo.as_ref(),
             self.testbed.server_shards,
+            quiet,
         );
         if self.testbed.has_server_ended() {
             point.completion = Completion::TargetLost;
@@ -206,8 +200,23 @@ impl Session {
         Ok(Measured {
             point,
             responses_ns,
-            slices,
         })
+    }
+
+    /// What the calls say of the objective that were due while no CPU stood still, if something did and the
+    /// server's CPUs were watched: those that are not may have stood still at any time.
+    fn quiet(&self, outcome: &mut Outcome, stalls: Option<Stalls>) -> Option<Quiet> {
+        let (slo, stalls) = (self.slo.as_ref()?, stalls?);
+        let mut slices = outcome.slices.take()?;
+        for (from, until) in stalls.spans {
+            slices.disturb_in_window(from, until);
+        }
+        let shards = f64::from(self.testbed.server_shards.unwrap_or(1).max(1));
+        let cpus_busy = point::server_use(outcome).map_or(0.0, |server| server.cpus_busy);
+        slices.settle(cpus_busy / shards);
+        let window_s = outcome.window.as_secs_f64();
+        let is_disturbed = outcome.record.disturbance.is_noteworthy(window_s);
+        quiet(&slices, slo, window_s).filter(|_| is_disturbed)
     }
 
     fn write_point(

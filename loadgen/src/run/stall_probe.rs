@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::load::cpu_time::ProcessClock;
 use crate::results::Pauses;
 use crate::target::placement::pin;
 
@@ -37,12 +38,16 @@ struct Wake {
 impl StallProbe {
     /// Looks at these CPUs. Where this process may not go before others, it sees nothing: it would take
     /// a busy server for a pause.
-    pub(super) fn start(cpus: &[usize]) -> Self {
+    ///
+    /// `server` is the process whose only busy thread is on the CPU, if that is known: where it has used
+    /// the time itself, in a long system call, the CPU did not stand still.
+    pub(super) fn start(cpus: &[usize], server: Option<u32>) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
+        let clock = server.and_then(|pid| ProcessClock::of(pid).ok());
         let spawn = |&cpu| {
             let is_over = Arc::clone(&is_over);
             let thread = thread::Builder::new().name(format!("stalls {cpu}"));
-            thread.spawn(move || watch(cpu, &is_over)).ok()
+            thread.spawn(move || watch(cpu, &is_over, clock)).ok()
         };
         let threads = cpus.iter().filter_map(spawn).collect();
         Self { is_over, threads }
@@ -78,21 +83,36 @@ impl Drop for StallProbe {
 }
 
 /// `None`: it may not be on that CPU, or not go before others there.
-fn watch(cpu: usize, is_over: &AtomicBool) -> Option<Vec<Wake>> {
+fn watch(cpu: usize, is_over: &AtomicBool, server: Option<ProcessClock>) -> Option<Vec<Wake>> {
     pin(&[cpu]).ok()?;
     rustix::process::setpriority_process(None, NICE_MIN).ok()?;
     let mut late_wakes = Vec::new();
+    let used = || {
+        server
+            .and_then(|clock| clock.now().ok())
+            .unwrap_or_default()
+    };
+    let mut used_before = used();
     let mut due = Instant::now() + STEP;
     while !is_over.load(Ordering::Relaxed) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let now = Instant::now();
         let late = now.saturating_duration_since(due);
-        if late >= SPAN_MIN && late_wakes.len() < WAKES_MAX {
+        let used_now = used();
+        let is_pause = late >= SPAN_MIN && !is_own_work(used_now.saturating_sub(used_before), late);
+        if is_pause && late_wakes.len() < WAKES_MAX {
             late_wakes.push(Wake { at: now, late });
         }
+        used_before = used_now;
         due = now + STEP;
     }
     Some(late_wakes)
+}
+
+/// Whether the server has used so much CPU time since the wake-up before that a late one is its doing. It may
+/// have used the step before as well.
+fn is_own_work(used: Duration, late: Duration) -> bool {
+    used >= late.mul_f64(0.9) && used > STEP.mul_f64(1.05)
 }
 
 /// Before all others.
@@ -138,19 +158,29 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_had_the_cpu_itself_did_not_stand_still() {
+        let us = Duration::from_micros;
+        // It ran before the pause, and not in it.
+        assert!(!is_own_work(us(500), us(600)) && !is_own_work(us(500), us(5000)));
+        // A long system call, after a busy or an idle step.
+        assert!(is_own_work(us(1100), us(600)) && is_own_work(us(2000), us(2000)));
+        assert!(!is_own_work(us(1000), us(2000)), "half of the time");
+    }
+
+    #[test]
     fn one_that_may_not_look_says_nothing() {
         let probe = StallProbe {
             is_over: Arc::default(),
             threads: vec![thread::spawn(|| None)],
         };
         assert_eq!(probe.finish(Instant::now(), Duration::MAX / 4), None);
-        let nowhere = StallProbe::start(&[]);
+        let nowhere = StallProbe::start(&[], None);
         assert_eq!(nowhere.finish(Instant::now(), Duration::from_secs(1)), None);
     }
 
     #[test]
     fn it_looks_until_it_is_told_to_end() {
-        let probe = StallProbe::start(&ringcall::environment().cpus[..1]);
+        let probe = StallProbe::start(&ringcall::environment().cpus[..1], None);
         let is_over = Arc::downgrade(&probe.is_over);
         assert_eq!(is_over.strong_count(), 2, "the probe and its thread");
         probe.finish(Instant::now(), Duration::from_secs(60));

@@ -123,7 +123,7 @@ impl Text<'_> {
             let methods = self.point.methods.iter();
             rows.extend(methods.map(|method| {
                 let counts = method.counts;
-                let failed = counts.error + counts.timeout + counts.unfinished;
+                let failed = counts.failed();
                 let name = match failed {
                     0 => format!("  {}", method.method),
                     _ => format!("  {}, {} failed", method.method, format_count(failed)),
@@ -174,18 +174,18 @@ impl Text<'_> {
 /// That calls failed, and with what, if any did: nothing else is worth more of a reader's attention.
 fn failed(point: &PointSummary) -> Option<String> {
     let counts = &point.counts;
-    let failed = counts.error + counts.timeout + counts.unfinished;
+    let failed = counts.failed();
     (failed > 0).then(|| {
-        let share = counts.error_ratio() * 100.0;
+        let share = counts.error_ratio().unwrap_or(1.0) * 100.0;
         let of_generator = point.failures.of_generator();
         let mut text = format!(
             "FAILED     {} of {} calls ({share:.2} %): {} with an error of the server, {} that this side failed, {} \
              without an answer within --timeout\n",
             format_count(failed),
-            format_count(counts.sent),
+            format_count(counts.sent - counts.unfinished),
             format_count(counts.error - of_generator.min(counts.error)),
             format_count(of_generator),
-            format_count(counts.timeout + counts.unfinished),
+            format_count(counts.timeout),
         );
         for failure in point.failures.iter() {
             text += &format!("           {}\n", failure_line(failure));
@@ -233,7 +233,7 @@ impl Display for Calls<'_> {
         for (count, what) in [
             (counts.error, "failed"),
             (counts.timeout, "timed out"),
-            (counts.unfinished, "unfinished"),
+            (counts.unfinished, "cut off at the end"),
             (counts.unsent, "never sent"),
         ] {
             if count > 0 {

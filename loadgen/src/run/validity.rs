@@ -6,7 +6,9 @@ use super::point::latency;
 use crate::analysis::slo::{Metric, Objective};
 use crate::load::generator::Outcome;
 use crate::load::record::Tally;
-use crate::results::{Completion, FullCap, Kind, Latency, SloOutcome, Validity};
+use crate::results::{
+    Completion, FullCap, Kind, Latency, Quiet, QuietVerdict, SloOutcome, Validity,
+};
 use crate::units::{format_count, format_ns, percent, several};
 
 /// What must be known of a load beside what it has brought.
@@ -24,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) server_cpus_busy: Option<f64>,
     /// What the objective has come to, if there is one.
     pub(crate) slo: Option<&'a SloOutcome>,
+    /// What it has come to in the quiet, if that may decide.
+    pub(crate) quiet: Option<&'a Quiet>,
 }
 
 impl Context<'_> {
@@ -34,6 +38,9 @@ impl Context<'_> {
         let is_met = self
             .slo
             .is_some_and(|slo| slo.is_met && slo.checks.iter().any(|check| !check.is_of_errors()));
+        let is_met_in_quiet = self
+            .quiet
+            .is_some_and(|quiet| quiet.verdict == QuietVerdict::Met);
         let total = outcome.record.total();
         let whole = Observed {
             total: &total,
@@ -41,19 +48,21 @@ impl Context<'_> {
             full_cap: outcome.record.full_cap,
             window_ns: outcome.window.as_nanos() as f64 * self.threads as f64,
             in_flight_max: self.in_flight_max,
+            paused_ns: outcome.record.disturbance.generator.total_ns,
         };
         let overload = self.overload(&whole);
         let mut reasons = whole.faults(overload);
         let mut lags = whole.delays(overload);
         let mut is_late = whole.lateness().is_some();
-        for (number, part) in (1..).zip(&outcome.parts) {
-            let total = part.total();
+        for (number, part_record) in (1..).zip(&outcome.parts) {
+            let total = part_record.total();
             let part = Observed {
                 total: &total,
                 latency: &latency(&total.times),
-                full_cap: part.full_cap,
+                full_cap: part_record.full_cap,
                 window_ns: whole.window_ns / outcome.parts.len() as f64,
                 in_flight_max: self.in_flight_max / outcome.parts.len() as u32,
+                paused_ns: part_record.disturbance.generator.total_ns,
             };
             is_late |= part.lateness().is_some();
             let name = |fault: String| format!("agent {number}: {fault}");
@@ -86,6 +95,11 @@ impl Context<'_> {
         if is_met {
             let in_spite = |lag| format!("{lag}; the objective was met in spite of it");
             notes.extend(lags.iter().map(in_spite));
+        } else if is_met_in_quiet {
+            let in_quiet = |lag| {
+                format!("{lag}; the objective was met in spite of it while no CPU stood still")
+            };
+            notes.extend(lags.iter().map(in_quiet));
         } else {
             reasons.extend(lags.iter().cloned());
         }
@@ -128,8 +142,13 @@ impl Context<'_> {
             .map(|busy| busy >= shards * BUSY_RATIO_MIN);
         let is_slow = self
             .is_slow(whole)
-            .unwrap_or_else(|| is_busy.is_none() && whole.p99_ns(Kind::Service) as f64 > QUICK_NS);
-        if is_busy == Some(true) || is_slow || stalled_ns * 2 > full_ns {
+            .unwrap_or_else(|| whole.p99_ns(Kind::Service) as f64 > QUICK_NS);
+        if is_busy == Some(true) || stalled_ns * 2 > full_ns {
+            Overload::Server
+        } else if whole.lateness().is_some() || whole.paused_ns > full_ns {
+            // Who has no time to send has none to take answers either: calls are in flight for that.
+            Overload::Generator
+        } else if is_slow {
             Overload::Server
         } else {
             Overload::Cap
@@ -173,6 +192,8 @@ struct Observed<'a> {
     full_cap: FullCap,
     /// That of all threads together.
     window_ns: f64,
+    /// Time in which the generator's threads stood still.
+    paused_ns: u64,
     in_flight_max: u32,
 }
 
@@ -280,7 +301,8 @@ impl Observed<'_> {
     }
 }
 
-const GENERATOR_TOO_SLOW: &str = "fewer calls were in flight than permitted, so it was the generator; give it more threads (--pin)";
+const GENERATOR_TOO_SLOW: &str =
+    "the generator was too slow for them; give it more threads (--pin), or a lower rate";
 const RAISE_DEPTH: &str = "answers came quickly, so raise --depth or --conns";
 /// Less than this share of the schedule sent: the load was another one.
 const SENT_RATIO_MIN: f64 = 0.99;
@@ -374,6 +396,7 @@ mod tests {
             warmup: Duration::from_millis(100),
             server_cpus_busy: Some(server_cpus_busy),
             slo,
+            quiet: None,
         };
         context.validity(&outcome(calls))
     }
@@ -471,7 +494,10 @@ mod tests {
         };
         let busy = validity(&unsent, 0.95, None);
         assert!(!busy.is_valid && !busy.is_overloaded, "{busy:?}");
-        assert!(busy.reasons[0].contains("it was the generator"), "{busy:?}");
+        assert!(
+            busy.reasons[0].contains("the generator was too slow"),
+            "{busy:?}"
+        );
         // An objective of errors alone says nothing of delays.
         let late = Calls {
             own_lag_ns: 60_000,

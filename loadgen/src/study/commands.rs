@@ -319,17 +319,15 @@ fn paired_rounds(evidence: &[Evidence; 2]) -> Vec<Vec<(Side, PointSummary)>> {
 }
 
 fn comparison_failure(record: &ComparisonRecord) -> Option<Failure> {
-    let rounds_min = compare::rounds_min(record.level, record.findings.len().max(1));
-    if record.rounds.len() < rounds_min as usize {
-        eprintln!(
-            "{} valid rounds are too few to find a difference in one of {} measures alone: that takes {rounds_min}",
-            record.rounds.len(),
-            record.findings.len()
-        );
-    }
-    if record.findings.is_empty() {
+    if record.rounds.is_empty() {
         let why = "no round was valid: there is nothing to compare";
         return Some(Failure::Invalid(why.into()));
+    }
+    if let Some(wanted) = record.rounds_missing() {
+        return Some(Failure::Invalid(format!(
+            "{} are too few to find B worse: that takes {wanted}; raise --rounds",
+            several(record.rounds.len(), "valid round")
+        )));
     }
     record
         .has_regression()
@@ -427,9 +425,15 @@ fn tell_search(probe: &SearchProbe, slo: &Slo) {
             format_ns(interval.upper)
         )
     });
-    let reasons = match probe.reasons.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", probe.reasons.join("; ")),
+    // What was quiet has decided; the rest is in the report.
+    let told = if probe.is_of_quiet {
+        1
+    } else {
+        probe.reasons.len()
+    };
+    let reasons = match &probe.reasons[..told] {
+        [] => String::new(),
+        told => format!(" ({})", told.join("; ")),
     };
     let rate = format_rate(probe.rate_per_s);
     eprintln!(

@@ -141,6 +141,13 @@ impl Measure {
 }
 
 impl ComparisonRecord {
+    /// How many rounds it takes to find a difference in one of its measures alone, if it has fewer and
+    /// found none: then it says nothing.
+    pub fn rounds_missing(&self) -> Option<u32> {
+        let wanted = rounds_min(self.level, self.findings.len().max(1));
+        (!self.has_regression() && self.rounds.len() < wanted as usize).then_some(wanted)
+    }
+
     /// Whether B is worse in anything.
     pub fn has_regression(&self) -> bool {
         self.findings.iter().any(|finding| finding.is_regression)
@@ -309,7 +316,9 @@ fn findings(rounds: &[Quad], level: f64) -> Vec<ComparisonFinding> {
             .collect();
         let ratio = paired::ratio(&differences, CONFIDENCE, RESAMPLING_SEED);
         let floor = paired::noise_floor(&same, CONFIDENCE, RESAMPLING_SEED);
-        if let (Some(ratio), Some(floor)) = (ratio, floor) {
+        // With so few rounds nothing could be found, and the other measures would pay for the trial.
+        let has_power = logs.len() >= rounds_min(level, 1) as usize;
+        if let (Some(ratio), Some(floor)) = (ratio, floor.filter(|_| has_power)) {
             let p_value = paired::sign_flip_p(&differences);
             tested.push(ComparisonFinding {
                 measure,
@@ -424,7 +433,7 @@ mod tests {
         assert!(!compare(-0.1, 0.3, 1).has_regression());
     }
 
-    /// Three rounds whose points are spoilt, those of both sides alike.
+    /// Six rounds whose points are spoilt, those of both sides alike.
     fn spoilt(spoil: impl Fn(&mut PointSummary)) -> ComparisonRecord {
         struct Spoilt<F>(Server, F);
         impl<F: Fn(&mut PointSummary)> Probe for Spoilt<F> {
@@ -439,10 +448,10 @@ mod tests {
         let mut server = Server::random(50_000.0);
         server.window_s = 0.2;
         let mut probe = Spoilt(server, spoil);
-        let loads = loads(&Load::at_rate(6000.0, 0), 3, 1);
+        let loads = loads(&Load::at_rate(6000.0, 0), 6, 1);
         let names = ["a".to_owned(), "b".to_owned()];
         let record = conduct(&mut probe, names, &loads, 0.05, |_| true).unwrap();
-        assert_eq!(probe.0.loads.len(), 12);
+        assert_eq!(probe.0.loads.len(), 24);
         record
     }
 
@@ -454,11 +463,11 @@ mod tests {
                 point.validity.reasons = vec!["the counts do not balance".into()];
             }
         });
-        assert_eq!(record.rounds.len(), 2);
+        assert_eq!(record.rounds.len(), 5);
         assert_eq!(record.discarded.len(), 1);
         assert_eq!(record.discarded[0].point, 5);
-        assert_eq!(record.points_of_b.len(), 6);
-        assert!(record.findings.iter().all(|finding| finding.rounds == 2));
+        assert_eq!(record.points_of_b.len(), 12);
+        assert!(record.findings.iter().all(|finding| finding.rounds == 5));
     }
 
     #[test]
@@ -472,7 +481,7 @@ mod tests {
             point.latency.own_lag.mean_ns = 1e6;
             point.latency.response.mean_ns += 1e6;
         });
-        assert_eq!((record.rounds.len(), record.late), (3, [6, 6]));
+        assert_eq!((record.rounds.len(), record.late), (6, [12, 12]));
         let of = |measure| {
             let mut findings = record.findings.iter();
             findings.find(|finding| finding.measure == measure)

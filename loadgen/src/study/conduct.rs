@@ -283,7 +283,7 @@ mod tests {
         let slo: Slo = "p99<=5ms".parse().unwrap();
         for seed in 0..3 {
             let mut server = Server {
-                limits_ns: slo.slow_from_ns(),
+                slo: Some(slo.clone()),
                 random: fastrand::Rng::with_seed(seed),
                 ..paused(5000.0)
             };
@@ -315,7 +315,7 @@ mod tests {
         let slo: Slo = "p99<=5ms".parse().unwrap();
         // Without pauses p99 is 4.6 ms at 4000/s; a server that serves 4400/s has 11.5 ms.
         let mut server = Server {
-            limits_ns: slo.slow_from_ns(),
+            slo: Some(slo.clone()),
             ..paused(4400.0)
         };
         let Ok(probed) = server.probe(&Load::at_rate(4000.0, 1));

@@ -2,11 +2,11 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Probed, quiet};
+use super::Probed;
 use crate::analysis::Estimate;
 use crate::analysis::bounds::quantile_bounds;
 use crate::analysis::slo::{Finding, Metric, Objective, Slo};
-use crate::results::{LoopKind, PointSummary};
+use crate::results::{LoopKind, PointSummary, Quiet, QuietVerdict};
 use crate::units::format_rate;
 
 /// What a load says about the objective.
@@ -96,7 +96,7 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
             Metric::Quantile(quantile) => bounds(quantile).map(of),
             Metric::Mean => Some(point.latency.response.mean_ns),
             Metric::Max => Some(point.latency.response.max_ns as f64),
-            Metric::ErrorShare => Some(point.counts.error_ratio()),
+            Metric::ErrorShare => point.counts.error_ratio(),
         })
     };
     let surely = measure(|bounds| bounds.upper);
@@ -115,13 +115,20 @@ pub fn judge(probed: &Probed, slo: &Slo) -> Judgement {
         && let Some(note) = disturbance(point, beyond)
     {
         reasons.push(note);
-        let Some((verdict, why)) = quiet::judge(probed, slo) else {
+        let Some(quiet) = quiet_of(point) else {
             return judgement(Verdict::Disturbed, reasons);
+        };
+        let verdict = match quiet.verdict {
+            QuietVerdict::Met => Verdict::Passed,
+            // Its own delays are in the response times that were counted there.
+            QuietVerdict::Missed | QuietVerdict::Unsure if is_late => Verdict::Invalid,
+            QuietVerdict::Missed => Verdict::Failed,
+            QuietVerdict::Unsure => Verdict::Unsure,
         };
         let all = reasons.join("; ");
         return Judgement {
             is_of_quiet: true,
-            ..judgement(verdict, vec![why, format!("of all: {all}")])
+            ..judgement(verdict, vec![quiet.text.clone(), format!("of all: {all}")])
         };
     }
     // Without its own delays the load might have passed.
@@ -176,8 +183,17 @@ fn beyond_ratio(probed: &Probed, objective: &Objective) -> f64 {
 /// What others took of the CPUs, if that may be why this share of the calls was late or missing.
 fn disturbance(point: &PointSummary, ratio: f64) -> Option<String> {
     let taken = point.disturbance.taken_ratio(point.window_s);
+    let is_noteworthy = point.disturbance.is_noteworthy(point.window_s);
     let note = point.disturbance.note(point.window_s);
-    note.filter(|_| taken >= TAKEN_RATIO_MIN && ratio <= taken * DELAYED_PER_TAKEN)
+    note.filter(|_| is_noteworthy && ratio <= taken * DELAYED_PER_TAKEN)
+}
+
+/// What was quiet, if that may decide. Other programs take CPU without anybody standing still: where they
+/// took much, only a pass says something of the server.
+fn quiet_of(point: &PointSummary) -> Option<&Quiet> {
+    let quiet = point.quiet.as_ref()?;
+    let is_shared = point.disturbance.has_other_programs();
+    (quiet.verdict == QuietVerdict::Met || !is_shared).then_some(quiet)
 }
 
 fn describe(finding: &Finding) -> String {
@@ -191,8 +207,6 @@ fn describe(finding: &Finding) -> String {
 
 /// Of the bounds of latencies, two-sided.
 pub const CONFIDENCE: f64 = 0.95;
-/// What is taken of every CPU now and then excuses nothing.
-const TAKEN_RATIO_MIN: f64 = 0.005;
 /// Calls that are late for each that comes due in a pause: those that queue up behind it.
 const DELAYED_PER_TAKEN: f64 = 5.0;
 /// What is taken of a busy CPU is missing there once, not several times.
@@ -203,8 +217,6 @@ const BEHIND_RATIO_MAX: f64 = 0.01;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::flight::Window;
-    use crate::load::slices::Slices;
     use crate::study::simulated::Server;
     use crate::study::{Load, Probe};
 
@@ -284,33 +296,44 @@ mod tests {
         assert_eq!(verdict(4950.0, 0.01), Verdict::Failed);
     }
 
+    /// A load of which a share was taken, and what its quiet says.
+    fn disturbed(host_ratio: f64, quiet: QuietVerdict) -> Probed {
+        let mut probed = probed(4500.0);
+        probed.point.disturbance.host_ratio = Some(host_ratio);
+        probed.point.quiet = Some(Quiet {
+            verdict: quiet,
+            text: "in the quiet".into(),
+        });
+        probed
+    }
+
     #[test]
     fn a_disturbed_load_is_judged_by_what_was_quiet() {
-        let window = Window {
-            from_ns: 0,
-            until_ns: 1_000_000_000,
-        };
         let slo: Slo = "p99<5ms".parse().unwrap();
-        let judged = |quiet_ns: u64, host_ratio: f64| {
-            let mut probed = probed(4500.0);
-            probed.point.disturbance.host_ratio = Some(host_ratio);
-            probed.point.window_s = 1.0;
-            let mut slices = Slices::new(window, &slo.slow_from_ns()).unwrap();
-            (0..20_000).for_each(|call| slices.record(call * 50_000, quiet_ns));
-            slices.disturb(0, 10_000_000);
-            probed.slices = Some(slices);
-            judge(&probed, &slo)
-        };
-        let passed = judged(1_000_000, 0.1);
+        let judged = |host_ratio, quiet| judge(&disturbed(host_ratio, quiet), &slo);
+        let passed = judged(0.1, QuietVerdict::Met);
         assert_eq!(passed.verdict, Verdict::Passed);
-        assert!(
-            passed.reasons[0].contains("in which no CPU stood still"),
-            "{:?}",
-            passed.reasons
-        );
-        assert_eq!(judged(6_000_000, 0.1).verdict, Verdict::Failed);
+        assert!(passed.is_of_quiet && passed.reasons[0] == "in the quiet");
+        assert!(passed.reasons[1].starts_with("of all: p99<5ms violated"));
+        assert_eq!(judged(0.1, QuietVerdict::Missed).verdict, Verdict::Failed);
+        assert_eq!(judged(0.1, QuietVerdict::Unsure).verdict, Verdict::Unsure);
         // Nothing was taken that could explain what is slow: then all of the load counts.
-        assert_eq!(judged(1_000_000, 0.001).verdict, Verdict::Failed);
+        assert_eq!(judged(0.001, QuietVerdict::Met).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn the_quiet_accuses_nobody_where_others_were_at_work() {
+        let slo: Slo = "p99<5ms".parse().unwrap();
+        let mut shared = disturbed(0.0, QuietVerdict::Missed);
+        // Nobody stands still where two programs take turns.
+        shared.point.disturbance.programs_ratio = Some(0.2);
+        assert_eq!(judge(&shared, &slo).verdict, Verdict::Disturbed);
+        let mut late = disturbed(0.1, QuietVerdict::Missed);
+        late.point.validity.lags = vec!["late".into()];
+        late.point.validity.reasons = vec!["late".into()];
+        assert_eq!(judge(&late, &slo).verdict, Verdict::Invalid);
+        late.point.quiet.as_mut().unwrap().verdict = QuietVerdict::Met;
+        assert_eq!(judge(&late, &slo).verdict, Verdict::Passed);
     }
 
     #[test]

@@ -132,7 +132,6 @@ impl Probe for LiveProbe {
         Ok(Probed {
             point: measured.point,
             responses_ns: measured.responses_ns,
-            slices: measured.slices,
         })
     }
 }

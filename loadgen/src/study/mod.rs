@@ -11,7 +11,6 @@ pub mod conduct;
 mod eta;
 pub mod judge;
 mod live;
-mod quiet;
 pub mod record;
 pub mod search;
 #[cfg(test)]
@@ -21,7 +20,6 @@ pub mod sweep;
 use hdrhistogram::Histogram;
 
 use crate::analysis::bounds::TAIL_CALLS_MIN;
-use crate::load::slices::Slices;
 use crate::results::PointSummary;
 use crate::units::format_per_s;
 
@@ -67,9 +65,6 @@ pub struct Probed {
     pub point: PointSummary,
     /// Response times of all methods, for each interval of the window in order.
     pub responses_ns: Vec<Histogram<u64>>,
-    /// Slow calls by slices of the window, for the latencies of the objective in their order, if they were
-    /// counted.
-    pub slices: Option<Slices>,
 }
 
 /// Runs loads.

@@ -6,12 +6,14 @@ use hdrhistogram::Histogram;
 
 use super::{Load, Probe, Probed, Side};
 use crate::analysis::queueing::Kind;
+use crate::analysis::slo::Slo;
 use crate::load::flight::Window;
 use crate::load::slices::Slices;
 use crate::results::{
     CallCounts, Completion, Disturbance, Failures, FullCap, Latency, LoopKind, PointSummary,
     ServerUse, Spread, Validity,
 };
+use crate::run::quiet::quiet;
 
 /// One queue that is fed at random; side B takes a share longer, and each load of either has its own
 /// luck.
@@ -27,8 +29,8 @@ pub(crate) struct Server {
     pub(crate) disturbance: Disturbance,
     /// So often, and for so long, others take its CPU.
     pub(crate) pause_s: Option<(f64, f64)>,
-    /// Limits by which slices are made.
-    pub(crate) limits_ns: Vec<u64>,
+    /// The objective that its quiet is judged by.
+    pub(crate) slo: Option<Slo>,
     pub(crate) loads: Vec<Load>,
     pub(crate) random: fastrand::Rng,
 }
@@ -45,7 +47,7 @@ impl Server {
             generator_max_per_s: f64::INFINITY,
             disturbance: Disturbance::default(),
             pause_s: None,
-            limits_ns: Vec::new(),
+            slo: None,
             loads: Vec::new(),
             random: fastrand::Rng::with_seed(11),
         }
@@ -80,7 +82,7 @@ impl Server {
             from_ns: 0,
             until_ns: (window_s * 1e9) as u64,
         };
-        let mut slices = Slices::new(window, &self.limits_ns)?;
+        let mut slices = Slices::new(window, &self.slo.as_ref()?.slow_from_ns())?;
         let (every_s, length_s) = self.pause_s?;
         for number in 1..=(window_s / every_s) as u32 {
             let end_s = f64::from(number) * every_s;
@@ -140,6 +142,11 @@ impl Probe for Server {
         let is_late = rate_per_s > self.generator_max_per_s;
         let lag_s = self.way_s + if is_late { LAG_S } else { 0.0 };
         let (intervals, slices, ended) = self.simulate(rate_per_s, services_per_s, window_s, lag_s);
+        let busy_ratio = rate_per_s / services_per_s;
+        let quiet = slices.and_then(|mut slices| {
+            slices.settle(busy_ratio);
+            quiet(&slices, self.slo.as_ref()?, window_s)
+        });
         let mut pooled = intervals[0].clone();
         for interval in &intervals[1..] {
             pooled.add(interval).unwrap();
@@ -184,6 +191,7 @@ impl Probe for Server {
             in_flight_max: 1024,
             full_cap: FullCap::default(),
             disturbance: self.disturbance,
+            quiet,
             server_shards: 1,
             server: Some(ServerUse {
                 cpu_us_per_call: 1e6 / services_per_s,
@@ -198,7 +206,6 @@ impl Probe for Server {
         Ok(Probed {
             point,
             responses_ns: intervals,
-            slices,
         })
     }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Load;
-use crate::units::parse_rate;
+use crate::units::{parse_rate, several};
 
 /// What differs between the loads of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl Plan {
                 .iter()
                 .map(|shards| Load {
                     shards: Some(*shards),
-                    ..Load::closed(format!("{shards} shards"), 0)
+                    ..Load::closed(several(*shards as usize, "shard"), 0)
                 })
                 .collect(),
         }

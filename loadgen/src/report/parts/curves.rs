@@ -67,7 +67,9 @@ impl View<'_> {
                 quantile(0.99),
                 bounds,
                 quantile(0.999),
-                format!("{:.3} %", summary.counts.error_ratio() * 100.0),
+                or_dash(summary.counts.error_ratio(), |share| {
+                    format!("{:.3} %", share * 100.0)
+                }),
                 time(summary.server.map(|server| server.cpu_us_per_call * 1e3)),
                 self.verdict_of(point),
             ]

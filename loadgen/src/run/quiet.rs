@@ -4,35 +4,33 @@
 //! its end, and repeating it changes nothing. What was due while nobody disturbed tells how the server
 //! does; that the rest was left out is said.
 
-use super::judge::{CONFIDENCE, Verdict};
-use super::{Probed, calls_for};
-use crate::analysis::bounds::{Piece, share_bounds};
+use crate::analysis::bounds::{Piece, is_reportable, share_bounds};
 use crate::analysis::slo::{Metric, Objective, Slo};
 use crate::load::slices::Slices;
+use crate::results::{Quiet, QuietVerdict};
+use crate::study::judge::CONFIDENCE;
 use crate::units::{format_count, format_ns};
 
-/// The verdict, and a sentence that says over what. `None` where too little was quiet, or the objective
-/// is one on the mean.
-pub(super) fn judge(probed: &Probed, slo: &Slo) -> Option<(Verdict, String)> {
-    let slices = probed.slices.as_ref()?;
+/// What the quiet says, and over what. `None` where too little was quiet, or the objective is one on the
+/// mean.
+pub(crate) fn quiet(slices: &Slices, slo: &Slo, window_s: f64) -> Option<Quiet> {
     let has_mean = |objective: &Objective| objective.metric == Metric::Mean;
     if slo.objectives().iter().any(has_mean) {
         return None;
     }
     let quiet_s = slices.quiet().count() as f64 * slices.slice_s();
     let calls: u64 = slices.quiet().map(|slice| u64::from(slice.calls)).sum();
-    let window_s = probed.point.window_s;
     if quiet_s < window_s * QUIET_RATIO_MIN {
         return None;
     }
-    let mut verdict = Verdict::Passed;
+    let mut verdict = QuietVerdict::Met;
     let mut parts = Vec::new();
     for (at, objective) in slo.latencies().enumerate() {
         let permitted = match objective.metric {
             Metric::Quantile(quantile) => 1.0 - quantile,
             _ => 0.0,
         };
-        if permitted > 0.0 && (calls as f64) < calls_for(1.0 - permitted) * CALLS_RATIO_MIN {
+        if permitted > 0.0 && !is_reportable(calls, 1.0 - permitted) {
             return None;
         }
         let slow = share_bounds(&pieces(slices, at), CONFIDENCE)?;
@@ -43,8 +41,8 @@ pub(super) fn judge(probed: &Probed, slo: &Slo) -> Option<(Verdict, String)> {
         };
         let is_missed = slow.lower > permitted || (permitted == 0.0 && !is_met);
         verdict = match verdict {
-            _ if is_missed => Verdict::Failed,
-            Verdict::Passed if !is_met => Verdict::Unsure,
+            _ if is_missed => QuietVerdict::Missed,
+            QuietVerdict::Met if !is_met => QuietVerdict::Unsure,
             verdict => verdict,
         };
         parts.push(format!(
@@ -54,12 +52,12 @@ pub(super) fn judge(probed: &Probed, slo: &Slo) -> Option<(Verdict, String)> {
             format_ns(objective.limit)
         ));
     }
-    let why = format!(
-        "of the {} calls that were due in the {quiet_s:.1} of {window_s:.1} s in which no CPU stood still, {}",
+    let text = format!(
+        "in the quiet {quiet_s:.1} of {window_s:.1} s: of {} calls {}",
         format_count(calls),
         parts.join(", ")
     );
-    Some((verdict, why))
+    Some(Quiet { verdict, text })
 }
 
 /// The quiet slices as pieces of the run, with the calls that were slow by one of the limits.
@@ -74,93 +72,67 @@ fn pieces(slices: &Slices, limit: usize) -> Vec<Piece> {
 /// Share of the window that has to be quiet: what is left of a machine that hardly ever is says little of
 /// it.
 const QUIET_RATIO_MIN: f64 = 0.25;
-/// Of the calls that a load is usually given for its quantile.
-const CALLS_RATIO_MIN: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::flight::Window;
-    use crate::study::simulated::Server;
-    use crate::study::{Load, Probe};
 
     const MS: u64 = 1_000_000;
 
-    /// A load of 10 s at 1000 calls/s, of which every hundredth is slow in the quiet, if `is_slow`. A CPU
+    /// What 10 s at 2000 calls/s say, of which in the quiet two of a hundred are slow, if `is_slow`. A CPU
     /// stood still for `pause_ms` in each second, and all calls of that time are slow.
-    fn probed(pause_ms: u64, is_slow: bool, slo: &Slo) -> Probed {
-        let mut server = Server::random(5000.0);
-        let mut probed = server.probe(&Load::at_rate(1000.0, 1)).unwrap();
-        probed.point.window_s = 10.0;
+    fn judged(pause_ms: u64, is_slow: bool, slo: &str) -> Option<Quiet> {
+        let slo: Slo = slo.parse().unwrap();
         let window = Window {
             from_ns: 0,
             until_ns: 10_000 * MS,
         };
-        let mut slices = Slices::new(window, &slo.slow_from_ns()).unwrap();
-        for call in 0..10_000 {
-            let is_in_pause = call % 1000 < pause_ms;
+        let mut slices = Slices::new(window, &slo.slow_from_ns())?;
+        for call in 0..20_000 {
+            let at_ms = call / 2;
+            let is_in_pause = at_ms % 1000 < pause_ms;
             let has_bad_luck = is_slow && call % 50 == 0;
             let response_ns = if is_in_pause || has_bad_luck {
                 9 * MS
             } else {
                 MS / 2
             };
-            slices.record(call * MS, response_ns);
+            slices.record(at_ms * MS, response_ns);
         }
         for second in 0..10 {
             let from_ns = second * 1000 * MS;
             slices.disturb(from_ns, from_ns + pause_ms * MS);
         }
-        probed.slices = Some(slices);
-        probed
+        slices.settle(0.8);
+        quiet(&slices, &slo, 10.0)
     }
 
     #[test]
     fn what_was_quiet_decides_and_it_says_over_what() {
-        let slo = "p99<1ms,err<1%".parse().unwrap();
-        let (verdict, why) = judge(&probed(50, false, &slo), &slo).unwrap();
-        assert_eq!(verdict, Verdict::Passed);
+        let met = judged(50, false, "p99<1ms,err<1%").unwrap();
+        assert_eq!(met.verdict, QuietVerdict::Met);
         // Left out: of each second the pause of 50 ms, 200 ms behind it, and the slices at both ends.
-        let (over, found) = why.split_once(", ").unwrap();
-        assert_eq!(
-            over,
-            "of the 7 405 calls that were due in the 7.4 of 10.0 s in which no CPU stood still"
-        );
-        assert_eq!(found, "0.00 % (at most 0.05 %) took 1.00 ms or longer");
-        let (verdict, _) = judge(&probed(50, true, &slo), &slo).unwrap();
-        assert_eq!(verdict, Verdict::Failed, "two of a hundred are slow");
+        let expected = "in the quiet 7.4 of 10.0 s: of 14 810 calls 0.00 % (at most 0.02 %) took 1.00 ms or longer";
+        assert_eq!(met.text, expected);
+        let missed = judged(50, true, "p99<1ms,err<1%").unwrap();
+        assert_eq!(missed.verdict, QuietVerdict::Missed);
     }
 
     #[test]
     fn a_maximum_is_one_for_each_call() {
-        let slo = "max<1ms".parse().unwrap();
-        let verdict = |is_slow| judge(&probed(50, is_slow, &slo), &slo).unwrap().0;
+        let verdict = |is_slow| judged(50, is_slow, "max<1ms").unwrap().verdict;
         assert_eq!(
             (verdict(false), verdict(true)),
-            (Verdict::Passed, Verdict::Failed)
+            (QuietVerdict::Met, QuietVerdict::Missed)
         );
     }
 
     #[test]
     fn too_little_quiet_decides_nothing() {
-        let slo: Slo = "p99<1ms".parse().unwrap();
-        assert_eq!(
-            judge(&probed(180, false, &slo), &slo),
-            None,
-            "a tenth of the time"
-        );
-        let far: Slo = "p99.9<1ms".parse().unwrap();
-        assert_eq!(
-            judge(&probed(50, false, &far), &far),
-            None,
-            "a tenth of the calls"
-        );
-        let mean: Slo = "p99<1ms,mean<1ms".parse().unwrap();
-        assert_eq!(judge(&probed(50, false, &mean), &mean), None);
-        let unsliced = Probed {
-            slices: None,
-            ..probed(50, false, &slo)
-        };
-        assert_eq!(judge(&unsliced, &slo), None);
+        let is_none = |pause_ms, slo| judged(pause_ms, false, slo).is_none();
+        assert!(is_none(180, "p99<1ms"), "a tenth of the time");
+        assert!(is_none(50, "p99.9<1ms"), "a tenth of the calls");
+        assert!(is_none(50, "p99<1ms,mean<1ms") && is_none(50, "err<1%"));
     }
 }
