@@ -72,7 +72,7 @@ impl CapacityFile {
             objective: capacity.slo.to_string(),
             rate_per_s: capacity.rate_per_s,
             is_at_least: capacity.is_unmeasured_above || capacity.limit.is_none(),
-            is_confirmed: capacity.is_confirmed,
+            is_confirmed: capacity.is_confirmed(),
             is_of_quiet_only: !capacity.quiet_points.is_empty(),
             failed_per_s: capacity.failed_per_s,
             headroom_ratio: planning.headroom,

@@ -21,6 +21,7 @@ pub(crate) fn search() -> TempDir {
         rate_max_per_s: 1e6,
         tolerance: 0.02,
         confirmations: 1,
+        time_max_s: f64::INFINITY,
     };
     let mut probe = Recorded::new("search", 1);
     probe.server.window_s = 20.0;

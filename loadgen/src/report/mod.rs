@@ -260,7 +260,7 @@ mod tests {
             (1900.0..2750.0).contains(&capacity.rate_per_s),
             "{capacity:?}"
         );
-        assert!(!capacity.is_confirmed);
+        assert!(!capacity.is_confirmed());
         let impossible: Slo = "p99<10us".parse().unwrap();
         assert_eq!(verdict::capacity(evidence, Some(&impossible)), None);
         let document = compose(evidence, Some(&impossible), PLANNING);

@@ -36,8 +36,12 @@ pub struct Capacity {
     pub limit: Option<String>,
     /// Whether the loads above it say nothing of the server.
     pub is_unmeasured_above: bool,
-    /// Whether further loads at this rate have confirmed it.
-    pub is_confirmed: bool,
+    /// Further loads at this rate that have confirmed it.
+    pub confirmations: u32,
+    /// The points of those that should have and did not.
+    pub unconfirmed: Vec<u32>,
+    /// Whether the search had to settle for it because its time was up.
+    pub is_out_of_time: bool,
     /// CPU seconds of the server for a call at that rate.
     pub cpu_s_per_call: Option<f64>,
     /// The point that this is from.
@@ -49,6 +53,11 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Whether loads of full length have passed at it.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmations > 0
+    }
+
     /// The rate that one instance is trusted with.
     pub fn rated_per_s(&self, planning: Planning) -> f64 {
         capacity::rated_per_s(self.rate_per_s, planning.headroom)
@@ -101,7 +110,9 @@ pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
                 failed_per_s: answer.failed_per_s,
                 limit: answer.limit.clone(),
                 is_unmeasured_above: answer.is_unmeasured_above && !is_bracketed(answer),
-                is_confirmed: answer.confirmations > 0,
+                confirmations: answer.confirmations,
+                unconfirmed: answer.unconfirmed.clone(),
+                is_out_of_time: answer.is_out_of_time,
                 cpu_s_per_call: measured_at.and_then(cpu_s_per_call),
                 cpu_point: measured_at.map(|point| point.row.point),
             })
@@ -148,7 +159,9 @@ fn from_curve(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
             .as_ref()
             .is_some_and(|(_, verdict, _)| matches!(verdict, Judged::Invalid | Judged::Disturbed)),
         limit: refused.map(|(_, _, reasons)| reasons.join("; ")),
-        is_confirmed: false,
+        confirmations: 0,
+        unconfirmed: Vec::new(),
+        is_out_of_time: false,
         quiet_points: Vec::new(),
         cpu_s_per_call: cpu_s_per_call(passed),
         cpu_point: Some(passed.row.point),

@@ -182,7 +182,7 @@ impl LoadArgs {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     parse_time(text).ok_or_else(|| "use a time with its unit, such as 200us, 10ms or 5s".into())
 }
 

@@ -1,6 +1,7 @@
 //! Options of the studies.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -51,6 +52,10 @@ pub struct SearchArgs {
     /// the way there are shorter
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub(super) confirm: u32,
+    /// Time under load after which the search settles for the highest rate that has passed by then [default:
+    /// twelve times --warmup and --duration, and more for objectives that need many calls]
+    #[arg(long, value_name = "TIME", value_parser = crate::run::args::time)]
+    pub(super) time_max: Option<Duration>,
     /// Leave out the ten loads from 10 % to 125 % of the answer that the report's curves show
     #[arg(long)]
     pub(super) no_curve: bool,

@@ -151,6 +151,13 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
             .max(RATE_MIN_PER_S),
         tolerance: TOLERANCE,
         confirmations: args.confirm,
+        time_max_s: args.time_max.map_or_else(
+            || {
+                let for_calls = conduct::calls_wanted(&slo) / start_per_s;
+                LOADS_USUAL * (warmup + duration).as_secs_f64().max(for_calls)
+            },
+            |time| time.as_secs_f64(),
+        ),
     };
     let curve_loads = if args.no_curve { 0 } else { CURVE.len() };
     let eta = Eta {
@@ -474,6 +481,8 @@ fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// So many loads of full length is how long a search takes, unless others disturb it.
+const LOADS_USUAL: f64 = 12.0;
 /// Where a search begins, as a share of what a closed loop reaches.
 const START_RATIO: f64 = 0.5;
 /// No rate is tried below this share of the first: then load is not what the objective suffers from.

@@ -24,6 +24,8 @@ pub enum Step<'a> {
         rate_per_s: f64,
         /// Why it is run.
         phase: Phase,
+        /// Seconds after which the search settles for what it has.
+        time_left_s: f64,
     },
     /// A load has ended.
     End(&'a SearchProbe),
@@ -43,7 +45,8 @@ pub fn conduct<P: Probe>(
 ) -> Result<SearchRecord, P::Error> {
     let mut search = Search::new(settings);
     let mut probes: Vec<SearchProbe> = Vec::new();
-    let mut is_stopped = false;
+    let (mut is_stopped, mut used_s) = (false, 0.0);
+    let time_max_s = settings.time_max_s;
     while let Some((rate_per_s, phase)) = search.next_rate().filter(|_| !is_stopped) {
         let mut ballot = Ballot::default();
         let verdict = loop {
@@ -52,6 +55,7 @@ pub fn conduct<P: Probe>(
                 left: search.loads_left(),
                 rate_per_s,
                 phase,
+                time_left_s: time_max_s - used_s,
             });
             if is_stopped {
                 break None;
@@ -62,6 +66,7 @@ pub fn conduct<P: Probe>(
                 ..Load::at_rate(rate_per_s, seed + probes.len() as u64)
             };
             let probed = probe.probe(&load)?;
+            used_s += probed.point.warmup_s + probed.point.window_s;
             let judgement = judge(&probed, slo);
             let verdict = judgement.verdict;
             probes.push(SearchProbe {
@@ -82,12 +87,21 @@ pub fn conduct<P: Probe>(
             if let Some(decided) = ballot.cast(verdict, is_repeated) {
                 break Some(decided);
             }
+            if used_s >= time_max_s {
+                break None;
+            }
         };
         if let Some(verdict) = verdict {
             search.handle(verdict);
         }
+        if used_s >= time_max_s && search.next_rate().is_some() {
+            search.settle();
+        }
     }
-    let answer = search.answer().map(|found| answer(found, &probes));
+    let is_out_of_time = used_s >= time_max_s;
+    let answer = search
+        .answer()
+        .map(|found| answer(found, &probes, is_out_of_time));
     Ok(SearchRecord {
         slo: slo.to_string(),
         tolerance: settings.tolerance,
@@ -125,20 +139,39 @@ impl Ballot {
 }
 
 /// The answer with what bounds it from above, and the lowest rate above it that surely failed.
-fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
+fn answer(found: SearchResult, probes: &[SearchProbe], is_out_of_time: bool) -> SearchAnswer {
     let passed = |probe: &&SearchProbe| {
         probe.rate_per_s == found.rate_per_s && probe.verdict == Verdict::Passed
     };
     // Of several loads at a rate the last has decided.
     let last_at = |rate| probes.iter().rev().find(|probe| probe.rate_per_s == rate);
+    // A rate at which or above which a load has passed does not surely fail.
+    let passes = probes
+        .iter()
+        .filter(|probe| probe.verdict == Verdict::Passed);
+    let highest_pass = passes
+        .map(|probe| probe.rate_per_s)
+        .fold(found.rate_per_s, f64::max);
     let failures = probes
         .iter()
-        .filter(|probe| probe.rate_per_s > found.rate_per_s && probe.verdict == Verdict::Failed)
+        .filter(|probe| probe.rate_per_s > highest_pass && probe.verdict == Verdict::Failed)
         .map(|probe| probe.rate_per_s);
+    let confirming = || {
+        let at_answer = probes
+            .iter()
+            .filter(|probe| probe.rate_per_s == found.rate_per_s);
+        at_answer.filter(|probe| probe.phase == Phase::Confirm)
+    };
+    let has_passed = |probe: &&SearchProbe| probe.verdict == Verdict::Passed;
     SearchAnswer {
         rate_per_s: found.rate_per_s,
         point: probes.iter().rev().find(passed).map(|probe| probe.point),
-        confirmations: found.confirmations,
+        confirmations: confirming().filter(has_passed).count() as u32,
+        unconfirmed: confirming()
+            .filter(|probe| !has_passed(probe))
+            .map(|probe| probe.point)
+            .collect(),
+        is_out_of_time,
         failed_per_s: failures.min_by(f64::total_cmp),
         is_unmeasured_above: found.is_unmeasured_above,
         limit: found
@@ -179,6 +212,7 @@ mod tests {
         tolerance: 0.02,
         confirmations: 2,
         rate_min_per_s: 10.0,
+        time_max_s: f64::INFINITY,
     };
 
     #[test]
@@ -320,6 +354,57 @@ mod tests {
         };
         let Ok(probed) = server.probe(&Load::at_rate(4000.0, 1));
         assert_eq!(judge(&probed, &slo).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_search_settles_when_its_time_is_up() {
+        let slo = "p99<=5ms".parse().unwrap();
+        let mut probe = Server::random(5000.0);
+        let settings = Settings {
+            time_max_s: 100.0,
+            ..SETTINGS
+        };
+        let record = conduct(&mut probe, &slo, settings, 1, |_| true).unwrap();
+        let used_s: f64 = probe
+            .loads
+            .iter()
+            .map(|load| 20f64.max(load.calls_min / load.rate_per_s.unwrap()))
+            .sum();
+        assert!((100.0..130.0).contains(&used_s), "{used_s}");
+        let answer = record.answer.unwrap();
+        assert!(record.is_complete && answer.is_out_of_time);
+        assert_eq!((answer.confirmations, &*answer.unconfirmed), (0, &[][..]));
+        let passed = record
+            .probes
+            .iter()
+            .filter(|probe| probe.verdict == Verdict::Passed);
+        let highest = passed.map(|probe| probe.rate_per_s).fold(0.0, f64::max);
+        assert_eq!(answer.rate_per_s, highest);
+        assert!(highest >= 1000.0, "{highest}");
+    }
+
+    #[test]
+    fn loads_that_did_not_confirm_the_answer_are_named() {
+        // It passes where it is found, and never when it should be confirmed.
+        struct Fickle(Server);
+        impl Probe for Fickle {
+            type Error = std::convert::Infallible;
+
+            fn probe(&mut self, load: &Load) -> Result<crate::study::Probed, Self::Error> {
+                let mut probed = self.0.probe(load)?;
+                if load.time_ratio == 1.0 {
+                    probed.point.validity.is_valid = false;
+                    probed.point.validity.reasons = vec!["no measurement".into()];
+                }
+                Ok(probed)
+            }
+        }
+        let slo = "p99<=5ms".parse().unwrap();
+        let mut probe = Fickle(Server::random(5000.0));
+        let record = conduct(&mut probe, &slo, SETTINGS, 1, |_| true).unwrap();
+        let answer = record.answer.unwrap();
+        assert_eq!((answer.confirmations, answer.unconfirmed.len()), (0, 3));
+        assert!(answer.is_unmeasured_above);
     }
 
     #[test]

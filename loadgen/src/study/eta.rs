@@ -49,6 +49,7 @@ impl Eta {
             left,
             rate_per_s,
             phase,
+            time_left_s,
         } = step
         else {
             return None;
@@ -59,7 +60,7 @@ impl Eta {
             "load {number} of about {}, about {} left: {}, {rate} calls/s",
             number + loads_left.max(1) as usize - 1 + self.curve_loads,
             several(
-                self.left(left, *rate_per_s).as_secs().max(1) as usize,
+                self.left(left, *rate_per_s, *time_left_s).as_secs().max(1) as usize,
                 "second"
             ),
             phase.name()
@@ -67,20 +68,26 @@ impl Eta {
     }
 
     /// All further loads are taken to be at about the same rate.
-    fn left(&self, left: &[(Phase, u32); 4], rate_per_s: f64) -> Duration {
+    fn left(&self, left: &[(Phase, u32); 4], rate_per_s: f64, time_left_s: f64) -> Duration {
         let for_calls = Duration::from_secs_f64(self.calls_min / rate_per_s);
         let for_calls = for_calls.min(self.duration * LONGER_MAX);
         let load = |ratio| self.warmup + self.duration.mul_f64(ratio).max(for_calls);
         let search = left.iter().map(|(phase, loads)| {
-            // About half of the loads on the way fail, and failures are repeated.
+            // About half of the loads on the way fail, and failures are repeated; so are candidates that
+            // longer loads refuse.
             let repeated = match phase {
-                Phase::Ramp | Phase::Bisect => REPEATED,
-                Phase::Confirm | Phase::Bracket => 1.0,
+                Phase::Ramp | Phase::Bisect | Phase::Confirm => REPEATED,
+                Phase::Bracket => 1.0,
             };
             load(phase.time_ratio()).mul_f64(f64::from(*loads) * repeated)
         });
-        let curve = load(super::commands::CURVE_TIME_RATIO) * self.curve_loads as u32;
-        search.sum::<Duration>() + curve
+        let curve_load = self.warmup + self.duration.mul_f64(super::commands::CURVE_TIME_RATIO);
+        let curve = curve_load * self.curve_loads as u32;
+        let search: Duration = search.sum();
+        // Whatever happens, it takes no longer than that and the load under way.
+        let last = self.warmup + self.duration;
+        let at_most = Duration::try_from_secs_f64(time_left_s.max(0.0)).unwrap_or(Duration::MAX);
+        search.min(at_most.saturating_add(last)) + curve
     }
 }
 
@@ -109,14 +116,28 @@ mod tests {
             left,
             rate_per_s,
             phase: Phase::Bisect,
+            time_left_s: f64::INFINITY,
         };
         let step = step_at(12_345.0);
-        // 2 × 1.5 × 4 s, 2 × 11 s, and ten loads of 4 s.
-        let expected = "load 5 of about 18, about 74 seconds left: bisect, 12.3 k calls/s";
+        // 2 × 1.5 × 4 s, 2 × 1.5 × 11 s, and ten loads of 4 s.
+        let expected = "load 5 of about 18, about 85 seconds left: bisect, 12.3 k calls/s";
         assert_eq!(eta.line(&step).as_deref(), Some(expected));
-        // Each load takes 60 s for its calls: 3 × 61 s, 2 × 61 s, ten more.
+        // Each load takes 60 s for its calls: 3 × 61 s, 3 × 61 s, and as much as the ten of 4 s.
         let slow = eta.line(&step_at(200.0)).unwrap();
-        assert!(slow.contains("about 915 seconds left"), "{slow}");
+        assert!(slow.contains("about 406 seconds left"), "{slow}");
+        // Its time is nearly up: 5 s, a load of 11 s, ten of 4 s.
+        let Step::Begin { left, .. } = step else {
+            unreachable!("it was made above");
+        };
+        let step = Step::Begin {
+            number: 5,
+            left,
+            rate_per_s: 12_345.0,
+            phase: Phase::Bisect,
+            time_left_s: 5.0,
+        };
+        let short = eta.line(&step).unwrap();
+        assert!(short.contains("about 56 seconds left"), "{short}");
     }
 
     #[test]

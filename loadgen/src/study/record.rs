@@ -12,6 +12,7 @@ use super::judge::Verdict;
 use super::search::Phase;
 use super::sweep::Axis;
 use crate::analysis::Estimate;
+use crate::units::format_per_s;
 
 /// What kind of study it was, and what came out beyond the points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,20 @@ impl SearchRecord {
     /// Why there is no answer although the server may well meet the objective: at the lowest rate that was
     /// tried no load was a measurement. `None`: there is an answer, or that rate was refused.
     pub fn undecided(&self) -> Option<String> {
+        if !self.is_complete && self.answer.is_none() {
+            let passed = self
+                .probes
+                .iter()
+                .filter(|probe| probe.verdict == Verdict::Passed);
+            let highest = passed.map(|probe| probe.rate_per_s).reduce(f64::max);
+            return Some(match highest {
+                Some(rate) => format!(
+                    "the search was ended early; the highest rate at which a load had passed was {} calls/s",
+                    format_per_s(rate)
+                ),
+                None => "the search was ended early, before a load had passed".into(),
+            });
+        }
         let rates = self.probes.iter().map(|probe| probe.rate_per_s);
         let lowest = rates.fold(f64::INFINITY, f64::min);
         let mut at_lowest = self
@@ -122,7 +137,13 @@ pub struct SearchAnswer {
     pub point: Option<u32>,
     /// Further loads that have passed at it.
     pub confirmations: u32,
-    /// The lowest rate above it that surely failed.
+    /// The points of those that should have and did not.
+    #[serde(default)]
+    pub unconfirmed: Vec<u32>,
+    /// Whether the search had to settle for it because its time was up.
+    #[serde(default)]
+    pub is_out_of_time: bool,
+    /// The lowest rate that surely failed and above which none has passed.
     pub failed_per_s: Option<f64>,
     /// Why the next higher rate did not pass; `None`: no higher one was tried.
     pub limit: Option<String>,
@@ -229,10 +250,19 @@ mod tests {
         let mut open = record(&[Verdict::Failed, Verdict::Disturbed], None);
         open.probes[1].rate_per_s = 10.0;
         assert!(open.undecided().is_some());
+        let mut ended = record(&[Verdict::Passed, Verdict::Failed], None);
+        ended.is_complete = false;
+        let why = ended.undecided().unwrap();
+        assert!(
+            why.contains("ended early") && why.contains("was 1 000 calls/s"),
+            "{why}"
+        );
         let answer = SearchAnswer {
             rate_per_s: 1000.0,
             point: Some(0),
             confirmations: 2,
+            unconfirmed: Vec::new(),
+            is_out_of_time: false,
             failed_per_s: None,
             limit: None,
             is_unmeasured_above: true,

@@ -21,6 +21,8 @@ pub struct Settings {
     pub tolerance: f64,
     /// Loads that must pass at the answer, besides the one that found it.
     pub confirmations: u32,
+    /// Seconds of load after which it settles for what it has; what others disturb can take for ever.
+    pub time_max_s: f64,
 }
 
 /// Why a load is run.
@@ -245,6 +247,13 @@ impl Search {
         self.is_over |= self.phase == Phase::Bracket && is_at_end;
     }
 
+    /// Ends the search with the highest rate that has passed and was not refused since: its time is up.
+    pub fn settle(&mut self) {
+        let below = self.passed_per_s.unwrap_or(0.0);
+        self.passed_per_s = self.highest_pass(below);
+        self.is_over = true;
+    }
+
     /// Forgets what could not be measured: whatever held up the generator may have passed.
     fn look_beyond(&mut self) -> Phase {
         self.unmeasured_per_s = None;
@@ -328,6 +337,7 @@ mod tests {
         tolerance: 0.02,
         confirmations: 2,
         rate_min_per_s: 10.0,
+        time_max_s: f64::INFINITY,
     };
 
     fn verdict(has_passed: bool) -> Verdict {

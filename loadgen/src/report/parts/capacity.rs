@@ -8,7 +8,8 @@ use crate::report::document::{Block, Figure, Section};
 use crate::report::evidence::Point;
 use crate::report::provenance::{command, quote};
 use crate::report::verdict::{self, Capacity};
-use crate::study::record::StudyRecord;
+use crate::study::judge::Verdict;
+use crate::study::record::{SearchRecord, StudyRecord};
 use crate::units::{format_ns, several};
 
 impl View<'_> {
@@ -29,7 +30,7 @@ impl View<'_> {
                 blocks.extend(self.repeated().map(Block::Text));
                 blocks.push(Block::Text("What breaks first:".into()));
                 blocks.push(Block::List(what_breaks_first(&self.facts(capacity))));
-                if !capacity.is_confirmed {
+                if !capacity.is_confirmed() && !self.was_searched() {
                     let slo = Some(&capacity.slo);
                     blocks.push(Block::Missing {
                         what: "a search for the exact rate, and its confirmation.".into(),
@@ -111,6 +112,13 @@ impl View<'_> {
 
     /// What is to be said when even the lightest load misses the objective.
     fn unloaded(&self) -> Option<String> {
+        let has_passed = |record: &SearchRecord| {
+            let mut probes = record.probes.iter();
+            probes.any(|probe| probe.verdict == Verdict::Passed)
+        };
+        if self.was_searched() && self.search_record().is_some_and(has_passed) {
+            return None;
+        }
         let (quantile, limit_ns) = self.slo.as_ref()?.leading_quantile()?;
         let mut valid = self.curve.iter();
         let lightest = valid.find_map(|point| {
@@ -226,11 +234,8 @@ impl View<'_> {
 }
 
 fn headline(capacity: &Capacity) -> String {
-    let confirmed = if capacity.is_confirmed {
-        ", which repeated loads confirmed"
-    } else {
-        ", the highest that was tried and passed"
-    };
+    let slo = &capacity.slo;
+    let carried = rate(capacity.rate_per_s);
     let quiet = if capacity.quiet_points.is_empty() {
         ""
     } else {
@@ -240,11 +245,28 @@ fn headline(capacity: &Capacity) -> String {
         Some(failed) => format!("; at {} it surely does not", rate(failed)),
         None => String::new(),
     };
+    // A load that was too short to be sure is no promise.
+    if !capacity.is_confirmed() && !capacity.unconfirmed.is_empty() {
+        return format!(
+            "An instance carried {carried} and kept `{slo}`{quiet} in a short load, which longer ones at that rate \
+             did not confirm ({}){above}.",
+            points(&capacity.unconfirmed)
+        );
+    }
+    let confirmed = match capacity.confirmations {
+        0 if capacity.is_out_of_time => {
+            ", the highest that had passed when the search's time was up".into()
+        }
+        0 => ", the highest that was tried and passed".into(),
+        1 => ", which another load confirmed".into(),
+        loads => format!(", which {loads} further loads confirmed"),
+    };
     let (at_least, bound) = if capacity.is_unmeasured_above {
         (
             "at least ",
             match capacity.failed_per_s {
                 Some(_) => "; what lies between could not be measured",
+                None if capacity.is_out_of_time => "; there was no time for higher loads",
                 None => "; higher loads could not be measured",
             },
         )
@@ -254,9 +276,7 @@ fn headline(capacity: &Capacity) -> String {
         ("", "")
     };
     format!(
-        "One instance carries {at_least}{} and keeps `{}`{quiet}{confirmed}{above}{bound}.",
-        rate(capacity.rate_per_s),
-        capacity.slo
+        "One instance carries {at_least}{carried} and keeps `{slo}`{quiet}{confirmed}{above}{bound}."
     )
 }
 

@@ -47,6 +47,11 @@ impl View<'_> {
         (record.probes.iter().filter(is_empty).count() > 0).then(|| counts(record))
     }
 
+    /// The search, if there was one.
+    pub(super) fn search_record(&self) -> Option<&SearchRecord> {
+        self.searched().map(|(_, record)| record)
+    }
+
     fn searched(&self) -> Option<(usize, &SearchRecord)> {
         let mut folders = self.evidence.folders.iter().enumerate();
         folders.find_map(|(at, folder)| match &folder.record {
@@ -112,13 +117,24 @@ fn contradictions(record: &SearchRecord, answer: &SearchAnswer) -> Option<String
         .collect();
     rates.sort_by(f64::total_cmp);
     rates.dedup();
-    (!rates.is_empty()).then(|| {
+    let at_answer = (!answer.unconfirmed.is_empty()).then(|| {
+        let points: Vec<String> = answer.unconfirmed.iter().map(u32::to_string).collect();
+        format!(
+            "{} at the answer did not confirm it: {} {}.",
+            several(points.len(), "load"),
+            if points.len() == 1 { "point" } else { "points" },
+            points.join(", ")
+        )
+    });
+    let above = (!rates.is_empty()).then(|| {
         let rates: Vec<String> = rates.into_iter().map(rate).collect();
         format!(
             "Single loads above the answer have passed too, at {}; other loads there, or later ones, did not.",
             rates.join(", ")
         )
-    })
+    });
+    let all: Vec<String> = [at_answer, above].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join(" "))
 }
 
 fn table(record: &SearchRecord, points: &BTreeMap<u32, &Point>) -> Table {
