@@ -141,25 +141,37 @@ pub fn arguments() -> Vec<String> {
         .collect()
 }
 
+/// Without what is nobody else's business: names of hosts and folders. `HOST` and `DIR` stand for them.
 fn redacted(argument: &str) -> String {
     if let Some((option, value)) = argument.split_once('=')
         && option.starts_with("--")
     {
         return format!("{option}={}", redacted(value));
     }
-    if let Some(address) = argument.strip_prefix("tcp://") {
-        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-        let is_here = host.starts_with("127.") || host == "localhost" || host == "[::1]";
-        let host = if is_here { host } else { "HOST" };
-        return format!("tcp://{host}:{port}");
+    if argument.starts_with("tcp://") || argument.starts_with("unix:") {
+        let addresses = argument.split(',').map(redacted_address);
+        return addresses.collect::<Vec<_>>().join(",");
     }
     match argument.rsplit_once('/') {
         Some((before, last)) => {
             let scheme = before.split_once(':').map_or("", |(scheme, _)| scheme);
             let colon = if scheme.is_empty() { "" } else { ":" };
-            format!("{scheme}{colon}{last}")
+            format!("{scheme}{colon}DIR/{last}")
         }
         None => argument.to_owned(),
+    }
+}
+
+fn redacted_address(address: &str) -> String {
+    if let Some(address) = address.strip_prefix("tcp://") {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let is_here = host.starts_with("127.") || host == "localhost" || host == "[::1]";
+        let host = if is_here { host } else { "HOST" };
+        return format!("tcp://{host}:{port}");
+    }
+    match address.rsplit_once('/') {
+        Some((_, last)) => format!("unix:DIR/{last}"),
+        None => address.to_owned(),
     }
 }
 
@@ -254,10 +266,13 @@ mod tests {
 
     #[test]
     fn arguments_keep_neither_paths_nor_hosts() {
-        assert_eq!(redacted("--out=/home/ada/results"), "--out=results");
-        assert_eq!(redacted("/home/ada/results"), "results");
-        assert_eq!(redacted("unix:/run/ada/x.sock"), "unix:x.sock");
-        assert_eq!(redacted("trace:/home/ada/t.txt"), "trace:t.txt");
+        assert_eq!(redacted("--out=/home/ada/results"), "--out=DIR/results");
+        assert_eq!(redacted("/home/ada/results"), "DIR/results");
+        assert_eq!(redacted("unix:/run/ada/x.sock"), "unix:DIR/x.sock");
+        assert_eq!(redacted("unix:@name"), "unix:@name");
+        assert_eq!(redacted("trace:/home/ada/t.txt"), "trace:DIR/t.txt");
+        let agents = "tcp://a.example.org:1,tcp://b.example.org:2";
+        assert_eq!(redacted(agents), "tcp://HOST:1,tcp://HOST:2");
         assert_eq!(redacted("tcp://db7.example.org:7411"), "tcp://HOST:7411");
         assert_eq!(redacted("tcp://127.0.0.1:7411"), "tcp://127.0.0.1:7411");
         assert_eq!(redacted("p99<500us"), "p99<500us");

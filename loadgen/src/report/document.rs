@@ -64,6 +64,15 @@ pub enum Block {
     },
 }
 
+/// What leads to a command. Results keep no names of hosts and folders.
+pub(super) fn measures_it(command: &str) -> &'static str {
+    match (command.contains("//HOST:"), command.contains("DIR/")) {
+        (false, false) => "This command measures it:",
+        (true, false) => "This command measures it, with your server's name for `HOST`:",
+        (_, true) => "This command measures it, with your own names for `HOST` and `DIR`:",
+    }
+}
+
 /// A figure with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {

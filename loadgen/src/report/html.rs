@@ -1,6 +1,6 @@
 //! A document as one HTML file that needs nothing else.
 
-use super::document::{Block, Document, Table};
+use super::document::{Block, Document, Table, measures_it};
 
 /// The document as HTML, with its pictures and style inside.
 pub fn render(document: &Document) -> String {
@@ -45,9 +45,9 @@ fn render_block(block: &Block) -> String {
             format!("<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n")
         }
         Block::Missing { what, command } => format!(
-            "<div class=\"missing\"><p>Not measured: {} This command measures it:</p>\
-             <pre><code>{}</code></pre></div>\n",
+            "<div class=\"missing\"><p>Not measured: {} {}</p><pre><code>{}</code></pre></div>\n",
             inline(what),
+            inline(measures_it(command)),
             escape(command)
         ),
         Block::Figures(figures) => {

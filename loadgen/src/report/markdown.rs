@@ -1,6 +1,6 @@
 //! A document as Markdown, beside pictures in `plots/`.
 
-use super::document::{Block, Document, Table};
+use super::document::{Block, Document, Table, measures_it};
 
 /// The document as Markdown.
 pub fn render(document: &Document) -> String {
@@ -24,7 +24,8 @@ fn render_block(block: &Block) -> String {
         Block::Code(code) => format!("```sh\n{}\n```\n", code.trim_end()),
         Block::Plot { name, caption, .. } => format!("![{caption}](plots/{name}.svg)\n"),
         Block::Missing { what, command } => {
-            format!("Not measured: {what} This command measures it:\n\n```sh\n{command}\n```\n")
+            let measures_it = measures_it(command);
+            format!("Not measured: {what} {measures_it}\n\n```sh\n{command}\n```\n")
         }
         Block::Figures(figures) => {
             let rows = figures.iter().map(|figure| {

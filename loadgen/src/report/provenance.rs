@@ -233,7 +233,9 @@ fn load_arguments(arguments: &[String]) -> Vec<String> {
 }
 
 /// Options of a load that a study sets, or that say where its results go.
-const DECIDED_BY_STUDIES: [&str; 7] = ["rate", "arrival", "closed", "slo", "tui", "shards", "name"];
+const DECIDED_BY_STUDIES: [&str; 8] = [
+    "rate", "arrival", "closed", "slo", "tui", "shards", "name", "out",
+];
 
 /// For a shell.
 pub(super) fn quote(text: &str) -> String {

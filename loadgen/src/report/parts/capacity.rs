@@ -10,7 +10,7 @@ use crate::report::provenance::{command, quote};
 use crate::report::verdict::{self, Capacity};
 use crate::study::judge::Verdict;
 use crate::study::record::{SearchRecord, StudyRecord};
-use crate::units::{format_ns, several};
+use crate::units::format_ns;
 
 impl View<'_> {
     pub(super) fn verdict(&self) -> Section {
@@ -142,15 +142,14 @@ impl View<'_> {
             let number = point.row.point;
             point.folder == 0 && capacity.quiet_points.contains(&number)
         };
-        let points = self.evidence.points.iter().filter(is_quiet);
-        let worst = points.filter_map(|point| point.quantile(quantile));
+        let quiet = self.evidence.points.iter().filter(is_quiet);
+        let worst = quiet.filter_map(|point| point.quantile(quantile));
         let worst_ns = worst.map(|bounds| bounds.value).reduce(f64::max)?;
         Some(format!(
-            "Others took CPUs of generator or server in {} of the {} that say so: there the objective was kept by \
-             the calls that were due while no CPU stood still, and not by all of them ({} {} at worst). It holds \
-             for a machine that is left alone; on one like this add what `loadgen env` and the loads say was taken.",
-            capacity.quiet_points.len(),
-            several(capacity.points.len(), "load"),
+            "Others took CPUs of generator or server: the objective was kept by the calls that were due while no CPU \
+             stood still, and not by all of them ({}; {} {} at worst). It holds for a machine that is left alone; \
+             on one like this add what the loads say was taken.",
+            points(&capacity.quiet_points),
             Metric::Quantile(quantile),
             format_ns(worst_ns)
         ))
