@@ -11,6 +11,14 @@ use crate::results::{
     SloOutcome, Spread, is_reportable,
 };
 
+/// What a point is judged by.
+pub(crate) struct Criteria<'a> {
+    /// The objective, if there is one.
+    pub(crate) slo: Option<&'a Slo>,
+    /// What its quiet says of it, if that may decide.
+    pub(crate) quiet: Option<Quiet>,
+}
+
 /// The summary of a point.
 pub(crate) fn summarise(
     point: u32,
@@ -18,10 +26,10 @@ pub(crate) fn summarise(
     start_s: f64,
     plan: &Plan,
     outcome: &Outcome,
-    slo: Option<&Slo>,
+    criteria: Criteria<'_>,
     server_shards: Option<u32>,
-    quiet: Option<Quiet>,
 ) -> PointSummary {
+    let Criteria { slo, quiet } = criteria;
     let total = outcome.record.total();
     let latency = latency(&total.times);
     let window_s = outcome.window.as_secs_f64();

@@ -11,7 +11,7 @@ use super::args::LoadArgs;
 use super::cpu_watch::CpuWatch;
 use super::display::ProgressDisplay;
 use super::observer::PointObserver;
-use super::point;
+use super::point::{self, Criteria};
 use super::quiet::quiet;
 use super::stall_probe::{StallProbe, Stalls};
 use super::testbed::Testbed;
@@ -184,9 +184,11 @@ impl Session {
             start_s,
             plan,
             &outcome,
-            self.slo.as_ref(),
+            Criteria {
+                slo: self.slo.as_ref(),
+                quiet,
+            },
             self.testbed.server_shards,
-            quiet,
         );
         if self.testbed.has_server_ended() {
             point.completion = Completion::TargetLost;

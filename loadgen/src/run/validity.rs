@@ -145,8 +145,7 @@ impl Context<'_> {
             .unwrap_or_else(|| whole.p99_ns(Kind::Service) as f64 > QUICK_NS);
         if is_busy == Some(true) || stalled_ns * 2 > full_ns {
             Overload::Server
-        } else if whole.lateness().is_some() || whole.paused_ns > full_ns {
-            // Who has no time to send has none to take answers either: calls are in flight for that.
+        } else if whole.is_generator_busy() || whole.paused_ns > full_ns {
             Overload::Generator
         } else if is_slow {
             Overload::Server
@@ -206,6 +205,14 @@ impl Observed<'_> {
     /// These decide even where there are too few values to report them.
     fn p99_ns(&self, kind: Kind) -> u64 {
         self.total.times.of(kind).value_at_quantile(0.99)
+    }
+
+    /// Whether calls went out late though there was room. Who has no time to send has none to take answers
+    /// either, and calls that wait for that are what is in flight. Response times, in which they waited for
+    /// room, are no measure of it.
+    fn is_generator_busy(&self) -> bool {
+        let service_ns = self.p99_ns(Kind::Service) as f64;
+        self.p99_ns(Kind::OwnLag) > LAG_NS_MAX.max((service_ns * LAG_TO_RESPONSE_MAX) as u64)
     }
 
     /// What a delay may be before it changes what is concluded.
@@ -484,6 +491,35 @@ mod tests {
             ..unsent
         };
         assert!(validity(&slow, 0.0, Some(&slo(false))).is_overloaded);
+    }
+
+    #[test]
+    fn a_full_cap_of_a_busy_generator_is_the_generators() {
+        // Answers lie there and wait to be read, so as many as permitted are in flight.
+        let held_up = Calls {
+            unsent: 1000,
+            service_ns: 600_000,
+            room_wait_ns: 200 * MS,
+            own_lag_ns: 300_000,
+            full_cap: FullCap {
+                full_ns: 900 * MS,
+                waited: 20_000,
+                ..FullCap::default()
+            },
+            ..QUICK
+        };
+        let busy = validity(&held_up, 0.3, None);
+        assert!(!busy.is_overloaded, "{busy:?}");
+        assert!(
+            busy.reasons[0].contains("the generator was too slow"),
+            "{busy:?}"
+        );
+        let idle = Calls {
+            own_lag_ns: 5000,
+            ..held_up
+        };
+        let capped = validity(&idle, 0.3, None);
+        assert!(capped.reasons[0].contains("raise --depth"), "{capped:?}");
     }
 
     #[test]

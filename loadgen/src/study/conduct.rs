@@ -373,6 +373,7 @@ mod tests {
         assert!((100.0..130.0).contains(&used_s), "{used_s}");
         let answer = record.answer.unwrap();
         assert!(record.is_complete && answer.is_out_of_time);
+        assert!(!answer.is_unmeasured_above, "what is above has failed");
         assert_eq!((answer.confirmations, &*answer.unconfirmed), (0, &[][..]));
         let passed = record
             .probes

@@ -67,6 +67,8 @@ pub struct Search {
     /// How often it may still look beyond what could not be measured.
     looks: u32,
     is_over: bool,
+    /// Its time was up.
+    is_settled: bool,
 }
 
 /// What the loads at a rate have shown.
@@ -116,6 +118,7 @@ impl Search {
             step_back: settings.tolerance,
             looks: LOOKS,
             is_over: false,
+            is_settled: false,
         }
     }
 
@@ -251,7 +254,7 @@ impl Search {
     pub fn settle(&mut self) {
         let below = self.passed_per_s.unwrap_or(0.0);
         self.passed_per_s = self.highest_pass(below);
-        self.is_over = true;
+        (self.is_over, self.is_settled) = (true, true);
     }
 
     /// Forgets what could not be measured: whatever held up the generator may have passed.
@@ -296,7 +299,8 @@ impl Search {
             rate_per_s,
             confirmations: self.confirmed,
             ceiling_per_s,
-            is_unmeasured_above: is_unmeasured || self.confirmed < self.wanted,
+            is_unmeasured_above: is_unmeasured
+                || (self.confirmed < self.wanted && !self.is_settled),
         })
     }
 }

@@ -254,7 +254,8 @@ fn headline(capacity: &Capacity) -> String {
     }
     let confirmed = match capacity.confirmations {
         0 if capacity.is_out_of_time => {
-            ", the highest that had passed when the search's time was up".into()
+            ", the highest that had passed when the search's time was up, before it was confirmed"
+                .into()
         }
         0 => ", the highest that was tried and passed".into(),
         1 => ", which another load confirmed".into(),
@@ -265,7 +266,6 @@ fn headline(capacity: &Capacity) -> String {
             "at least ",
             match capacity.failed_per_s {
                 Some(_) => "; what lies between could not be measured",
-                None if capacity.is_out_of_time => "; there was no time for higher loads",
                 None => "; higher loads could not be measured",
             },
         )

@@ -7,7 +7,7 @@ use crate::report::evidence::Point;
 use crate::report::verdict;
 use crate::study::judge::{Verdict, judge};
 use crate::study::record::StudyRecord;
-use crate::units::{format_ns, format_per_s, or_dash};
+use crate::units::{format_count, format_ns, format_per_s, or_dash};
 
 /// Where figures of the server's process should stand.
 pub(super) const NO_PROCESS: &str = "Not measured: the CPU time of the server, whose process was not known. The same \
@@ -168,6 +168,41 @@ impl View<'_> {
         let caption = "Each line ends where fewer than 100 calls lie beyond. Where response and service \
                        part, calls waited in the generator for a free place in flight.";
         section(TITLE, vec![plot("spectrum", svg, caption)])
+    }
+
+    /// Each method of the load at the capacity; `None` for a single one, whose calls are all there are.
+    pub(super) fn by_method(&self) -> Option<Section> {
+        let point = self
+            .at_capacity
+            .filter(|point| point.summary.methods.len() > 1)?;
+        let head = [
+            "method", "calls", "failed", "mean", "p50", "p99", "p99.9", "max",
+        ];
+        let rows = point.summary.methods.iter().map(|method| {
+            let response = &method.latency.response;
+            let percentile =
+                |percent| or_dash(response.percentile_ns(percent), |ns| format_ns(ns as f64));
+            vec![
+                method.method.clone(),
+                format_count(method.counts.scheduled),
+                format_count(method.counts.failed()),
+                format_ns(response.mean_ns),
+                percentile(50.0),
+                percentile(99.0),
+                percentile(99.9),
+                format_ns(response.max_ns as f64),
+            ]
+        });
+        let at = format!(
+            "Response times of point {}, at {}.",
+            point.row.point,
+            rate(point.summary.offered_per_s)
+        );
+        let table = Table::new(&head, rows);
+        Some(section(
+            "By method",
+            vec![Block::Table(table), Block::Text(at)],
+        ))
     }
 
     pub(super) fn heat(&self) -> Section {

@@ -37,6 +37,7 @@ pub(super) fn sections(evidence: &Evidence, slo: Option<&Slo>, planning: Plannin
     sections.extend(view.overlay());
     sections.extend(view.search());
     sections.extend([view.hockey_stick(), view.achieved()]);
+    sections.extend(view.by_method());
     sections.extend(view.over_time());
     sections.extend(view.failures());
     sections.extend([
