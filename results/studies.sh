@@ -2,7 +2,7 @@
 # Measures the capacity studies that are kept here, on this machine, over TCP: handlers that keep the
 # CPU busy for 20 µs, on ringcall and on tonic with the same schedules, where the server breaks first; and
 # the key-value sample on ringcall, whose limit may be the generator's. Each is a search for the highest
-# rate at an objective, the curve around it, and a report. Takes about ten minutes on a quiet machine.
+# rate at an objective, the curve around it, and a report. Takes ten to fifteen minutes.
 #
 # SECONDS_PER_LOAD (default 10) and OBJECTIVE may be set. The default objective allows for virtual
 # machines that stop for ten milliseconds now and then; on hardware of your own ask for p99<1ms.
@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 load=(--conns 1 --depth 512 --payload fixed:64 --slo "${OBJECTIVE:-p99<20ms,err<0.1%}" --warmup 1s
-    --duration "${SECONDS_PER_LOAD:-10}s" --growth 1.5 --spare 1 --headroom 0.3)
+    --duration "${SECONDS_PER_LOAD:-10}s" --time-max 4m --growth 1.5 --spare 1 --headroom 0.3)
 spin=(--method spin --service-time fixed:20us --peak 100k)
 kv=(--method get=0.9,put=0.1 --peak 500k)
 

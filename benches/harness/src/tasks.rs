@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use loadgen::load::arrival::Arrival;
+use loadgen::load::dealer::Dealer;
 use loadgen::load::plan::Part;
-use loadgen::load::schedule::{Arrival, Schedule};
+use loadgen::load::schedule::Schedule;
 use loadgen::load::work::{Method, Payload, ServiceTime, Workload};
 use tokio::runtime;
 use tokio::task::JoinSet;
@@ -163,7 +165,7 @@ fn schedule(open: Open, plan: &Plan) -> Schedule {
     let until = plan.warm_up + plan.measured + 2 * SILENCE_MAX;
     let (rate, seed) = (open.calls_per_s, open.seed);
     let threads = 1;
-    Schedule::deal(
+    let dealer = Dealer::new(
         &Arrival::Poisson,
         rate,
         until,
@@ -171,8 +173,12 @@ fn schedule(open: Open, plan: &Plan) -> Schedule {
         seed,
         Part::WHOLE,
         threads,
-    )
-    .remove(0)
+    );
+    let (mut schedules, feeder) = dealer.start();
+    if let Some(feeder) = feeder {
+        std::thread::spawn(|| feeder.run());
+    }
+    schedules.remove(0)
 }
 
 /// The place of the slow method in the workload.
@@ -181,7 +187,7 @@ const SLOW: u8 = 1;
 /// Makes calls when they are due, in turn over all connections. It looks at the clock all the time,
 /// for tokio's timers are exact to a millisecond only.
 async fn call_when_due<C: AsyncCaller>(
-    schedule: Schedule,
+    mut schedule: Schedule,
     slow: Call,
     clients: Vec<C>,
     call: Call,

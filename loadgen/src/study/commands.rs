@@ -192,6 +192,15 @@ pub fn search(args: &SearchArgs) -> Result<(), Failure> {
 }
 
 fn search_failure(record: &SearchRecord) -> Option<Failure> {
+    if let Some(answer) = &record.answer
+        && answer.confirmations == 0
+        && !answer.unconfirmed.is_empty()
+    {
+        return Some(Failure::Invalid(format!(
+            "a short load passed at {} calls/s, and longer ones did not confirm it",
+            format_rate(answer.rate_per_s)
+        )));
+    }
     let has_none = record.is_complete && record.answer.is_none();
     has_none.then(|| {
         if let Some(why) = record.undecided() {
