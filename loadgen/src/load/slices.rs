@@ -72,9 +72,21 @@ impl Slices {
         let queued = (busy_ratio / (1.0 - busy_ratio)).max(QUEUED_PER_PAUSE_MIN);
         let limit_ns = self.limits_ns.iter().copied().max().unwrap_or_default();
         let lead_ns = limit_ns.clamp(self.slice_ns, LEAD_NS_MAX.max(self.slice_ns));
-        for (from_ns, until_ns) in std::mem::take(&mut self.pauses_ns) {
-            let behind_ns = ((until_ns - from_ns) as f64 * queued) as u64;
-            self.mark(from_ns.saturating_sub(lead_ns), until_ns + behind_ns);
+        let mut pauses_ns = std::mem::take(&mut self.pauses_ns);
+        pauses_ns.sort_unstable();
+        // The backlog of a pause that comes while that of another lasts is added to it. Where both sides
+        // saw the same pause, it is one.
+        let (mut paused_until_ns, mut caught_up_ns) = (0, 0);
+        for (from_ns, until_ns) in pauses_ns {
+            let new_ns = until_ns.saturating_sub(from_ns.max(paused_until_ns));
+            let behind_ns = (new_ns as f64 * queued) as u64;
+            caught_up_ns = if from_ns < caught_up_ns {
+                until_ns.max(caught_up_ns + new_ns + behind_ns)
+            } else {
+                until_ns + behind_ns
+            };
+            paused_until_ns = until_ns.max(paused_until_ns);
+            self.mark(from_ns.saturating_sub(lead_ns), caught_up_ns);
         }
     }
 
@@ -183,6 +195,11 @@ mod tests {
             [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
         );
         assert_eq!(quiet_after(&[(1030, 1033)], 0.95), [0, 1, 2, 3, 4, 18, 19]);
+        // Two pauses of 2 ms within each other's backlog: 1010 + 2 × (1 + 4) × 2 ms; the same one twice.
+        let two = quiet_after(&[(1010, 1012), (1014, 1016)], 0.5);
+        assert_eq!(two, [0, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        let same = quiet_after(&[(1010, 1012), (1010, 1012)], 0.5);
+        assert_eq!(same, quiet_after(&[(1010, 1012)], 0.5));
         // Before the window, reaching into it; and at its very end.
         assert_eq!(
             quiet_after(&[(990, 999), (1099, 1200)], 0.0),

@@ -20,7 +20,7 @@ pub(super) fn blocks(record: &ComparisonRecord) -> Vec<Block> {
         "No round was valid: there is nothing to compare.".to_owned()
     } else if let Some(wanted) = record.rounds_missing() {
         format!(
-            "Whether B ({b}) is worse than A ({a}) is not known: {} are too few to find that, it takes {wanted}.",
+            "Whether B ({b}) is worse than A ({a}) is not known: {} can't tell, it takes {wanted}.",
             several(record.rounds.len(), "valid round")
         )
     } else if worse.is_empty() {

@@ -38,9 +38,13 @@ impl Context<'_> {
         let is_met = self
             .slo
             .is_some_and(|slo| slo.is_met && slo.checks.iter().any(|check| !check.is_of_errors()));
-        let is_met_in_quiet = self
-            .quiet
-            .is_some_and(|quiet| quiet.verdict == QuietVerdict::Met);
+        // What was quiet says nothing of calls that failed.
+        let checks = self.slo.iter().flat_map(|slo| &slo.checks);
+        let has_no_errors = checks
+            .filter(|check| check.is_of_errors())
+            .all(|check| check.is_met);
+        let quiet = self.quiet.filter(|_| has_no_errors);
+        let is_met_in_quiet = quiet.is_some_and(|quiet| quiet.verdict == QuietVerdict::Met);
         let total = outcome.record.total();
         let whole = Observed {
             total: &total,
@@ -48,7 +52,8 @@ impl Context<'_> {
             full_cap: outcome.record.full_cap,
             window_ns: outcome.window.as_nanos() as f64 * self.threads as f64,
             in_flight_max: self.in_flight_max,
-            paused_ns: outcome.record.disturbance.generator.total_ns,
+            // Of all threads, as the other times are.
+            paused_ns: outcome.record.disturbance.generator.total_ns * self.threads as u64,
         };
         let overload = self.overload(&whole);
         let mut reasons = whole.faults(overload);
@@ -97,7 +102,9 @@ impl Context<'_> {
             notes.extend(lags.iter().map(in_spite));
         } else if is_met_in_quiet {
             let in_quiet = |lag| {
-                format!("{lag}; the objective was met in spite of it while no CPU stood still")
+                format!(
+                    "{lag}; the objective's latencies were met in spite of it while no CPU stood still"
+                )
             };
             notes.extend(lags.iter().map(in_quiet));
         } else {
@@ -142,7 +149,7 @@ impl Context<'_> {
             .map(|busy| busy >= shards * BUSY_RATIO_MIN);
         let is_slow = self
             .is_slow(whole)
-            .unwrap_or_else(|| whole.p99_ns(Kind::Service) as f64 > QUICK_NS);
+            .unwrap_or_else(|| is_busy.is_none() && !whole.is_quick());
         if is_busy == Some(true) || stalled_ns * 2 > full_ns {
             Overload::Server
         } else if whole.is_generator_busy() || whole.paused_ns > full_ns {
@@ -207,6 +214,19 @@ impl Observed<'_> {
         self.total.times.of(kind).value_at_quantile(0.99)
     }
 
+    /// Whether answers come soon, where no objective says what that is.
+    fn is_quick(&self) -> bool {
+        self.p99_ns(Kind::Service) as f64 <= QUICK_NS
+    }
+
+    fn raise_depth(&self) -> &'static str {
+        if self.is_quick() {
+            RAISE_DEPTH
+        } else {
+            RAISE_DEPTH_OF_SLOW
+        }
+    }
+
     /// Whether calls went out late though there was room. Who has no time to send has none to take answers
     /// either, and calls that wait for that are what is in flight. Response times, in which they waited for
     /// room, are no measure of it.
@@ -233,7 +253,7 @@ impl Observed<'_> {
             let percent = self.sent_ratio() * 100.0;
             let remedy = match overload {
                 Overload::Server => "the server is overloaded",
-                Overload::Cap => RAISE_DEPTH,
+                Overload::Cap => self.raise_depth(),
                 Overload::Generator => GENERATOR_TOO_SLOW,
             };
             reasons.push(format!(
@@ -249,8 +269,12 @@ impl Observed<'_> {
     /// Delays for which the server is not to blame, and which response times include.
     fn delays(&self, overload: Overload) -> Vec<String> {
         let is_sent = self.sent_ratio() >= SENT_RATIO_MIN;
-        let is_held_up = is_sent && overload == Overload::Cap && self.is_cap_too_small();
-        let held_up = is_held_up.then(|| format!("{}; {RAISE_DEPTH}", self.full_cap_text()));
+        let is_held_up = is_sent && overload != Overload::Server && self.is_cap_too_small();
+        let remedy = match overload {
+            Overload::Generator => GENERATOR_TOO_SLOW,
+            Overload::Cap | Overload::Server => self.raise_depth(),
+        };
+        let held_up = is_held_up.then(|| format!("{}; {remedy}", self.full_cap_text()));
         self.lateness().into_iter().chain(held_up).collect()
     }
 
@@ -310,6 +334,7 @@ impl Observed<'_> {
 
 const GENERATOR_TOO_SLOW: &str =
     "the generator was too slow for them; give it more threads (--pin), or a lower rate";
+const RAISE_DEPTH_OF_SLOW: &str = "the server's CPUs had time left, so raise --depth or --conns, or shorten what a call waits for";
 const RAISE_DEPTH: &str = "answers came quickly, so raise --depth or --conns";
 /// Less than this share of the schedule sent: the load was another one.
 const SENT_RATIO_MIN: f64 = 0.99;
@@ -513,6 +538,17 @@ mod tests {
         assert!(
             busy.reasons[0].contains("the generator was too slow"),
             "{busy:?}"
+        );
+        // The same where nearly all went out.
+        let sent = Calls {
+            unsent: 0,
+            ..held_up
+        };
+        let late = validity(&sent, 0.3, None);
+        assert!(!late.is_valid && late.lags.len() == 1, "{late:?}");
+        assert!(
+            late.lags[0].contains("the generator was too slow"),
+            "{late:?}"
         );
         let idle = Calls {
             own_lag_ns: 5000,

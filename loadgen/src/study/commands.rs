@@ -224,7 +224,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     if let [a, b] = &args.folders[..] {
         return compare_folders(a, b, args);
     }
-    let rounds_min = compare::rounds_min(args.level, 1);
+    let rounds_min = compare::rounds_min(args.level, MEASURES_USUAL);
     if args.rounds < rounds_min {
         return Err(Failure::Usage(format!(
             "--rounds {} can't find anything at --level {}: no chance would be small enough; use at least {rounds_min}",
@@ -341,7 +341,7 @@ fn comparison_failure(record: &ComparisonRecord) -> Option<Failure> {
     }
     if let Some(wanted) = record.rounds_missing() {
         return Some(Failure::Invalid(format!(
-            "{} are too few to find B worse: that takes {wanted}; raise --rounds",
+            "{} can't tell whether B is worse: that takes {wanted}; raise --rounds",
             several(record.rounds.len(), "valid round")
         )));
     }
@@ -490,6 +490,8 @@ fn refuse_closed(load: &LoadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a comparison in an open loop looks at: mean, two percentiles, CPU time; failures where there are any.
+const MEASURES_USUAL: usize = 4;
 /// So many loads of full length is how long a search takes, unless others disturb it.
 const LOADS_USUAL: f64 = 12.0;
 /// Where a search begins, as a share of what a closed loop reaches.

@@ -98,7 +98,7 @@ pub fn conduct<P: Probe>(
             search.settle();
         }
     }
-    let is_out_of_time = used_s >= time_max_s;
+    let is_out_of_time = search.is_settled();
     let answer = search
         .answer()
         .map(|found| answer(found, &probes, is_out_of_time));
@@ -106,6 +106,7 @@ pub fn conduct<P: Probe>(
         slo: slo.to_string(),
         tolerance: settings.tolerance,
         is_complete: !is_stopped,
+        is_out_of_time,
         probes,
         answer,
     })
@@ -145,17 +146,25 @@ fn answer(found: SearchResult, probes: &[SearchProbe], is_out_of_time: bool) -> 
     };
     // Of several loads at a rate the last has decided.
     let last_at = |rate| probes.iter().rev().find(|probe| probe.rate_per_s == rate);
-    // A rate at which or above which a load has passed does not surely fail.
+    // What one load says may be chance, and a rate at which or above which a load has passed is not one
+    // that surely fails.
     let passes = probes
         .iter()
         .filter(|probe| probe.verdict == Verdict::Passed);
     let highest_pass = passes
         .map(|probe| probe.rate_per_s)
         .fold(found.rate_per_s, f64::max);
-    let failures = probes
-        .iter()
-        .filter(|probe| probe.rate_per_s > highest_pass && probe.verdict == Verdict::Failed)
-        .map(|probe| probe.rate_per_s);
+    let has_failed = |rate_per_s: f64| {
+        let failed = probes
+            .iter()
+            .filter(|probe| probe.verdict == Verdict::Failed);
+        failed
+            .filter(|probe| probe.rate_per_s == rate_per_s)
+            .count()
+            >= REFUSALS as usize
+    };
+    let failures = probes.iter().map(|probe| probe.rate_per_s);
+    let failures = failures.filter(|rate| *rate > highest_pass && has_failed(*rate));
     let confirming = || {
         let at_answer = probes
             .iter()
@@ -163,10 +172,15 @@ fn answer(found: SearchResult, probes: &[SearchProbe], is_out_of_time: bool) -> 
         at_answer.filter(|probe| probe.phase == Phase::Confirm)
     };
     let has_passed = |probe: &&SearchProbe| probe.verdict == Verdict::Passed;
+    let was_found = probes
+        .iter()
+        .filter(has_passed)
+        .any(|probe| probe.rate_per_s == found.rate_per_s && probe.phase != Phase::Confirm);
     SearchAnswer {
         rate_per_s: found.rate_per_s,
         point: probes.iter().rev().find(passed).map(|probe| probe.point),
-        confirmations: confirming().filter(has_passed).count() as u32,
+        // A rate that was stepped back to is first found by a load that looks like a confirmation.
+        confirmations: found.confirmations.saturating_sub(u32::from(!was_found)),
         unconfirmed: confirming()
             .filter(|probe| !has_passed(probe))
             .map(|probe| probe.point)

@@ -38,6 +38,9 @@ pub struct SearchRecord {
     pub tolerance: f64,
     /// Whether it went to its end.
     pub is_complete: bool,
+    /// Whether that was because its time was up.
+    #[serde(default)]
+    pub is_out_of_time: bool,
     /// Its loads in order; each is a point of the folder.
     pub probes: Vec<SearchProbe>,
     /// `None`: no rate meets the objective.
@@ -86,6 +89,11 @@ impl SearchRecord {
                 ),
                 None => "the search was ended early, before a load had passed".into(),
             });
+        }
+        if self.is_out_of_time && self.answer.is_none() {
+            return Some(
+                "its time was up before a rate had passed; give it more (--time-max)".into(),
+            );
         }
         let rates = self.probes.iter().map(|probe| probe.rate_per_s);
         let lowest = rates.fold(f64::INFINITY, f64::min);
@@ -233,6 +241,7 @@ mod tests {
             slo: "p99<1ms".into(),
             tolerance: 0.02,
             is_complete: true,
+            is_out_of_time: false,
             probes: verdicts.iter().copied().map(probe).collect(),
             answer,
         };
@@ -278,6 +287,7 @@ mod tests {
             slo: "p99<1ms".into(),
             tolerance: 0.02,
             is_complete: true,
+            is_out_of_time: false,
             probes: vec![SearchProbe {
                 point: 0,
                 rate_per_s: 1000.0,

@@ -178,7 +178,7 @@ impl Search {
                 self.unmeasured_per_s = Some(rate)
                     .filter(|_| !self.has_passed(rate))
                     .or(self.unmeasured_per_s);
-                self.passed_per_s = self.highest_pass(rate);
+                self.fall_back(rate);
             }
             (Phase::Ramp | Phase::Bisect, Outcome::Passed) => {
                 self.passed_per_s = Some(rate);
@@ -202,6 +202,21 @@ impl Search {
         passes
             .filter(|pass| *pass <= rate_per_s)
             .max_by(f64::total_cmp)
+    }
+
+    /// Answers with the highest rate up to this one that a load has passed.
+    fn fall_back(&mut self, rate_per_s: f64) {
+        let pass = self.highest_pass(rate_per_s);
+        if pass != Some(rate_per_s) {
+            // What was confirmed was another rate.
+            self.confirmed = 0;
+        }
+        self.passed_per_s = pass;
+    }
+
+    /// Whether it had to settle.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// The lowest rate that bounds the search from above.
@@ -253,7 +268,7 @@ impl Search {
     /// Ends the search with the highest rate that has passed and was not refused since: its time is up.
     pub fn settle(&mut self) {
         let below = self.passed_per_s.unwrap_or(0.0);
-        self.passed_per_s = self.highest_pass(below);
+        self.fall_back(below);
         (self.is_over, self.is_settled) = (true, true);
     }
 

@@ -258,6 +258,9 @@ fn headline(capacity: &Capacity) -> String {
                 .into()
         }
         0 => ", the highest that was tried and passed".into(),
+        1 if capacity.is_out_of_time => {
+            ", which another load confirmed before the search's time was up".into()
+        }
         1 => ", which another load confirmed".into(),
         loads => format!(", which {loads} further loads confirmed"),
     };
@@ -269,6 +272,8 @@ fn headline(capacity: &Capacity) -> String {
                 None => "; higher loads could not be measured",
             },
         )
+    } else if capacity.limit.is_none() && capacity.is_out_of_time {
+        ("at least ", "; there was no time for higher rates")
     } else if capacity.limit.is_none() {
         ("at least ", "; no higher rate was tried")
     } else {
