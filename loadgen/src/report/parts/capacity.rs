@@ -247,8 +247,9 @@ fn headline(capacity: &Capacity) -> String {
     // A load that was too short to be sure is no promise.
     if !capacity.is_confirmed() && !capacity.unconfirmed.is_empty() {
         return format!(
-            "An instance carried {carried} and kept `{slo}`{quiet} in a short load, which longer ones at that rate \
+            "An instance carried {carried} and kept `{slo}`{} in a short load, which longer ones at that rate \
              did not confirm ({}){above}.",
+            quiet.replace("are", "were"),
             points(&capacity.unconfirmed)
         );
     }
