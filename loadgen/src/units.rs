@@ -142,6 +142,14 @@ pub fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
 }
 
+/// A text as it stands in HTML and SVG.
+pub fn escape_markup(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
 /// A count with spaces between the thousands.
 pub fn format_count(count: u64) -> String {
     let digits = count.to_string();

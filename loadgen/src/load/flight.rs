@@ -331,12 +331,19 @@ impl Flight {
                 return;
             }
         }
-        let times = &mut tally.times;
-        let response_ns = now_ns.saturating_sub(call.intended_ns);
-        times.record(Kind::Response, response_ns);
-        times.record(Kind::Service, now_ns.saturating_sub(call.sent_ns));
+        let service_ns = now_ns.saturating_sub(call.sent_ns);
+        tally.times.record(Kind::Service, service_ns);
+        self.record_response(call.method, call.intended_ns, now_ns);
+    }
+
+    /// A call has waited from its intended time up to now.
+    #[inline]
+    fn record_response(&mut self, method: u8, intended_ns: u64, now_ns: u64) {
+        let response_ns = now_ns.saturating_sub(intended_ns);
+        let tally = &mut self.record.methods[usize::from(method)];
+        tally.times.record(Kind::Response, response_ns);
         if let Some(slices) = &mut self.slices {
-            slices.record(call.intended_ns, response_ns);
+            slices.record(intended_ns, response_ns);
         }
     }
 
@@ -419,13 +426,9 @@ impl Flight {
             }
             let tally = &mut self.record.methods[usize::from(slot.method)];
             tally.counts.unfinished += 1;
-            let times = &mut tally.times;
-            let response_ns = now_ns.saturating_sub(slot.intended_ns);
-            times.record(Kind::Response, response_ns);
-            times.record(Kind::Service, now_ns.saturating_sub(slot.sent_ns));
-            if let Some(slices) = &mut self.slices {
-                slices.record(slot.intended_ns, response_ns);
-            }
+            let service_ns = now_ns.saturating_sub(slot.sent_ns);
+            tally.times.record(Kind::Service, service_ns);
+            self.record_response(slot.method, slot.intended_ns, now_ns);
         }
         if self.pacing == Pacing::Open {
             self.close_unsent(now_ns);
@@ -440,11 +443,7 @@ impl Flight {
             if self.is_measured(call.intended_ns) {
                 let tally = &mut self.record.methods[usize::from(call.work.method)];
                 tally.counts.unsent += 1;
-                let response_ns = now_ns.saturating_sub(call.intended_ns);
-                tally.times.record(Kind::Response, response_ns);
-                if let Some(slices) = &mut self.slices {
-                    slices.record(call.intended_ns, response_ns);
-                }
+                self.record_response(call.work.method, call.intended_ns, now_ns);
             }
         }
     }

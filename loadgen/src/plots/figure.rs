@@ -4,6 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use crate::units::escape_markup;
 
 /// A picture.
 pub(super) struct Figure {
@@ -160,7 +161,7 @@ impl Figure {
             self.x.value_text(point.x),
             bounds.unwrap_or_default()
         );
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        let text = escape_markup(&text);
         format!(
             "<circle cx=\"{x_px}\" cy=\"{y_px}\" r=\"8\" opacity=\"0\"><title>{text}</title></circle>\n"
         )

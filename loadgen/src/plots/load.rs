@@ -28,6 +28,18 @@ pub struct Objective {
     pub limit_ns: f64,
 }
 
+impl Objective {
+    /// The line across a picture of latencies.
+    pub(super) fn rule(&self) -> Rule {
+        Rule {
+            at: self.limit_ns,
+            is_vertical: false,
+            text: format!("objective {}", self.text),
+            dash: Dash::Solid,
+        }
+    }
+}
+
 /// Offered rate against latency on a logarithmic scale, with the objective and the knee.
 pub fn hockey_stick(
     points: &[HockeyPoint],
@@ -85,15 +97,7 @@ pub fn hockey_stick(
         text: text.to_owned(),
         dash,
     };
-    let mut rules: Vec<Rule> = objective
-        .iter()
-        .map(|objective| Rule {
-            at: objective.limit_ns,
-            is_vertical: false,
-            text: format!("objective {}", objective.text),
-            dash: Dash::Solid,
-        })
-        .collect();
+    let mut rules: Vec<Rule> = objective.map(Objective::rule).into_iter().collect();
     rules.extend(knee_per_s.map(|at| vertical(at, "knee", Dash::Short)));
     rules.extend(capacity_per_s.map(|at| vertical(at, "rate at objective", Dash::Long)));
     figure("Latency against offered rate", x, y, series, rules)

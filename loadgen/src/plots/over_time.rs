@@ -86,12 +86,7 @@ pub fn percentiles_over_time(points: &[QuantilePoint], objective: Option<&Object
         Quantity::TimeNs,
         times.chain(limit_ns),
     );
-    let rule = objective.map(|objective| Rule {
-        at: objective.limit_ns,
-        is_vertical: false,
-        text: format!("objective {}", objective.text),
-        dash: Dash::Solid,
-    });
+    let rule = objective.map(Objective::rule);
     let times_s = points.iter().map(|point| point.at_s);
     figure(
         "Response times over time",

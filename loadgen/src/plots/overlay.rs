@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Quantity};
 use super::figure::{
-    BLUE, Dash, Figure, GREEN, GREY, HEIGHT_PX, Marker, ORANGE, PURPLE, Point, Rule, Series,
+    BLUE, Dash, Figure, GREEN, GREY, HEIGHT_PX, Marker, ORANGE, PURPLE, Point, Series,
 };
 use super::load::{Objective, marked, through_medians};
 use crate::analysis::Estimate;
@@ -49,15 +49,7 @@ pub fn overlay(percentile: &str, curves: &[OverlayCurve], objective: Option<&Obj
         ),
         y: Axis::log(&label, Quantity::TimeNs, bounds.chain(limit_ns)),
         series,
-        rules: objective
-            .map(|objective| Rule {
-                at: objective.limit_ns,
-                is_vertical: false,
-                text: format!("objective {}", objective.text),
-                dash: Dash::Solid,
-            })
-            .into_iter()
-            .collect(),
+        rules: objective.map(Objective::rule).into_iter().collect(),
         height_px: HEIGHT_PX,
     }
     .render()

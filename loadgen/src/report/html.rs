@@ -1,6 +1,7 @@
 //! A document as one HTML file that needs nothing else.
 
 use super::document::{Block, Document, Table, measures_it};
+use crate::units::escape_markup as escape;
 
 /// The document as HTML, with its pictures and style inside.
 pub fn render(document: &Document) -> String {
@@ -123,13 +124,6 @@ fn keep_together(text: &str) -> String {
 /// Whether a letter may begin a unit.
 fn is_unit(letter: char) -> bool {
     matches!(letter, 'c' | 'n' | 'µ' | 'm' | 's' | '%')
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 const STYLE: &str = include_str!("style.css");

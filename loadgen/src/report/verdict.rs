@@ -112,7 +112,7 @@ pub fn capacity(evidence: &Evidence, slo: Option<&Slo>) -> Option<Capacity> {
                 is_unmeasured_above: answer.is_unmeasured_above && !is_bracketed(answer),
                 confirmations: answer.confirmations,
                 unconfirmed: answer.unconfirmed.clone(),
-                is_out_of_time: answer.is_out_of_time,
+                is_out_of_time: record.is_out_of_time,
                 cpu_s_per_call: measured_at.and_then(cpu_s_per_call),
                 cpu_point: measured_at.map(|point| point.row.point),
             })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::disturbance::Disturbance;
 use super::failures::Failures;
 use super::manifest::LoopKind;
-use crate::units::{format_count, format_ns};
+use crate::units::{format_count, format_ns, or_dash};
 
 /// What came out of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -406,6 +406,11 @@ pub const PERCENTILES: [f64; 8] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99
 const BEYOND_MIN: f64 = 100.0;
 
 impl Spread {
+    /// A percentile as people read it; a dash where too few values lie beyond it.
+    pub fn show(&self, percentile: f64) -> String {
+        or_dash(self.percentile_ns(percentile), |ns| format_ns(ns as f64))
+    }
+
     /// The highest percentile that may be told.
     pub fn highest(&self) -> Option<Percentile> {
         self.percentiles.last().copied()

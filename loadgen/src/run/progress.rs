@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::generator::Interval;
 use crate::results::Spread;
-use crate::units::{format_count, format_ns, format_per_s, or_dash};
+use crate::units::{format_count, format_ns, format_per_s};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -78,8 +78,7 @@ impl Progress {
 
 /// The p99, and the highest percentile that so many calls tell.
 pub(super) fn percentiles(response: &Spread) -> String {
-    let p99 = response.percentile_ns(99.0);
-    let p99 = or_dash(p99, |ns| format_ns(ns as f64));
+    let p99 = response.show(99.0);
     let highest = response
         .highest()
         .filter(|highest| highest.percentile > 99.0);
@@ -93,7 +92,7 @@ pub(super) fn percentiles(response: &Spread) -> String {
 /// How many calls of an interval failed, and why most of them did; empty if none.
 pub(super) fn failed(interval: &Interval) -> String {
     let counts = interval.record.total().counts;
-    let failed = counts.error + counts.timeout;
+    let failed = counts.failed();
     let most = interval
         .record
         .failures

@@ -102,7 +102,7 @@ impl View {
                 .add(tally.times.of(kind))
                 .expect("it grows as it has to");
         }
-        self.failed += tally.counts.error + tally.counts.timeout;
+        self.failed += tally.counts.failed();
         self.failures += &interval.record.failures;
         let length_s = interval.length.as_secs_f64();
         // What ended after the window has no rate.
@@ -186,11 +186,7 @@ impl View {
         for (name, spreads) in [("all", Some(&total)), ("last interval", self.last.as_ref())] {
             for (kind, spread) in Kind::ALL.iter().zip(spreads.into_iter().flatten()) {
                 let mut cells = vec![format!("{name}: {}", kind_name(*kind))];
-                let at = |percentile| {
-                    let ns = spread.percentile_ns(percentile);
-                    or_dash(ns, |ns| format_ns(ns as f64))
-                };
-                cells.extend([50.0, 90.0, 99.0].map(at));
+                cells.extend([50.0, 90.0, 99.0].map(|percentile| spread.show(percentile)));
                 let highest = spread.highest();
                 cells.push(or_dash(highest, |highest| {
                     format!("p{} {}", highest.percentile, format_ns(highest.ns as f64))

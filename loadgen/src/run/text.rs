@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 use crate::load::generator::Plan;
 use crate::results::{CallCounts, Ceiling, FailureCount, LoopKind, PointSummary, Spread};
-use crate::units::{format_count, format_ns, format_per_s, or_dash, several};
+use crate::units::{format_count, format_ns, format_per_s, several};
 
 /// A point, as it is shown.
 pub(super) struct Text<'a> {
@@ -208,10 +208,7 @@ fn figures(spread: &Spread) -> Vec<String> {
     if spread.count == 0 {
         return vec!["–".into(); 7];
     }
-    let at = |percentile| {
-        let ns = spread.percentile_ns(percentile);
-        or_dash(ns, |ns| format_ns(ns as f64))
-    };
+    let at = |percentile| spread.show(percentile);
     let mut cells = vec![format_ns(spread.mean_ns)];
     cells.extend([50.0, 90.0, 99.0, 99.9, 99.99].map(at));
     cells.push(format_ns(spread.max_ns as f64));

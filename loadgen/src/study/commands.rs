@@ -25,7 +25,7 @@ use crate::results::PointSummary;
 use crate::run::args::LoadArgs;
 use crate::run::generator_cpus;
 use crate::run::session::check_address;
-use crate::units::{format_ns, format_per_s, format_rate, or_dash, several};
+use crate::units::{format_ns, format_per_s, format_rate, several};
 use crate::{print, print_json};
 
 /// Measures loads along an axis.
@@ -418,8 +418,7 @@ fn show(
 }
 
 fn tell(point: &PointSummary) {
-    let p99 = point.latency.response.percentile_ns(99.0);
-    let p99 = or_dash(p99, |ns| format_ns(ns as f64));
+    let p99 = point.latency.response.show(99.0);
     let verdict = match (&point.slo, point.validity.is_valid) {
         (_, false) => format!(", INVALID ({})", point.validity.reasons.join("; ")),
         (Some(slo), true) => {

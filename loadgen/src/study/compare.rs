@@ -110,9 +110,7 @@ impl Measure {
             // Latencies are those of calls that were answered; this is where the others show.
             Self::CallsPerSuccess => {
                 let counts = point.counts;
-                let others = counts
-                    .scheduled
-                    .saturating_sub(counts.error + counts.timeout);
+                let others = counts.scheduled.saturating_sub(counts.failed());
                 counts.scheduled as f64 / others.max(1) as f64
             }
             // Of means the generator's part can be taken away, of percentiles it can't.

@@ -98,15 +98,12 @@ pub fn conduct<P: Probe>(
             search.settle();
         }
     }
-    let is_out_of_time = search.is_settled();
-    let answer = search
-        .answer()
-        .map(|found| answer(found, &probes, is_out_of_time));
+    let answer = search.answer().map(|found| answer(found, &probes));
     Ok(SearchRecord {
         slo: slo.to_string(),
         tolerance: settings.tolerance,
         is_complete: !is_stopped,
-        is_out_of_time,
+        is_out_of_time: search.is_settled(),
         probes,
         answer,
     })
@@ -140,59 +137,46 @@ impl Ballot {
 }
 
 /// The answer with what bounds it from above, and the lowest rate above it that surely failed.
-fn answer(found: SearchResult, probes: &[SearchProbe], is_out_of_time: bool) -> SearchAnswer {
-    let passed = |probe: &&SearchProbe| {
-        probe.rate_per_s == found.rate_per_s && probe.verdict == Verdict::Passed
+fn answer(found: SearchResult, probes: &[SearchProbe]) -> SearchAnswer {
+    let has_passed = |probe: &&SearchProbe| probe.verdict == Verdict::Passed;
+    let at_answer = || {
+        let probes = probes.iter();
+        probes.filter(|probe| probe.rate_per_s == found.rate_per_s)
     };
+    let is_confirming = |probe: &&SearchProbe| probe.phase == Phase::Confirm;
+    // A rate that was stepped back to is first found by a load that looks like a confirmation.
+    let is_found_before = at_answer().any(|probe| has_passed(&probe) && !is_confirming(&probe));
+    let confirmations = found
+        .confirmations
+        .saturating_sub(u32::from(!is_found_before));
+    let unconfirmed = at_answer().filter(|probe| is_confirming(probe) && !has_passed(probe));
     // Of several loads at a rate the last has decided.
     let last_at = |rate| probes.iter().rev().find(|probe| probe.rate_per_s == rate);
-    // What one load says may be chance, and a rate at which or above which a load has passed is not one
-    // that surely fails.
-    let passes = probes
-        .iter()
-        .filter(|probe| probe.verdict == Verdict::Passed);
-    let highest_pass = passes
-        .map(|probe| probe.rate_per_s)
-        .fold(found.rate_per_s, f64::max);
-    let has_failed = |rate_per_s: f64| {
-        let failed = probes
-            .iter()
-            .filter(|probe| probe.verdict == Verdict::Failed);
-        failed
-            .filter(|probe| probe.rate_per_s == rate_per_s)
-            .count()
-            >= REFUSALS as usize
-    };
-    let failures = probes.iter().map(|probe| probe.rate_per_s);
-    let failures = failures.filter(|rate| *rate > highest_pass && has_failed(*rate));
-    let confirming = || {
-        let at_answer = probes
-            .iter()
-            .filter(|probe| probe.rate_per_s == found.rate_per_s);
-        at_answer.filter(|probe| probe.phase == Phase::Confirm)
-    };
-    let has_passed = |probe: &&SearchProbe| probe.verdict == Verdict::Passed;
-    let was_found = probes
-        .iter()
-        .filter(has_passed)
-        .any(|probe| probe.rate_per_s == found.rate_per_s && probe.phase != Phase::Confirm);
     SearchAnswer {
         rate_per_s: found.rate_per_s,
-        point: probes.iter().rev().find(passed).map(|probe| probe.point),
-        // A rate that was stepped back to is first found by a load that looks like a confirmation.
-        confirmations: found.confirmations.saturating_sub(u32::from(!was_found)),
-        unconfirmed: confirming()
-            .filter(|probe| !has_passed(probe))
-            .map(|probe| probe.point)
-            .collect(),
-        is_out_of_time,
-        failed_per_s: failures.min_by(f64::total_cmp),
+        point: at_answer().rev().find(has_passed).map(|probe| probe.point),
+        confirmations,
+        unconfirmed: unconfirmed.map(|probe| probe.point).collect(),
+        failed_per_s: surely_failed(found.rate_per_s, probes),
         is_unmeasured_above: found.is_unmeasured_above,
         limit: found
             .ceiling_per_s
             .and_then(last_at)
             .map(|probe| probe.reasons.join("; ")),
     }
+}
+
+/// The lowest rate above the answer that several loads say failed, and at or above which none has passed:
+/// what one load says may be chance.
+fn surely_failed(answer_per_s: f64, probes: &[SearchProbe]) -> Option<f64> {
+    let of = |verdict| {
+        let probes = probes.iter().filter(move |probe| probe.verdict == verdict);
+        probes.map(|probe| probe.rate_per_s)
+    };
+    let passed_per_s = of(Verdict::Passed).fold(answer_per_s, f64::max);
+    let has_repeated = |rate: &f64| of(Verdict::Failed).filter(|other| other == rate).count() > 1;
+    let above = of(Verdict::Failed).filter(|rate| *rate > passed_per_s);
+    above.filter(has_repeated).min_by(f64::total_cmp)
 }
 
 /// Calls for the quantile of the objective that needs most of them.
@@ -385,8 +369,8 @@ mod tests {
             .map(|load| 20f64.max(load.calls_min / load.rate_per_s.unwrap()))
             .sum();
         assert!((100.0..130.0).contains(&used_s), "{used_s}");
+        assert!(record.is_complete && record.is_out_of_time);
         let answer = record.answer.unwrap();
-        assert!(record.is_complete && answer.is_out_of_time);
         assert!(!answer.is_unmeasured_above, "what is above has failed");
         assert_eq!((answer.confirmations, &*answer.unconfirmed), (0, &[][..]));
         let passed = record

@@ -148,9 +148,6 @@ pub struct SearchAnswer {
     /// The points of those that should have and did not.
     #[serde(default)]
     pub unconfirmed: Vec<u32>,
-    /// Whether the search had to settle for it because its time was up.
-    #[serde(default)]
-    pub is_out_of_time: bool,
     /// The lowest rate that surely failed and above which none has passed.
     pub failed_per_s: Option<f64>,
     /// Why the next higher rate did not pass; `None`: no higher one was tried.
@@ -271,7 +268,6 @@ mod tests {
             point: Some(0),
             confirmations: 2,
             unconfirmed: Vec::new(),
-            is_out_of_time: false,
             failed_per_s: None,
             limit: None,
             is_unmeasured_above: true,

@@ -42,10 +42,7 @@ impl View<'_> {
 
 fn row(point: &Point) -> Vec<String> {
     let summary = &point.summary;
-    let percentile = |percent| {
-        let ns = summary.latency.response.percentile_ns(percent);
-        or_dash(ns, |ns| format_ns(ns as f64))
-    };
+    let response = &summary.latency.response;
     let shards = point.row.shards;
     let cpu = summary.server.map(|server| server.cpu_us_per_call * 1e3);
     vec![
@@ -54,9 +51,9 @@ fn row(point: &Point) -> Vec<String> {
         point.row.conns.to_string(),
         point.row.depth.to_string(),
         format_count(summary.achieved_per_s.round() as u64),
-        percentile(50.0),
-        percentile(99.0),
-        percentile(99.9),
+        response.show(50.0),
+        response.show(99.0),
+        response.show(99.9),
         or_dash(cpu, format_ns),
         if summary.validity.is_valid {
             "yes"

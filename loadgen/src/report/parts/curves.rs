@@ -180,16 +180,14 @@ impl View<'_> {
         ];
         let rows = point.summary.methods.iter().map(|method| {
             let response = &method.latency.response;
-            let percentile =
-                |percent| or_dash(response.percentile_ns(percent), |ns| format_ns(ns as f64));
             vec![
                 method.method.clone(),
                 format_count(method.counts.scheduled),
                 format_count(method.counts.failed()),
                 format_ns(response.mean_ns),
-                percentile(50.0),
-                percentile(99.0),
-                percentile(99.9),
+                response.show(50.0),
+                response.show(99.0),
+                response.show(99.9),
                 format_ns(response.max_ns as f64),
             ]
         });

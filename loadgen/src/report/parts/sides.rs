@@ -53,16 +53,15 @@ pub(in crate::report) fn sides(evidence: &Evidence) -> Section {
 fn row(point: &Point) -> Vec<String> {
     let summary = &point.summary;
     let response = &summary.latency.response;
-    let percentile = |percent| or_dash(response.percentile_ns(percent), |ns| format_ns(ns as f64));
     vec![
         point.row.point.to_string(),
         format!("{:?}", point.side),
         format_per_s(summary.offered_per_s),
         format_per_s(summary.achieved_per_s),
         format_ns(response.mean_ns),
-        percentile(50.0),
-        percentile(99.0),
-        percentile(99.9),
+        response.show(50.0),
+        response.show(99.0),
+        response.show(99.9),
         or_dash(summary.server, |server| {
             format_ns(server.cpu_us_per_call * 1e3)
         }),
